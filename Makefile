@@ -1,0 +1,63 @@
+# Everything runs in .venv, which the first target that needs it creates; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TYPING := build/typing/emuloss
+DEMO := train_surrogate.py --metric minkowski --fields rain --arch constrained --minutes 3 --out runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format bench constraints clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: $(INSTALLED)  ## Create .venv and install the package into it, editable, at the pinned versions
+
+demo: $(INSTALLED)  ## Train, evaluate and freeze a small surrogate on synthetic rain
+	$(BIN)/python $(DEMO)
+
+test: lint  ## Lint, check types, and run the fast tests
+	$(BIN)/pytest
+
+test-all: lint  ## The same with the slow tests
+	$(BIN)/pytest -m ""
+
+lint: $(INSTALLED) $(TYPING)  ## Check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Format the code and apply the safe fixes
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(INSTALLED)  ## Run every benchmark in turn
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+constraints:  ## Recompile constraints.txt at the newest versions
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --quiet --universal --all-extras --no-annotate --upgrade \
+		--python-version 3.10 --custom-compile-command "make constraints" \
+		pyproject.toml --output-file constraints.txt
+	rm -rf build/uv
+
+clean:  ## Remove .venv, build products and caches; keep runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo 'emuloss needs Python 3.10 or newer: make PYTHON=/path/to/python3'; exit 1; }
+	@echo 'Installing emuloss into $(VENV) (the first time several GB, some minutes)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# mypy finds packages by folder name, but the package emuloss is this folder, whatever its name:
+# mypy_path in pyproject.toml points at a link that bears the right one.
+$(TYPING):
+	@mkdir -p $(@D)
+	@ln -sfn ../.. $@

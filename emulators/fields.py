@@ -1,0 +1,34 @@
+"""What every surrogate does to a batch of fields before anything else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+
+
+def as_batch(fields: Tensor) -> Tensor:
+    """Validate fields and drop the channel axis.
+
+    Args:
+        fields: (N, H, W) or (N, 1, H, W), floating point, physical units.
+
+    Returns:
+        (N, H, W), float32 or float64; pixels that were not measured (NaN) are 0 and get no
+        gradient.
+
+    Raises:
+        ArgumentError: another type, shape or dtype.
+    """
+    if not isinstance(fields, Tensor):
+        raise ArgumentError(f"fields must be a torch tensor, got {type(fields).__name__}; use torch.from_numpy")
+    if fields.ndim == 4 and fields.shape[1] == 1:
+        fields = fields[:, 0]
+    if fields.ndim != 3 or 0 in fields.shape[1:]:
+        raise ArgumentError(f"fields must have shape (N, H, W) or (N, 1, H, W), got {tuple(fields.shape)}")
+    if not fields.is_floating_point():
+        raise ArgumentError(f"fields must be floating point, got {fields.dtype}; use .float()")
+    if fields.dtype != torch.float64:
+        fields = fields.float()
+    return torch.where(torch.isnan(fields), 0.0, fields)

@@ -1,0 +1,166 @@
+"""Output heads built from a metric's declared constraints: whatever the network says, they hold.
+
+Each output gets a raw value per threshold and a map onto its admissible range, in the order in
+which bounds refer to one another: an identity needs no raw value; a non-increasing output is a
+reverse cumulative sum of a softmax; an output between bounds is a sigmoid share of the way; one
+with a single bound departs from it by a positive amount; a free one is read on the signed-log
+scale. The maps suit quantities that span decades: raw values act on logarithms.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ArgumentError
+from ..metrics import Metric
+from ..metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonIncreasing
+from .curves import signed_expm1, signed_log1p
+
+_SMALL_BAND = 1e-6
+"""Share of the field that an empty band counts as: a sixtieth of a pixel of a 128 x 128 field."""
+_SMALL_SHARE = 1e-4
+"""Least distance from a bound, as a share of the way between bounds, at which raw values end."""
+
+
+def in_order(metric: Metric) -> tuple[str, ...]:
+    """The metric's outputs, each after those that its constraints refer to.
+
+    Raises:
+        ArgumentError: constraints refer to one another in a circle.
+    """
+    needs = {name: {other for c in metric.constraints if c.output == name for other in c.of} for name in metric.outputs}
+    # What an identity defines depends on its terms alone; its bounds then follow from theirs.
+    for c in metric.constraints:
+        if isinstance(c, Identity):
+            needs[c.output] = set(c.of)
+    done: list[str] = []
+    while len(done) < len(needs):
+        ready = [name for name in needs if name not in done and needs[name] <= {*done, FRAME}]
+        if not ready:
+            raise ArgumentError(
+                f"the constraints of metric {metric.name!r} refer to one another in a circle: "
+                f"{', '.join(name for name in needs if name not in done)}"
+            )
+        done += ready
+    return tuple(done)
+
+
+class ConstrainedHeads(nn.Module):
+    """Maps raw values onto curves that obey every declared constraint of a metric.
+
+    Args:
+        metric: its `outputs`, `thresholds` and `constraints` decide the maps.
+
+    Raises:
+        ArgumentError: constraints that no head can guarantee together.
+    """
+
+    def __init__(self, metric: Metric) -> None:
+        super().__init__()
+        self.metric = metric
+        self.order = in_order(metric)
+        self.sizes = {name: self._raw_size(name) for name in self.order}
+        self.raw_size = sum(self.sizes.values())
+
+    def _of_kind(self, name: str, kind: type) -> list[Any]:
+        return [c for c in self.metric.constraints if c.output == name and isinstance(c, kind)]
+
+    def _raw_size(self, name: str) -> int:
+        count = len(self.metric.thresholds)
+        if self._of_kind(name, Identity):
+            return 0
+        if not self._of_kind(name, NonIncreasing):
+            return count
+        least, most = self._of_kind(name, AtLeast), self._of_kind(name, AtMost)
+        if any(set(c.of) - {FRAME} for c in least + most) or (most and not least):
+            raise ArgumentError(
+                f"output {name!r} is declared non-increasing together with a bound by another output, or with an "
+                "upper bound alone; no head guarantees that: leave one of them out, or add a lower bound"
+            )
+        return count + bool(most)
+
+    def forward(self, raw: Tensor, frame: float) -> Tensor:
+        """Curves (N, C, Q) of raw values (N, raw_size), float32 or better; frame is the field's area."""
+        values: dict[str, Tensor] = {FRAME: raw.new_tensor(frame)}
+        for name, part in self._split(raw).items():
+            values[name] = self._head(name, part, values)
+        return torch.stack([values[name] for name in self.metric.outputs], dim=1)
+
+    def inverse(self, known: dict[str, Tensor], frame: float) -> Tensor:
+        """Raw values (N, raw_size) that `forward` maps onto the known curves, as far as these are admissible.
+
+        Args:
+            known: curves (N, Q) of some outputs, by name; the raw values of the others are 0.
+            frame: the field's area.
+        """
+        example = next(iter(known.values()))
+        values = {FRAME: example.new_tensor(frame), **known}
+        parts = []
+        for name in self.order:
+            bounds = {other for c in self.metric.constraints if c.output == name for other in c.of}
+            if name in known and bounds <= values.keys():
+                parts.append(self._inverse_head(name, known[name], values))
+            else:
+                parts.append(example.new_zeros((len(example), self.sizes[name])))
+        return torch.cat(parts, dim=1)
+
+    def _split(self, raw: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.order, raw.split([self.sizes[name] for name in self.order], dim=1), strict=True))
+
+    def _bounds(self, name: str, values: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Tightest lower and upper bound of an output, given those that it refers to."""
+        found = []
+        for kind, tightest in ((AtLeast, torch.maximum), (AtMost, torch.minimum)):
+            one = values[FRAME].new_tensor(1.0)
+            bounds = [one * c.bound(*(values[other] for other in c.of)) for c in self._of_kind(name, kind)]
+            found.append(functools.reduce(tightest, bounds) if bounds else None)
+        return found[0], found[1]
+
+    def _head(self, name: str, raw: Tensor, values: dict[str, Tensor]) -> Tensor:
+        for c in self._of_kind(name, Identity):
+            return c.function(*(values[other] for other in c.of))
+        low, high = self._bounds(name, values)
+        if self._of_kind(name, NonIncreasing):
+            if high is None:
+                fall = torch.expm1(F.softplus(raw)).flip(1).cumsum(1).flip(1)
+                return fall if low is None else low + fall
+            # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
+            bands = torch.softmax(raw, dim=1)[:, 1:]
+            share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
+            return low + (high - low) * share
+        if low is not None and high is not None:
+            return low + (high - low).clamp(min=0) * torch.sigmoid(raw)
+        if low is not None:
+            return low + torch.expm1(F.softplus(raw))
+        if high is not None:
+            return high - torch.expm1(F.softplus(raw))
+        return signed_expm1(raw)
+
+    def _inverse_head(self, name: str, value: Tensor, values: dict[str, Tensor]) -> Tensor:
+        if self.sizes[name] == 0:
+            return value[:, :0]
+        low, high = self._bounds(name, values)
+        if self._of_kind(name, NonIncreasing):
+            if high is None:
+                return _inverse_softexp(value - F.pad(value[:, 1:], (0, 1)))
+            share = ((value - low) / (high - low)).clamp(0, 1)
+            bands = F.pad(share, (1, 0), value=1.0) - F.pad(share, (0, 1))
+            return torch.log(bands.clamp(min=0) + _SMALL_BAND)
+        if low is not None and high is not None:
+            share = (value - low) / (high - low).clamp(min=_SMALL_SHARE)
+            return torch.logit(share, eps=_SMALL_SHARE)
+        if low is not None:
+            return _inverse_softexp(value - low)
+        if high is not None:
+            return _inverse_softexp(high - value)
+        return signed_log1p(value)
+
+
+def _inverse_softexp(value: Tensor) -> Tensor:
+    """Inverse of expm1(softplus(raw)), for values kept away from 0."""
+    return torch.log(torch.expm1(torch.log1p(value.clamp(min=_SMALL_SHARE))))

@@ -1,0 +1,92 @@
+"""Soft counts of pixels, pairs and blocks of soft excursion sets, for all thresholds at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ._soft_histogram import soft_histogram
+
+_REACH = 20.0
+"""Temperatures beyond which a soft membership is taken as 0 or 1: sigmoid(-20) = 2e-9."""
+_NODES_PER_TEMPERATURE = 8
+"""Nodes per temperature around each threshold; linear interpolation then errs by at most 2e-4."""
+
+
+def threshold_sizes(thresholds: Sequence[float]) -> np.ndarray:
+    """|u| of each threshold (Q,), to which temperatures are relative; 0 takes the smallest of the others."""
+    sizes = np.abs(np.asarray(thresholds, np.float64))
+    sizes[sizes == 0] = sizes[sizes > 0].min() if sizes.any() else 1.0
+    return sizes
+
+
+class SoftCounts(nn.Module):
+    """Sums over pixels, neighbour pairs and 2 x 2 blocks of sigmoid((m - u)/tau), m their minimum.
+
+    Since the sigmoid is increasing, the soft "and" (minimum) of neighbouring memberships is the
+    membership of the minimum. The minima enter a histogram fine enough for the sigmoids to be
+    linear within a bin, so that the cost does not depend on the number of thresholds.
+
+    Args:
+        thresholds: Q values, strictly increasing.
+        temperature: tau relative to each threshold, tau_q = temperature * |u_q|: one positive
+            number, or one a threshold.
+        touched: count the blocks that the set touches instead of those inside it.
+        degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
+    """
+
+    memberships: Tensor
+
+    def __init__(
+        self,
+        thresholds: Sequence[float],
+        temperature: float | Sequence[float],
+        *,
+        touched: bool = False,
+        degrees: bool = False,
+    ) -> None:
+        super().__init__()
+        self.thresholds = tuple(thresholds)
+        self.touched = touched
+        self.degrees = degrees
+        self.register_buffer("memberships", torch.empty(0, dtype=torch.float64), persistent=False)
+        self.temperature = temperature
+
+    @property
+    def temperature(self) -> float | tuple[float, ...]:
+        """Relative temperature; may be set at any time."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float | Sequence[float]) -> None:
+        relative = np.atleast_1d(np.asarray(value, np.float64))
+        u = np.asarray(self.thresholds)
+        if relative.shape not in ((1,), u.shape) or not (np.isfinite(relative).all() and (relative > 0).all()):
+            raise ArgumentError(f"temperature must be one positive number, or one for each of {len(u)}, got {value!r}")
+        self._temperature = float(relative[0]) if np.ndim(value) == 0 else tuple(relative.tolist())
+        sizes = threshold_sizes(self.thresholds)
+        tau = relative * sizes
+        # Nodes are evenly spaced in asinh(x/scale): fine near 0 and in proportion further out, as
+        # temperatures are.
+        self._scale = float(sizes.min())
+        self._origin = math.asinh((u - _REACH * tau).min() / self._scale)
+        self._step = float((tau / (_NODES_PER_TEMPERATURE * np.hypot(self._scale, u))).min())
+        top = math.asinh((u + _REACH * tau).max() / self._scale)
+        count = math.ceil((top - self._origin) / self._step) + 2
+        nodes = self._scale * np.sinh(self._origin + self._step * np.arange(count))
+        with np.errstate(over="ignore"):
+            memberships = 1 / (1 + np.exp(-(nodes[:, None] - u) / tau))
+        memberships[0] = 0.0
+        self.memberships = torch.from_numpy(memberships).to(self.memberships.device)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Counts (N, ROWS, Q) of fields (N, H, W), float32 or float64, without NaN."""
+        nodes = len(self.memberships)
+        position = ((torch.asinh(fields / self._scale) - self._origin) / self._step).clamp(0, nodes - 1)
+        histogram = soft_histogram(position, nodes, touched=self.touched, degrees=self.degrees)
+        return histogram @ self.memberships.to(histogram.dtype)

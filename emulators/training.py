@@ -1,0 +1,415 @@
+"""The training loop: exact labels made as it goes, resumable to the batch, stoppable at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..datasets import mixup, random_symmetry, rescale
+from ..errors import ArgumentError, DataError
+from ..metrics import Metric
+from .curves import CurveDistance
+
+_PREFETCH = 4
+"""Batches prepared ahead of the training step."""
+_SAVE_EVERY = 60.0
+"""Seconds between saved states."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides a training run, given data and emulator.
+
+    Attributes:
+        minutes: budget of training time; the learning rate falls to 0 over it.
+        fields: budget of fields seen; the run ends at whichever budget is spent first. Only a
+            budget of fields makes a run reproducible to the last bit.
+        batch_size: fields a step (over all processes).
+        learning_rate: peak of the schedule: linear warm-up, then a half cosine.
+        warmup: share of the budget spent warming up.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient of the weights.
+        rescaled: share of fields whose intensities are multiplied by a random factor, and
+        mixed: share of fields mixed with their coarsened, noisy selves; both get exact new labels.
+        validations: number of validations over the budget.
+        patience: validations without improvement after which training stops early.
+        seed: of the weights, batches and augmentation.
+        precision: "float32", "bfloat16" (autocast, channels last), or "auto": the faster one.
+    """
+
+    minutes: float | None = 10.0
+    fields: int | None = None
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup: float = 0.03
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    rescaled: float = 0.25
+    mixed: float = 0.25
+    validations: int = 30
+    patience: int = 10
+    seed: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.minutes is None and self.fields is None:
+            raise ArgumentError("a budget is needed: give minutes, fields, or both")
+        for name in ("minutes", "fields", "batch_size", "learning_rate", "clip", "validations", "patience"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ArgumentError(f"{name} must be positive, got {value!r}")
+        for name in ("warmup", "rescaled", "mixed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"{name} must be a share in [0, 1], got {getattr(self, name)!r}")
+        if self.rescaled + self.mixed > 1:
+            raise ArgumentError(f"rescaled + mixed must be at most 1, got {self.rescaled + self.mixed:g}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ArgumentError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+
+
+class HomoscedasticLoss(nn.Module):
+    """Sum over outputs of d_c exp(-s_c) + s_c, with learned s: the Laplace likelihood of distances d_c.
+
+    After Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to weigh losses" (2018):
+    outputs that can be learnt better weigh more.
+
+    Args:
+        outputs: number of outputs C.
+    """
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Scalar loss of distances (C,)."""
+        return (distances * torch.exp(-self.log_scale) + self.log_scale).sum()
+
+
+class Batches:
+    """Endless training batches: batch k depends on the seed and k alone, so that a run can resume.
+
+    Args:
+        metric: labels the fields whose values are changed.
+        fields: (N, H, W), float32.
+        curves: (N, C, Q), exact.
+        options: shares, batch size and seed.
+        quantum: step of the data's values, or None; changed values keep to it.
+    """
+
+    def __init__(
+        self, metric: Metric, fields: np.ndarray, curves: np.ndarray, options: Training, quantum: float | None
+    ) -> None:
+        self.metric, self.fields, self.curves = metric, fields, curves.astype(np.float32)
+        self.options, self.quantum = options, quantum
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+        """Fields (B, H, W) and exact curves (B, C, Q) of batch k."""
+        rng = np.random.default_rng([self.options.seed, k])
+        chosen = rng.integers(0, len(self.fields), self.options.batch_size)
+        fields = random_symmetry(self.fields[chosen], rng)
+        curves = self.curves[chosen]
+        scaled = round(self.options.rescaled * len(fields))
+        changed = scaled + round(self.options.mixed * len(fields))
+        if scaled:
+            fields[:scaled] = rescale(fields[:scaled], rng, 0.3, 3.0, quantum=self.quantum)
+        if changed > scaled:
+            fields[scaled:changed] = mixup(fields[scaled:changed], rng)
+        if changed:
+            curves[:changed] = self.metric(fields[:changed])
+        return torch.from_numpy(fields), torch.from_numpy(curves)
+
+
+@contextlib.contextmanager
+def prefetched(make: Callable[[int], Any], start: int) -> Iterator[Iterator[Any]]:
+    """Iterate over make(start), make(start + 1), ..., each made ahead in a background thread."""
+    ready: queue.Queue[Any] = queue.Queue(_PREFETCH)
+    stop = threading.Event()
+
+    def work() -> None:
+        k = start
+        while not stop.is_set():
+            try:
+                item = make(k)
+            except BaseException as error:
+                item = error
+            while not stop.is_set():
+                with contextlib.suppress(queue.Full):
+                    ready.put(item, timeout=0.1)
+                    break
+            if isinstance(item, BaseException):
+                return
+            k += 1
+
+    def items() -> Iterator[Any]:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=work, name="emuloss-batches", daemon=True)
+    thread.start()
+    try:
+        yield items()
+    finally:
+        stop.set()
+        thread.join()
+
+
+class Trainer:
+    """Trains an emulator of an exact metric, with a state on disk from which it resumes.
+
+    Args:
+        emulator: fields (N, H, W) -> curves (N, C, Q), physical units.
+        metric: the exact metric.
+        training: fields (N, H, W) and exact curves (N, C, Q).
+        validation: likewise; decides which weights are kept, and when to stop early.
+        options: what decides the run.
+        folder: where the state `training.pt` and the log `log.csv` are kept.
+        quantum: step of the data's values, or None.
+        progress: whether to show a progress bar on standard error.
+
+    Raises:
+        ArgumentError: empty data, or a state on disk that was saved under other options.
+    """
+
+    def __init__(
+        self,
+        emulator: nn.Module,
+        metric: Metric,
+        training: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray],
+        options: Training,
+        folder: Path,
+        *,
+        quantum: float | None = None,
+        progress: bool = True,
+    ) -> None:
+        if not len(training[0]) or not len(validation[0]):
+            raise ArgumentError("training and validation need at least one field each")
+        self.metric, self.options, self.folder = metric, options, folder
+        self.batches = Batches(metric, *training, options, quantum)
+        self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
+        self.accelerator = Accelerator()
+        self.device = self.accelerator.device
+        self.progress = progress and self.accelerator.is_main_process
+        self.emulator = emulator
+        self.distance = CurveDistance(metric.levels).to(self.device)
+        objective = HomoscedasticLoss(len(metric.outputs))
+        decayed = [p for p in emulator.parameters() if p.ndim > 1]
+        others = [p for p in emulator.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": options.weight_decay},
+                {"params": [*others, *objective.parameters()], "weight_decay": 0.0},
+            ],
+            lr=options.learning_rate,
+        )
+        self.model, self.objective, self.optimizer = self.accelerator.prepare(emulator, objective, optimizer)
+        self.step, self.seconds = 0, 0.0
+        self.best: dict[str, Any] = {"loss": math.inf, "weights": None, "step": 0}
+        self.validated, self.stale, self.finished = 0, 0, False
+        self.precision = options.precision
+        self.log: list[dict[str, float]] = []
+        self._resume()
+
+    @property
+    def seen(self) -> int:
+        """Fields seen so far."""
+        return self.step * self.options.batch_size
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget spent, in [0, 1]."""
+        shares = [0.0]
+        if self.options.minutes is not None:
+            shares.append(self.seconds / (60 * self.options.minutes))
+        if self.options.fields is not None:
+            shares.append(self.seen / self.options.fields)
+        return min(1.0, max(shares))
+
+    def run(self) -> None:
+        """Train until the budget is spent or validation stops improving; then load the best weights.
+
+        A KeyboardInterrupt is passed on after the state has been saved and the best weights loaded.
+        """
+        if self.precision == "auto":
+            self.precision = self._faster_precision()
+        # Float32 computes in the default memory format; bfloat16 convolutions want channels last.
+        layout = torch.channels_last if self.precision == "bfloat16" else torch.contiguous_format
+        self.emulator.to(memory_format=layout)
+        try:
+            if not self.finished:
+                self._train()
+                self.finished = True
+        finally:
+            if self.step:
+                self._save()
+            if self.best["weights"] is not None:
+                self.emulator.load_state_dict(self.best["weights"])
+
+    def _train(self) -> None:
+        bar = tqdm(total=100, unit="%", disable=not self.progress, desc="training", bar_format="{l_bar}{bar}| {postfix}")
+        saved = time.monotonic()
+        recent: list[Tensor] = []
+        with bar, prefetched(self._share_of_batch, self.step) as batches:
+            for fields, curves in batches:
+                if self.spent >= 1 or self.stale >= self.options.patience:
+                    break
+                began = time.monotonic()
+                recent.append(self._step(fields, curves))
+                self.seconds += time.monotonic() - began
+                bar.n = round(100 * self.spent, 1)
+                if self.step % 10 == 0:
+                    bar.set_postfix_str(self._status(recent))
+                if self.spent * self.options.validations >= self.validated + 1:
+                    self._validate(torch.stack(recent).mean().item())
+                    recent.clear()
+                if time.monotonic() - saved > _SAVE_EVERY:
+                    self._save()
+                    saved = time.monotonic()
+        if recent:
+            self._validate(torch.stack(recent).mean().item())
+
+    def _status(self, recent: list[Tensor]) -> str:
+        rate = self.seen / max(self.seconds, 1e-9)
+        best = f", validation {self.best['loss']:.4f}" if self.best["weights"] else ""
+        return f"{self.seen} fields, {rate:.0f}/s, distance {recent[-1].item():.4f}{best}"
+
+    def _share_of_batch(self, k: int) -> tuple[Tensor, Tensor]:
+        """This process's share of batch k."""
+        fields, curves = self.batches[k]
+        part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        return fields[part], curves[part]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _step(self, fields: Tensor, curves: Tensor) -> Tensor:
+        rise = min(1.0, self.spent / self.options.warmup) if self.options.warmup else 1.0
+        fall = 0.5 * (1 + math.cos(math.pi * self.spent))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * max(rise, 1e-3) * fall
+        self.model.train()
+        with self._autocast():
+            emulated = self.model(fields.to(self.device))
+        distances = self.distance(emulated.float(), curves.to(self.device)).mean(0)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(self.objective(distances))
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        self.optimizer.step()
+        self.step += 1
+        return distances.detach().sum()
+
+    def _faster_precision(self) -> str:
+        """Measure a forward and backward pass in both precisions, on this machine and network."""
+        fields = self.batches[0][0].to(self.device)
+        times = {}
+        for self.precision in ("float32", "bfloat16"):
+            layout = torch.channels_last if self.precision == "bfloat16" else torch.contiguous_format
+            self.emulator.to(memory_format=layout)
+            best = math.inf
+            for _ in range(3):
+                began = time.monotonic()
+                with self._autocast():
+                    total = self.emulator(fields).sum()
+                total.backward()
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                best = min(best, time.monotonic() - began)
+            times[self.precision] = best
+        self.optimizer.zero_grad(set_to_none=True)
+        return min(times, key=lambda name: times[name])
+
+    @torch.no_grad()
+    def _validate(self, train_loss: float) -> None:
+        self.validated = int(self.spent * self.options.validations)
+        self.emulator.eval()
+        totals = torch.zeros(len(self.metric.outputs), dtype=torch.float64)
+        fields, curves = self.validation
+        for start in range(0, len(fields), self.options.batch_size):
+            part = slice(start, start + self.options.batch_size)
+            emulated = self.emulator(fields[part].to(self.device))
+            totals += self.distance(emulated.float(), curves[part].to(self.device)).sum(0).double().cpu()
+        distances = (totals / len(fields)).tolist()
+        loss = sum(distances)
+        if loss < self.best["loss"]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.emulator.state_dict().items()}
+            self.best, self.stale = {"loss": loss, "weights": weights, "step": self.step}, 0
+        else:
+            self.stale += 1
+        row = {
+            "step": self.step,
+            "fields": self.seen,
+            "seconds": round(self.seconds, 3),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": train_loss,
+            "validation_loss": loss,
+        }
+        row.update({f"validation_{name}": d for name, d in zip(self.metric.outputs, distances, strict=True)})
+        self.log.append(row)
+        self._write_log()
+
+    def _write_log(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        temporary = self.folder / "log.csv.tmp"
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.log[0]))
+            writer.writeheader()
+            writer.writerows(self.log)
+        os.replace(temporary, self.folder / "log.csv")
+
+    def _save(self) -> None:
+        """Write the whole state under a temporary name, then rename: a kill leaves the old state or the new one."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "options": asdict(self.options),
+            "metric": self.metric.config(),
+            "precision": self.precision,
+            "weights": self.emulator.state_dict(),
+            "objective": self.accelerator.unwrap_model(self.objective).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "counters": {name: getattr(self, name) for name in ("step", "seconds", "validated", "stale", "finished")},
+            "best": self.best,
+            "log": self.log,
+        }
+        temporary = self.folder / "training.pt.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "training.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "training.pt"
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise DataError(f"{path} is not a training state ({type(error).__name__}); delete it to start afresh") from error
+        wanted = {"options": asdict(self.options), "metric": self.metric.config()}
+        for name, value in wanted.items():
+            if state[name] != value:
+                raise ArgumentError(f"{path} belongs to a run with other {name}; choose another folder or delete it")
+        self.emulator.load_state_dict(state["weights"])
+        self.accelerator.unwrap_model(self.objective).load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        self.precision, self.best, self.log = state["precision"], state["best"], state["log"]

@@ -1,0 +1,255 @@
+"""Numba kernels: Minkowski functionals of all excursion sets of a field in one pass.
+
+Let the bin of a pixel be the number of thresholds that it reaches. Lowering the threshold adds
+pixels bin by bin; within a bin they are added here in raster order. What a pixel changes when it
+joins depends on which of its 8 neighbours came before it, an 8-bit code: a table of 256 rows says
+how many pairs and blocks it closes, and into how many groups those neighbours fall that it
+connects. Gains are histogrammed by bin and summed from the top bin down, which gives the counts
+of all excursion sets at once.
+
+Components: a pixel without earlier neighbours starts one. Any other joins its first group; those
+links form a forest, each tree hanging from the pixel that started it. Only where a pixel touches
+several groups (a saddle) can components merge, so saddles alone are sorted and put through
+union-find. This is Kruskal's algorithm with the links as edges known beforehand to be taken.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+
+PIXELS, AXIAL, DIAGONAL, BLOCKS, AXIAL_DEGREE, DIAGONAL_DEGREE, COMPONENTS = range(7)
+"""Rows of the counts: pixels, pairs and 2 x 2 blocks of the set; pixels weighted by the number of
+their neighbours inside the field (which counts the ends of pairs); components."""
+COUNTS = 7
+
+_RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
+"""Neighbours (row, column) by the bit that they have in a code; odd bits are axial."""
+_BEFORE = (0, 1, 2, 7)
+"""Bits of the neighbours that precede a pixel in raster order."""
+_GAINS = 8
+"""COUNTS, padded to the width of a vector register."""
+_WORTH_A_THREAD = 2**16
+"""Pixels below which handing work to a thread costs more than it saves."""
+
+
+def _groups(code: int, diagonal: bool) -> list[list[int]]:
+    """Connected groups of the neighbours in a code, as the bits of those adjacent to the centre."""
+
+    def adjacent(one: tuple[int, int], other: tuple[int, int]) -> bool:
+        rows, columns = abs(one[0] - other[0]), abs(one[1] - other[1])
+        return max(rows, columns) == 1 if diagonal else rows + columns == 1
+
+    groups: list[list[int]] = []
+    for bit in (bit for bit in range(8) if code >> bit & 1):
+        met = [group for group in groups if any(adjacent(_RING[bit], _RING[other]) for other in group)]
+        groups = [group for group in groups if group not in met] + [[bit, *itertools.chain(*met)]]
+    touching = [[bit for bit in group if adjacent(_RING[bit], (0, 0))] for group in groups]
+    return [group for group in touching if group]
+
+
+@functools.cache
+def _tables(diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What a pixel changes when it joins, by its code.
+
+    Returns:
+        What it adds to the counts, (256, _GAINS), and one bit of each group that it connects,
+        (256, 4), -1 where there is none.
+    """
+    gains = np.zeros((256, _GAINS), np.int64)
+    links = np.full((256, 4), -1)
+    for code in range(256):
+        present = [bool(code >> bit & 1) for bit in range(8)]
+        corners = [(present[bit - 1], present[bit], present[bit + 1]) for bit in (0, 2, 4, 6)]
+        blocks = sum(not any(corner) if diagonal else all(corner) for corner in corners)
+        # Links to pixels that precede in raster order make for shorter trees.
+        members = [min(group, key=lambda bit: bit not in _BEFORE) for group in _groups(code, diagonal)]
+        gains[code, :COUNTS] = (1, sum(present[1::2]), sum(present[::2]), blocks, 4, 4, not members)
+        links[code, : len(members)] = members
+    return gains, links
+
+
+@numba.njit(cache=True, nogil=True)
+def _digitise(field, thresholds, bins):
+    """Write the number of thresholds <= value into the interior of bins; 0 for NaN."""
+    for i in range(len(field)):
+        row, out = field[i], bins[i + 1, 1:-1]
+        out[:] = 0
+        # Threshold by threshold is fastest, because the loop over a row is vectorised.
+        for threshold in thresholds:
+            reached = 0
+            for j in range(len(row)):
+                hit = int(row[j] >= threshold)
+                out[j] += hit
+                reached += hit
+            if not reached:
+                break
+
+
+@numba.njit(cache=True, nogil=True)
+def _encode(bins, codes):
+    """Write the code of every pixel into the interior of codes: which neighbours join before it."""
+    for i in range(1, len(bins) - 1):
+        above, row, below, out = bins[i - 1], bins[i], bins[i + 1], codes[i]
+        for j in range(1, len(row) - 1):
+            here = row[j]
+            out[j] = (
+                (above[j - 1] >= here)
+                | (above[j] >= here) << 1
+                | (above[j + 1] >= here) << 2
+                | (row[j + 1] > here) << 3
+                | (below[j + 1] > here) << 4
+                | (below[j] > here) << 5
+                | (below[j - 1] > here) << 6
+                | (row[j - 1] >= here) << 7
+            )
+
+
+@numba.njit(cache=True, nogil=True)
+def _tally(bins, codes, gains, links, histogram, parent, saddles):
+    """Histogram the gains of the wet pixels, link each to its first group, and list the saddles.
+
+    Returns:
+        The number of saddles.
+    """
+    rows, columns = bins.shape
+    found = 0
+    for i in range(1, rows - 1):
+        for j in range(1, columns - 1):
+            here = bins[i, j]
+            if here == 0:
+                continue
+            code = codes[i, j]
+            for k in range(_GAINS):
+                histogram[here, k] += gains[code, k]
+            node = i * columns + j
+            parent[node] = node + links[code, 0]
+            saddles[found] = node
+            found += links[code, 1] != 0
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _trim_degrees(bins, histogram):
+    """Take the neighbours outside the field off the degrees of the pixels at its edge."""
+    rows, columns = bins.shape[0] - 2, bins.shape[1] - 2
+    for i in range(rows):
+        for j in range(0, columns, 1 if i in (0, rows - 1) else max(columns - 1, 1)):
+            here = bins[i + 1, j + 1]
+            if here == 0:
+                continue
+            vertical = (i > 0) + (i < rows - 1)
+            horizontal = (j > 0) + (j < columns - 1)
+            histogram[here, AXIAL_DEGREE] += vertical + horizontal - 4
+            histogram[here, DIAGONAL_DEGREE] += vertical * horizontal - 4
+
+
+@numba.njit(cache=True, nogil=True)
+def _root(parent, node):
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node
+
+
+@numba.njit(cache=True, nogil=True)
+def _merge(bins, codes, links, histogram, parent, saddles):
+    """Take the merges of components off their births, from the highest saddle down."""
+    # Counting sort; `slot` is where the next saddle of a bin goes.
+    slot = np.zeros(len(histogram), np.int64)
+    for node in saddles:
+        slot[bins[node] - 1] += 1
+    for level in range(len(slot) - 2, -1, -1):
+        slot[level] += slot[level + 1]
+    order = np.empty_like(saddles)
+    for node in saddles:
+        order[slot[bins[node]]] = node
+        slot[bins[node]] += 1
+
+    for node in order:
+        root = _root(parent, node)
+        for link in links[codes[node], 1:]:
+            if link == 0:
+                break
+            other = _root(parent, node + link)
+            if other != root:
+                parent[other] = root
+                histogram[bins[node], COMPONENTS] -= 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(fields, thresholds, gains, links, local, components, bins, result):
+    """Write the counts of some fields, which share the work space."""
+    codes = np.empty(bins.shape, np.uint8)
+    parent = np.empty(bins.size, np.int64)
+    saddles = np.empty(bins.size, np.int64)
+    levels = len(thresholds) + 1
+    histogram = np.empty((levels, _GAINS), np.int64)
+    for n in range(len(fields)):
+        histogram[:] = 0
+        _digitise(fields[n], thresholds, bins)
+        _encode(bins, codes)
+        found = _tally(bins, codes, gains, links, histogram, parent, saddles)
+        if local:
+            _trim_degrees(bins, histogram)
+        if components:
+            _merge(bins.ravel(), codes.ravel(), links, histogram, parent, saddles[:found])
+        for row in range(COUNTS):
+            total = 0
+            for level in range(levels - 1, 0, -1):
+                total += histogram[level, row]
+                result[n, row, level - 1] = total
+
+
+def excursion_counts(
+    fields: np.ndarray, thresholds: np.ndarray, local: bool, components: bool, diagonal: bool
+) -> np.ndarray:
+    """Counts of every excursion set of every field.
+
+    Args:
+        fields: (N, H, W), float32 or float64 in any byte order and layout, H, W >= 1.
+        thresholds: (Q,), float64, strictly increasing.
+        local: whether to count pixels, pairs and blocks.
+        components: whether to count connected components.
+        diagonal: whether sets connect along diagonals too; blocks are then those that the set
+            touches, else those that it fills.
+
+    Returns:
+        (N, COUNTS, Q) int64: for each threshold u, the counts of {x >= u}; 0 where not asked for.
+    """
+    fields = fields.astype(fields.dtype.newbyteorder("="), order="C", copy=False)
+    number, rows, columns = fields.shape
+    # A number of the fields' precision reaches u where it reaches the first such number above u.
+    with np.errstate(over="ignore"):
+        rounded = thresholds.astype(fields.dtype)
+        above = np.nextafter(rounded, fields.dtype.type(np.inf))
+    own = np.where(rounded < thresholds, above, rounded)
+    gains, links = _tables(diagonal)
+    asked = np.array([local] * COMPONENTS + [components] + [False] * (_GAINS - COUNTS))
+    # Bits become steps in the padded, flattened field; -1 picks the 0 at the end.
+    steps = np.array([row * (columns + 2) + column for row, column in _RING] + [0])
+    # The smallest type that holds the bins: vectorised loops run over more of them at a time.
+    bin_type = np.min_scalar_type(len(thresholds))
+    result = np.empty((number, COUNTS, len(thresholds)), np.int64)
+
+    def count(batch: slice) -> None:
+        bins = np.zeros((rows + 2, columns + 2), bin_type)
+        _count(fields[batch], own, gains * asked, steps[links], local, components, bins, result[batch])
+
+    # Threads of Python's own, since the kernels release the lock: unlike numba's parallel loops,
+    # they survive a fork (data loaders) and calls from several threads.
+    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    batches = max(1, min(number, 4 * threads, fields.size // _WORTH_A_THREAD))
+    ends = [number * batch // batches for batch in range(batches + 1)]
+    slices = list(map(slice, ends, ends[1:]))
+    if min(threads, batches) == 1:
+        for batch in slices:
+            count(batch)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(count, slices))
+    return result

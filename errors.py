@@ -11,3 +11,7 @@ class ArgumentError(EmulossError, ValueError):
 
 class DataError(EmulossError):
     """A file or a data set cannot be used; the message names it and the remedy."""
+
+
+class CheckpointError(EmulossError):
+    """A frozen surrogate cannot be read or written; the message names the file and the remedy."""

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..metrics._lock import PARALLEL_KERNELS
 from ..metrics._minkowski_kernels import AXIAL, AXIAL_DEGREE, BLOCKS, DIAGONAL, DIAGONAL_DEGREE, PIXELS
+from ..metrics._threads import in_threads
 
 ROWS = 6
 """Rows of the histogram; `emuloss.metrics.minkowski.functionals` takes them in this order."""
@@ -42,11 +42,10 @@ def _padded(position):
     return padded
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _forward_kernel(position, nodes, touched, degrees):
+@numba.njit(cache=True, nogil=True)
+def _forward_kernel(position, touched, degrees, result):
     number, rows, columns = position.shape
-    result = np.zeros((number, ROWS, nodes), np.float64)
-    for n in numba.prange(number):
+    for n in range(number):
         p = _padded(position[n])
         out = result[n]
         for i in range(1, rows + 1):
@@ -72,7 +71,6 @@ def _forward_kernel(position, nodes, touched, degrees):
             for i in range(rows + 1):
                 for j in range(columns + 1):
                     _add(out[BLOCKS], max(p[i, j], p[i, j + 1], p[i + 1, j], p[i + 1, j + 1]), 1.0)
-    return result
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -101,12 +99,11 @@ def _give_pair(p, g, i, j, k, l, slope):
         g[k, l] += slope[int(first)] / 2
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _backward_kernel(position, gradient, touched, degrees):
+@numba.njit(cache=True, nogil=True)
+def _backward_kernel(position, gradient, touched, degrees, result):
     number, rows, columns = position.shape
     nodes = gradient.shape[2]
-    result = np.empty_like(position)
-    for n in numba.prange(number):
+    for n in range(number):
         p = _padded(position[n])
         slope = np.empty((ROWS, nodes), gradient.dtype)
         for row in range(ROWS):
@@ -143,7 +140,6 @@ def _backward_kernel(position, gradient, touched, degrees):
         for i in range(rows):
             for j in range(columns):
                 result[n, i, j] = g[i + 1, j + 1] if position[n, i, j] > 0 else 0.0
-    return result
 
 
 def _statistics(position: Tensor, touched: bool, degrees: bool) -> list[tuple[int, Tensor, Tensor | float]]:
@@ -166,7 +162,9 @@ def _statistics(position: Tensor, touched: bool, degrees: bool) -> list[tuple[in
         windows = (upper[:, :, :-1], upper[:, :, 1:], lower[:, :, :-1], lower[:, :, 1:])
         found.append((BLOCKS, torch.stack(windows).amin(0), 1.0))
     if degrees:
-        inner = [torch.full((size,), 2.0, dtype=position.dtype, device=position.device) for size in (rows, columns)]
+        inner = [
+            torch.full((size,), 2.0, dtype=position.dtype, device=position.device) for size in (rows, columns)
+        ]
         for axis in inner:
             axis[0] -= 1
             axis[-1] -= 1
@@ -192,8 +190,13 @@ def _histogram_by_torch(position: Tensor, nodes: int, touched: bool, degrees: bo
 
 @torch.library.custom_op("emuloss::soft_histogram", mutates_args=(), device_types="cpu")
 def _histogram(position: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
-    with PARALLEL_KERNELS:
-        counts = _forward_kernel(position.detach().contiguous().numpy(), nodes, touched, degrees)
+    fields = position.detach().contiguous().numpy()
+    counts = np.zeros((len(fields), ROWS, nodes), np.float64)
+
+    def count(batch: slice) -> None:
+        _forward_kernel(fields[batch], touched, degrees, counts[batch])
+
+    in_threads(count, len(fields), fields.size)
     return torch.from_numpy(counts).to(position.dtype)
 
 
@@ -204,9 +207,14 @@ def _(position, nodes, touched, degrees):
 
 @torch.library.custom_op("emuloss::soft_histogram_backward", mutates_args=(), device_types="cpu")
 def _histogram_backward(position: Tensor, gradient: Tensor, touched: bool, degrees: bool) -> Tensor:
-    arrays = (t.detach().contiguous().numpy() for t in (position, gradient))
-    with PARALLEL_KERNELS:
-        return torch.from_numpy(_backward_kernel(*arrays, touched, degrees))
+    fields, slopes = (t.detach().contiguous().numpy() for t in (position, gradient))
+    result = np.empty_like(fields)
+
+    def route(batch: slice) -> None:
+        _backward_kernel(fields[batch], slopes[batch], touched, degrees, result[batch])
+
+    in_threads(route, len(fields), fields.size)
+    return torch.from_numpy(result)
 
 
 @_histogram_backward.register_fake

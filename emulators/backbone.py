@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,7 +48,7 @@ class MultiScaleBackbone(nn.Module):
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2)
-        self.down = nn.ModuleList(_conv(a, b, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_conv(a, b, stride=2) for a, b in itertools.pairwise(widths))
         self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths)
         self.stride = 2 ** len(widths)
         self.features = widths[0] + sum(widths)

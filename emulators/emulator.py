@@ -35,22 +35,26 @@ class LevelEncoding(nn.Module):
         thresholds: strictly increasing, in the field's unit; a few are picked evenly.
     """
 
-    levels: Tensor
-    sizes: Tensor
+    steepness: Tensor
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, thresholds: Sequence[float]) -> None:
         super().__init__()
         picks = torch.linspace(0, len(thresholds) - 1, min(_MASKS, len(thresholds))).round().long()
         sizes = torch.from_numpy(threshold_sizes(thresholds)).float()
-        self.register_buffer("levels", torch.tensor(thresholds)[picks].view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("sizes", sizes[picks].view(1, -1, 1, 1), persistent=False)
+        steepness = 1 / (_MASK_TEMPERATURE * sizes[picks])
+        shift = -torch.tensor(thresholds)[picks] * steepness
+        self.register_buffer("steepness", steepness.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("scale", sizes.min(), persistent=False)
         self.channels = len(picks) + 1
 
     def forward(self, fields: Tensor) -> Tensor:
         """Encoded fields (N, channels, H, W) of fields (N, H, W); channels last in memory."""
         x = fields[:, None]
-        masks = torch.sigmoid((x - self.levels) / (_MASK_TEMPERATURE * self.sizes))
-        encoded = torch.cat([masks, torch.asinh(x / self.sizes[:, :1])], dim=1)
+        masks = torch.sigmoid(torch.addcmul(self.shift, x, self.steepness))
+        encoded = torch.cat([masks, torch.asinh(x / self.scale)], dim=1)
         return encoded.contiguous(memory_format=torch.channels_last)
 
 
@@ -76,7 +80,7 @@ class ConstrainedEmulator(nn.Module):
         metric: Metric,
         widths: Sequence[int] = (32, 64, 128, 256),
         hidden: int = 256,
-        prior: float | None = 0.1,
+        prior: float | None = 0.05,
     ) -> None:
         super().__init__()
         if not widths or any(width <= 0 or width % 8 for width in widths):
@@ -90,20 +94,25 @@ class ConstrainedEmulator(nn.Module):
         self.encoding = LevelEncoding(metric.thresholds)
         self.backbone = MultiScaleBackbone(self.encoding.channels, self.widths)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
+        last = nn.Linear(hidden, self.heads.raw_size)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.fc = nn.Sequential(
-            nn.Linear(inputs, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, self.heads.raw_size),
+            nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last
         )
-        nn.init.zeros_(self.fc[-1].weight)
-        nn.init.zeros_(self.fc[-1].bias)
 
     @property
     def stride(self) -> int:
         """Fields are padded (dry) to multiples of this."""
         return self.backbone.stride
+
+    def check_shape(self, shape: tuple[int, int]) -> None:
+        """Raise ArgumentError if fields of this shape (H, W) are smaller than the network's stride."""
+        if min(shape) < self.stride:
+            raise ArgumentError(
+                f"fields must be at least {self.stride} x {self.stride} pixels (the network's stride), "
+                f"got {shape[0]} x {shape[1]}"
+            )
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
@@ -111,8 +120,9 @@ class ConstrainedEmulator(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W) or (N, 1, H, W)."""
-        fields = as_batch(fields)
+        fields = as_batch(fields).to(self.encoding.scale.dtype)
         rows, columns = fields.shape[1:]
+        self.check_shape((rows, columns))
         frame = float(rows * columns) * self.metric.pixel_size**2
         padded = F.pad(fields, (0, -columns % self.stride, 0, -rows % self.stride))
         readout = _READOUT_SCALE * self.backbone(self.encoding(padded))
@@ -130,7 +140,11 @@ def _relaxed_part(metric: Metric, temperature: float) -> RelaxedMinkowski | None
     if not isinstance(metric, Minkowski):
         return None
     outputs = [name for name in metric.outputs if name in RELAXABLE]
-    return RelaxedMinkowski(Minkowski(**{**metric.arguments(), "outputs": outputs}), temperature) if outputs else None
+    return (
+        RelaxedMinkowski(Minkowski(**{**metric.arguments(), "outputs": outputs}), temperature)
+        if outputs
+        else None
+    )
 
 
 ARCHITECTURES: dict[str, type[ConstrainedEmulator]] = {"constrained": ConstrainedEmulator}

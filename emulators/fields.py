@@ -7,6 +7,9 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 
+_LARGEST = 1e30
+"""Values beyond, infinities too, count as this: arithmetic with it stays finite."""
+
 
 def as_batch(fields: Tensor) -> Tensor:
     """Validate fields and drop the channel axis.
@@ -22,7 +25,9 @@ def as_batch(fields: Tensor) -> Tensor:
         ArgumentError: another type, shape or dtype.
     """
     if not isinstance(fields, Tensor):
-        raise ArgumentError(f"fields must be a torch tensor, got {type(fields).__name__}; use torch.from_numpy")
+        raise ArgumentError(
+            f"fields must be a torch tensor, got {type(fields).__name__}; use torch.from_numpy"
+        )
     if fields.ndim == 4 and fields.shape[1] == 1:
         fields = fields[:, 0]
     if fields.ndim != 3 or 0 in fields.shape[1:]:
@@ -31,4 +36,4 @@ def as_batch(fields: Tensor) -> Tensor:
         raise ArgumentError(f"fields must be floating point, got {fields.dtype}; use .float()")
     if fields.dtype != torch.float64:
         fields = fields.float()
-    return torch.where(torch.isnan(fields), 0.0, fields)
+    return torch.where(torch.isnan(fields), 0.0, fields).clamp(-_LARGEST, _LARGEST)

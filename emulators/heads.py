@@ -33,7 +33,10 @@ def in_order(metric: Metric) -> tuple[str, ...]:
     Raises:
         ArgumentError: constraints refer to one another in a circle.
     """
-    needs = {name: {other for c in metric.constraints if c.output == name for other in c.of} for name in metric.outputs}
+    needs = {
+        name: {other for c in metric.constraints if c.output == name for other in c.of}
+        for name in metric.outputs
+    }
     # What an identity defines depends on its terms alone; its bounds then follow from theirs.
     for c in metric.constraints:
         if isinstance(c, Identity):
@@ -79,8 +82,8 @@ class ConstrainedHeads(nn.Module):
         least, most = self._of_kind(name, AtLeast), self._of_kind(name, AtMost)
         if any(set(c.of) - {FRAME} for c in least + most) or (most and not least):
             raise ArgumentError(
-                f"output {name!r} is declared non-increasing together with a bound by another output, or with an "
-                "upper bound alone; no head guarantees that: leave one of them out, or add a lower bound"
+                f"output {name!r} is declared non-increasing together with a bound by another output, or "
+                "with an upper bound alone; no head guarantees that: leave one out, or add a lower bound"
             )
         return count + bool(most)
 
@@ -126,7 +129,7 @@ class ConstrainedHeads(nn.Module):
             return c.function(*(values[other] for other in c.of))
         low, high = self._bounds(name, values)
         if self._of_kind(name, NonIncreasing):
-            if high is None:
+            if low is None or high is None:
                 fall = torch.expm1(F.softplus(raw)).flip(1).cumsum(1).flip(1)
                 return fall if low is None else low + fall
             # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
@@ -146,7 +149,7 @@ class ConstrainedHeads(nn.Module):
             return value[:, :0]
         low, high = self._bounds(name, values)
         if self._of_kind(name, NonIncreasing):
-            if high is None:
+            if low is None or high is None:
                 return _inverse_softexp(value - F.pad(value[:, 1:], (0, 1)))
             share = ((value - low) / (high - low)).clamp(0, 1)
             bands = F.pad(share, (1, 0), value=1.0) - F.pad(share, (0, 1))

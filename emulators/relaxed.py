@@ -35,7 +35,9 @@ class RelaxedMinkowski(nn.Module):
         ArgumentError: an output without a local relaxation, or an argument out of range.
     """
 
-    def __init__(self, metric: Minkowski, temperature: float | Sequence[float] = 0.05, forward: str = "soft") -> None:
+    def __init__(
+        self, metric: Minkowski, temperature: float | Sequence[float] = 0.05, forward: str = "soft"
+    ) -> None:
         super().__init__()
         missing = [name for name in metric.outputs if name not in RELAXABLE]
         if missing:
@@ -104,5 +106,7 @@ def relaxation(metric: Metric, **arguments: Any) -> RelaxedMinkowski:
         ArgumentError: none is known for it.
     """
     if not isinstance(metric, Minkowski):
-        raise ArgumentError(f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py")
+        raise ArgumentError(
+            f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py"
+        )
     return RelaxedMinkowski(metric, **arguments)

@@ -66,8 +66,12 @@ class SoftCounts(nn.Module):
     def temperature(self, value: float | Sequence[float]) -> None:
         relative = np.atleast_1d(np.asarray(value, np.float64))
         u = np.asarray(self.thresholds)
-        if relative.shape not in ((1,), u.shape) or not (np.isfinite(relative).all() and (relative > 0).all()):
-            raise ArgumentError(f"temperature must be one positive number, or one for each of {len(u)}, got {value!r}")
+        if relative.shape not in ((1,), u.shape) or not (
+            np.isfinite(relative).all() and (relative > 0).all()
+        ):
+            raise ArgumentError(
+                f"temperature must be one positive number, or one for each of {len(u)}, got {value!r}"
+            )
         self._temperature = float(relative[0]) if np.ndim(value) == 0 else tuple(relative.tolist())
         sizes = threshold_sizes(self.thresholds)
         tau = relative * sizes

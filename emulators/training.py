@@ -54,7 +54,7 @@ class Training:
 
     minutes: float | None = 10.0
     fields: int | None = None
-    batch_size: int = 64
+    batch_size: int = 32
     learning_rate: float = 1e-3
     warmup: float = 0.03
     weight_decay: float = 1e-4
@@ -265,7 +265,13 @@ class Trainer:
                 self.emulator.load_state_dict(self.best["weights"])
 
     def _train(self) -> None:
-        bar = tqdm(total=100, unit="%", disable=not self.progress, desc="training", bar_format="{l_bar}{bar}| {postfix}")
+        bar = tqdm(
+            total=100,
+            unit="%",
+            disable=not self.progress,
+            desc="training",
+            bar_format="{l_bar}{bar}| {postfix}",
+        )
         saved = time.monotonic()
         recent: list[Tensor] = []
         with bar, prefetched(self._share_of_batch, self.step) as batches:
@@ -350,7 +356,9 @@ class Trainer:
         distances = (totals / len(fields)).tolist()
         loss = sum(distances)
         if loss < self.best["loss"]:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.emulator.state_dict().items()}
+            weights = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.emulator.state_dict().items()
+            }
             self.best, self.stale = {"loss": loss, "weights": weights, "step": self.step}, 0
         else:
             self.stale += 1
@@ -377,7 +385,7 @@ class Trainer:
         os.replace(temporary, self.folder / "log.csv")
 
     def _save(self) -> None:
-        """Write the whole state under a temporary name, then rename: a kill leaves the old state or the new one."""
+        """Write the whole state aside, then rename it: a kill leaves the old state or the new one."""
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -387,7 +395,9 @@ class Trainer:
             "weights": self.emulator.state_dict(),
             "objective": self.accelerator.unwrap_model(self.objective).state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "counters": {name: getattr(self, name) for name in ("step", "seconds", "validated", "stale", "finished")},
+            "counters": {
+                name: getattr(self, name) for name in ("step", "seconds", "validated", "stale", "finished")
+            },
             "best": self.best,
             "log": self.log,
         }
@@ -402,11 +412,15 @@ class Trainer:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
-            raise DataError(f"{path} is not a training state ({type(error).__name__}); delete it to start afresh") from error
+            raise DataError(
+                f"{path} is not a training state ({type(error).__name__}); delete it to start afresh"
+            ) from error
         wanted = {"options": asdict(self.options), "metric": self.metric.config()}
         for name, value in wanted.items():
             if state[name] != value:
-                raise ArgumentError(f"{path} belongs to a run with other {name}; choose another folder or delete it")
+                raise ArgumentError(
+                    f"{path} belongs to a run with other {name}; choose another folder or delete it"
+                )
         self.emulator.load_state_dict(state["weights"])
         self.accelerator.unwrap_model(self.objective).load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -72,5 +72,7 @@ def metric_from_config(config: dict[str, Any]) -> Metric:
         ArgumentError: the configuration is not one.
     """
     if set(config) != {"name", "arguments"} or not isinstance(config["arguments"], dict):
-        raise ArgumentError(f"a metric's configuration has the keys 'name' and 'arguments', got {sorted(config)}")
+        raise ArgumentError(
+            f"a metric's configuration has the keys 'name' and 'arguments', got {sorted(config)}"
+        )
     return metric(config["name"], **config["arguments"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,7 +97,9 @@ class Metric(abc.ABC):
         curves = np.asarray(curves)
         expected = (len(self.outputs), len(self.thresholds))
         if curves.ndim != 3 or curves.shape[1:] != expected:
-            raise ArgumentError(f"curves must have shape (N, {expected[0]}, {expected[1]}), got {curves.shape}")
+            raise ArgumentError(
+                f"curves must have shape (N, {expected[0]}, {expected[1]}), got {curves.shape}"
+            )
         by_name = self.named(curves, field_shape)
         return {
             c.label: float(c.violated(by_name).mean()) if len(curves) else 0.0
@@ -109,6 +112,10 @@ class Metric(abc.ABC):
 
     def __hash__(self) -> int:
         return hash(repr(self.config()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Constraints hold functions, which do not pickle: the arguments say everything.
+        return functools.partial(type(self), **self.arguments()), ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.arguments().items())})"

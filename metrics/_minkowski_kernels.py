@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
+
+from ._threads import in_threads
 
 PIXELS, AXIAL, DIAGONAL, BLOCKS, AXIAL_DEGREE, DIAGONAL_DEGREE, COMPONENTS = range(7)
 """Rows of the counts: pixels, pairs and 2 x 2 blocks of the set; pixels weighted by the number of
@@ -33,8 +34,6 @@ _BEFORE = (0, 1, 2, 7)
 """Bits of the neighbours that precede a pixel in raster order."""
 _GAINS = 8
 """COUNTS, padded to the width of a vector register."""
-_WORTH_A_THREAD = 2**16
-"""Pixels below which handing work to a thread costs more than it saves."""
 
 
 def _groups(code: int, diagonal: bool) -> list[list[int]]:
@@ -240,16 +239,5 @@ def excursion_counts(
         bins = np.zeros((rows + 2, columns + 2), bin_type)
         _count(fields[batch], own, gains * asked, steps[links], local, components, bins, result[batch])
 
-    # Threads of Python's own, since the kernels release the lock: unlike numba's parallel loops,
-    # they survive a fork (data loaders) and calls from several threads.
-    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    batches = max(1, min(number, 4 * threads, fields.size // _WORTH_A_THREAD))
-    ends = [number * batch // batches for batch in range(batches + 1)]
-    slices = list(map(slice, ends, ends[1:]))
-    if min(threads, batches) == 1:
-        for batch in slices:
-            count(batch)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(count, slices))
+    in_threads(count, number, fields.size)
     return result

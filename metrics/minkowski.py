@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ._base import Metric
-from ._lock import PARALLEL_KERNELS
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
 from .thresholds import as_increasing
 
@@ -76,6 +76,9 @@ class Minkowski(Metric):
     """
 
     name = "minkowski"
+    boundary: str
+    connectivity: int
+    length_unit: str
 
     def __init__(
         self,
@@ -89,12 +92,21 @@ class Minkowski(Metric):
     ) -> None:
         self.thresholds = as_increasing("thresholds", thresholds)
         count = len(self.thresholds)
-        self.levels = as_increasing("levels", [(q + 0.5) / count for q in range(count)] if levels is None else levels)
+        self.levels = as_increasing(
+            "levels", [(q + 0.5) / count for q in range(count)] if levels is None else levels
+        )
         if len(self.levels) != count:
-            raise ArgumentError(f"levels must match the {count} thresholds one by one, got {len(self.levels)}")
-        if not (math.isfinite(pixel_size) and pixel_size > 0):
+            raise ArgumentError(
+                f"levels must match the {count} thresholds one by one, got {len(self.levels)}"
+            )
+        if not (isinstance(pixel_size, Real) and math.isfinite(pixel_size) and pixel_size > 0):
             raise ArgumentError(f"pixel_size must be a positive number, got {pixel_size!r}")
-        if isinstance(outputs, str) or not outputs or len(set(outputs)) != len(outputs) or set(outputs) - set(UNITS):
+        if (
+            isinstance(outputs, str)
+            or not outputs
+            or len(set(outputs)) != len(outputs)
+            or set(outputs) - set(UNITS)
+        ):
             raise ArgumentError(f"outputs must be distinct names out of {', '.join(UNITS)}, got {outputs!r}")
         if boundary not in ("closed", "open"):
             raise ArgumentError(f"boundary must be 'closed' or 'open', got {boundary!r}")
@@ -102,6 +114,8 @@ class Minkowski(Metric):
             raise ArgumentError(
                 f"connectivity must be 1 (4-connected set) or 2 (8-connected set), got {connectivity!r}"
             )
+        if not isinstance(length_unit, str):
+            raise ArgumentError(f"length_unit must be a string such as 'km', got {length_unit!r}")
         self.pixel_size = float(pixel_size)
         self.outputs = tuple(outputs)
         self.boundary = boundary
@@ -128,14 +142,13 @@ class Minkowski(Metric):
         if fields.dtype.kind != "f" or fields.dtype.itemsize not in (4, 8):
             fields = fields.astype(np.float64)
         wanted = set(self.outputs)
-        with PARALLEL_KERNELS:
-            counts = kernels.excursion_counts(
-                np.ascontiguousarray(fields),
-                np.array(self.thresholds),
-                bool(wanted - {"components"}),
-                bool(wanted & {"components", "holes"}),
-                self.connectivity == 2,
-            )
+        counts = kernels.excursion_counts(
+            fields,
+            np.array(self.thresholds),
+            bool(wanted - {"components"}),
+            bool(wanted & {"components", "holes"}),
+            self.connectivity == 2,
+        )
         curves = functionals(
             *(counts[:, row] for row in range(kernels.COUNTS - 1)),
             pixel_size=self.pixel_size,
@@ -185,13 +198,14 @@ def functionals(
     else:
         axial_ends, diagonal_ends = axial_degree, diagonal_degree
     transitions = (axial_ends - 2 * axial) + (diagonal_ends - 2 * diagonal) / math.sqrt(2)
-    if connectivity == 1:
-        # Vertices - edges + faces of the complex whose vertices are the pixels of the set.
-        euler = pixels - axial + blocks
-    else:
-        # Corners - edges + squares of the union of closed pixels; adjacent pixels share an edge.
-        euler = blocks - (4 * pixels - axial) + pixels
-    return {"area": pixel_size**2 * pixels, "perimeter": pixel_size * math.pi / 8 * transitions, "euler": euler}
+    # 4-connected: vertices - edges + faces of the complex whose vertices are the pixels of the set.
+    # 8-connected: corners - edges + squares of the union of closed pixels, which share edges.
+    euler = pixels - axial + blocks if connectivity == 1 else blocks - (4 * pixels - axial) + pixels
+    return {
+        "area": pixel_size**2 * pixels,
+        "perimeter": pixel_size * math.pi / 8 * transitions,
+        "euler": euler,
+    }
 
 
 def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
@@ -225,7 +239,12 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
         declared += [
             AtMost("components", "components <= 2P/pi", most_objects, ("perimeter",)),
             AtLeast("holes", "holes >= 0", lambda: 0.0),
-            AtMost("holes", "components + holes <= 2P/pi", lambda p, c: most_objects(p) - c, ("perimeter", "components")),
+            AtMost(
+                "holes",
+                "components + holes <= 2P/pi",
+                lambda p, c: most_objects(p) - c,
+                ("perimeter", "components"),
+            ),
             AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
             AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
         ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,7 +14,7 @@ WET_LEVELS = (0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99)
 """The 21 quantile levels of the wet pixels that the showcase uses."""
 
 
-def as_increasing(name: str, values: Sequence[float]) -> tuple[float, ...]:
+def as_increasing(name: str, values: Iterable[float]) -> tuple[float, ...]:
     """Validate a sequence of finite, strictly increasing numbers.
 
     Raises:
@@ -27,7 +28,7 @@ def as_increasing(name: str, values: Sequence[float]) -> tuple[float, ...]:
         raise ArgumentError(f"{name} must hold at least one number, got none")
     if not all(math.isfinite(v) for v in numbers):
         raise ArgumentError(f"{name} must be finite, got {list(numbers)}")
-    for low, high in zip(numbers, numbers[1:], strict=False):
+    for low, high in itertools.pairwise(numbers):
         if high <= low:
             raise ArgumentError(f"{name} must be strictly increasing, got {low:g} before {high:g}; sort them")
     return numbers
@@ -61,13 +62,17 @@ def quantile_thresholds(
     levels = as_increasing("quantiles", quantiles)
     if levels[0] <= 0 or levels[-1] >= 1:
         raise ArgumentError(f"quantiles must lie strictly between 0 and 1, got {list(levels)}")
+    if quantum is not None and not (math.isfinite(quantum) and quantum > 0):
+        raise ArgumentError(f"quantum must be a positive step or None, got {quantum!r}")
     fields = np.asarray(fields)
     values = fields[fields > wet].astype(np.float64)
     if values.size == 0:
         raise ArgumentError(f"fields hold no value above wet (={wet:g}): no quantile can be taken")
     if quantum is None:
-        return as_increasing("quantile thresholds (the data has too few distinct values)", np.quantile(values, levels))
-    steps = np.round(np.quantile(values, levels, method="inverted_cdf") / quantum)
+        return as_increasing(
+            "quantile thresholds (the data has too few distinct values)", np.quantile(values, levels)
+        )
+    steps: np.ndarray = np.round(np.quantile(values, levels, method="inverted_cdf") / quantum)
     for q in range(1, len(steps)):
         steps[q] = max(steps[q], steps[q - 1] + 1)
     return tuple(float(f"{(step - 0.5) * quantum:.9g}") for step in steps)

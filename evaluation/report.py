@@ -1,0 +1,342 @@
+"""The pictures of an evaluation: one PNG."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LogNorm, Normalize, to_rgb
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import ArgumentError, DataError
+from ..metrics import Metric
+from .descent import Descent
+from .evaluate import Evaluation, fullness
+
+_SIZE, _DPI = (12.0, 11.4), 150
+_INK, _FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
+_COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c")
+_SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
+"""Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""
+_LEAST_GAP = 1e-4
+"""Least 1 - R2 that the axis can show."""
+_STYLE: Any = {
+    "axes.edgecolor": _INK,
+    "axes.grid": True,
+    "axes.labelcolor": _INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.titlesize": 11.5,
+    "figure.titleweight": "bold",
+    "font.size": 9,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "xtick.labelsize": 8.5,
+    "ytick.color": _INK,
+    "ytick.labelsize": 8.5,
+}
+
+TrainingLog = str | Path | Iterable[dict[str, Any]]
+"""A CSV file, or rows, with the columns "fields", "train_loss", "validation_loss" and
+"validation_<output>"; a cell without a number is left out."""
+
+
+def write_report(
+    path: str | Path,
+    surrogate: nn.Module,
+    evaluation: Evaluation,
+    fields: NDArray[Any],
+    curves: NDArray[Any],
+    training_log: TrainingLog | None = None,
+) -> None:
+    """Draw an evaluation: curves, fidelity by threshold, training, and the descent.
+
+    Args:
+        path: the PNG file to write.
+        surrogate: the surrogate that was evaluated; its `metric` names outputs and units.
+        evaluation: what `evaluate` returned.
+        fields: (N, H, W), the fields that it was given.
+        curves: (N, C, Q), their exact curves.
+        training_log: see `TrainingLog`; None where nothing was trained.
+
+    Raises:
+        ArgumentError: fields, curves and evaluation do not belong together.
+        DataError: the log cannot be read, or the picture cannot be written.
+    """
+    metric = surrogate.metric
+    if not isinstance(metric, Metric):
+        raise ArgumentError(f"surrogate.metric must be an exact metric, got {type(metric).__name__}")
+    fields, curves = np.asarray(fields), np.asarray(curves)
+    if curves.shape != evaluation.emulated.shape or len(fields) != len(curves):
+        raise ArgumentError(
+            f"fields, curves and evaluation must be of the same fields, got {fields.shape}, {curves.shape} "
+            f"and {evaluation.emulated.shape}"
+        )
+    log = None if training_log is None else _columns(training_log)
+    with matplotlib.rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.05)
+        figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout=layout)
+        FigureCanvasAgg(figure)
+        rows = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.0, 0.85, 1.0))
+        top, middle, bottom = rows[:, 0]
+        _draw_curves(top, metric, evaluation, fields, curves)
+        _draw_fidelity(middle, metric, evaluation, log)
+        _draw_descent(bottom, metric, evaluation.descent, evaluation.figures["field_unit"])
+        try:
+            figure.savefig(path, format="png")
+        except OSError as error:
+            raise DataError(f"cannot write the report {str(path)!r}: {error.strerror or error}") from None
+
+
+def _draw_curves(
+    figure: SubFigure, metric: Metric, evaluation: Evaluation, fields: NDArray[Any], curves: NDArray[Any]
+) -> None:
+    _head(figure, "Curves of three fields: exact and emulated")
+    picks = _samples(metric, fields)
+    thresholds = metric.thresholds
+    for c, axes in enumerate(figure.subplots(1, len(metric.outputs), squeeze=False)[0]):
+        for index, (_, _, depth) in zip(picks, _SAMPLES, strict=True):
+            colour = _tint(_colour(c), depth)
+            axes.plot(thresholds, curves[index, c], color=colour, alpha=0.35, lw=5, solid_capstyle="round")
+            axes.plot(thresholds, evaluation.emulated[index, c], color=colour, lw=1.2, marker="o", ms=2.6)
+        _threshold_axis(axes, metric, evaluation.figures["field_unit"])
+        _value_axis(axes, np.concatenate([curves[picks, c], evaluation.emulated[picks, c]]))
+        axes.set_title(_with_unit(metric.outputs[c], metric.units[c]))
+    shown = [
+        Line2D([], [], color=_INK, alpha=0.35, lw=5, label="exact"),
+        Line2D([], [], color=_INK, lw=1.2, marker="o", ms=2.6, label="emulated"),
+    ]
+    for index, (name, _, depth) in zip(picks, _SAMPLES, strict=True):
+        share = 100 * fullness(metric, fields[index : index + 1])[0]
+        label = f"{name}: {share:.2g} % of pixels reach {thresholds[0]:g}"
+        shown.append(Line2D([], [], color=_tint(_INK, depth), lw=3, label=label))
+    figure.legend(
+        handles=shown, loc="outside lower center", ncols=len(shown), handlelength=1.8, columnspacing=1.8
+    )
+
+
+def _draw_fidelity(
+    figure: SubFigure, metric: Metric, evaluation: Evaluation, log: dict[str, NDArray[np.float64]] | None
+) -> None:
+    panels = figure.subplots(1, 2 if log is None else 3, squeeze=False)[0]
+    _draw_r_squared(panels[0], metric, evaluation)
+    _draw_violations(panels[1], evaluation)
+    if log is not None:
+        _draw_training(panels[2], metric, log)
+    _head(figure, "Fidelity" if log is None else "Fidelity and training")
+
+
+def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
+    """R2 by threshold on an axis on which 0.9, 0.99 and 0.999 are equally far apart."""
+    least = 0.1
+    for c, (name, found) in enumerate(evaluation.figures["fidelity"]["outputs"].items()):
+        gaps = np.array([np.nan if r2 is None else min(max(1 - r2, _LEAST_GAP), 1.0) for r2 in found["r2"]])
+        mean = "" if found["r2_mean"] is None else f", mean {found['r2_mean']:.4f}"
+        axes.plot(metric.thresholds, gaps, color=_colour(c), lw=1.4, marker="o", ms=3, label=f"{name}{mean}")
+        least = min(least, np.nanmin(gaps, initial=least))
+    axes.set_yscale("log")
+    axes.set_ylim(1.2, 10 ** math.floor(math.log10(least)) / 1.3)
+    axes.yaxis.set_major_locator(FixedLocator([1, 0.1, 0.01, 1e-3, _LEAST_GAP]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda gap, _: "≤ 0" if gap >= 1 else f"{1 - gap:.6g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    _threshold_axis(axes, metric, evaluation.figures["field_unit"])
+    axes.set_title("$R^2$ over fields, by threshold")
+    axes.legend(loc="lower left")
+
+
+def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
+    """Bars, one a declared constraint."""
+    shares = evaluation.figures["fidelity"]["violations"]
+    places = range(len(shares))
+    axes.barh(places, shares.values(), height=0.55, color=_tint(_COLOURS[1], 0.8))
+    for place, share in zip(places, shares.values(), strict=True):
+        axes.annotate(
+            f"{share:.2g} %", (share, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+        )
+    axes.set_yticks(places, shares)
+    axes.set_ylim(len(shares) - 0.4, -0.6)
+    axes.set_xlim(0, max(1.0, 1.25 * max(shares.values(), default=0.0)))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    axes.set_xlabel("% of fields and thresholds")
+    axes.set_title("Constraints that emulated curves break")
+
+
+def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64]]) -> None:
+    """Losses against fields seen."""
+    seen = log["fields"]
+    for column, colour, width, label in (
+        ("train_loss", _tint(_INK, 0.45), 1.0, "training"),
+        ("validation_loss", _INK, 1.8, "validation"),
+        *((f"validation_{name}", _colour(c), 1.2, name) for c, name in enumerate(metric.outputs)),
+    ):
+        values = log.get(column)
+        if values is not None and np.isfinite(values).any():
+            known = np.isfinite(values)
+            axes.plot(seen[known], values[known], color=colour, lw=width, label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel("fields seen")
+    axes.set_title("Training: loss, and validation distance")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.legend(loc="upper right", ncols=2)
+
+
+def _draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) -> None:
+    _head(
+        figure,
+        f"Descent: gradient steps on the pixels, from a field blurred {found.figures['factor']}x, "
+        "judged by the exact metric",
+    )
+    pick = int(np.argsort(found.before.sum(1))[len(found.before) // 2])
+    before, after = found.before[pick].sum(), found.after[pick].sum()
+    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.95))
+    titles = (
+        f"blurred: distance {before:.3g}",
+        f"after {found.figures['steps']} steps: distance {after:.3g}",
+        "truth",
+    )
+    colours, scale = _rain_colours(metric, found.truth[pick])
+    for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
+        image = axes.imshow(field[pick], cmap=colours, norm=scale, interpolation="nearest")
+        axes.set_title(title)
+        axes.grid(False)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(True)
+    bar = figure.colorbar(
+        image, ax=panels[:3], location="bottom", aspect=60, pad=0.03, shrink=0.6, extend="both"
+    )
+    bar.set_label(_with_unit("value", unit))
+    _draw_removed(panels[3], metric, found)
+
+
+def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
+    """Exact distance per output before and after, means over the descended fields."""
+    shown = []
+    for c, name in enumerate(metric.outputs):
+        figures = found.figures["outputs"][name]
+        before, after = (max(figures[when], 1e-4) for when in ("before", "after"))
+        shown += [before, after]
+        axes.plot([before, after], [c, c], color=_tint(_colour(c), 0.5), lw=2, zorder=1)
+        axes.scatter(before, c, s=46, facecolor="white", edgecolor=_colour(c), lw=1.6, zorder=2)
+        axes.scatter(after, c, s=46, color=_colour(c), zorder=2)
+        removed = "" if figures["removed"] is None else f": {figures['removed']:.0f} % removed"
+        middle = math.sqrt(before * after)
+        axes.annotate(f"{name}{removed}", (middle, c), (0, 7), textcoords="offset points", ha="center")
+    axes.set_xscale("log")
+    axes.set_xlim(min(shown) / 2, max(shown) * 2)
+    axes.set_ylim(len(metric.outputs) - 0.5, -0.7)
+    axes.set_yticks([])
+    axes.spines.left.set_visible(False)
+    axes.set_xlabel("exact distance, before (open) and after (filled)")
+    axes.set_title(f"mean of {len(found.truth)} fields")
+
+
+def _samples(metric: Metric, fields: NDArray[Any]) -> list[int]:
+    """Indices of the fields whose curves are drawn."""
+    full = fullness(metric, fields)
+    order = np.argsort(full, kind="stable")
+    order = order[np.count_nonzero(full == 0) :] if full.any() else order
+    return [int(order[round(rank * (len(order) - 1))]) for _, rank, _ in _SAMPLES]
+
+
+def _head(figure: SubFigure, text: str) -> None:
+    figure.suptitle(text, x=0.008, ha="left")
+
+
+def _threshold_axis(axes: Axes, metric: Metric, unit: str) -> None:
+    """Thresholds along x: on a log axis with plain numbers where all are positive."""
+    if metric.thresholds[0] > 0:
+        axes.set_xscale("log")
+        span = math.log10(metric.thresholds[-1] / metric.thresholds[0])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 2.5 else (1.0,), numticks=12))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda u, _: f"{u:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(_with_unit("threshold", unit))
+
+
+def _value_axis(axes: Axes, values: NDArray[np.float64]) -> None:
+    """Values along y on the signed-log1p scale, on which distances are measured."""
+
+    def forward(y: NDArray[Any]) -> NDArray[Any]:
+        return np.sign(y) * np.log1p(np.abs(y))
+
+    def inverse(z: NDArray[Any]) -> NDArray[Any]:
+        return np.sign(z) * np.expm1(np.abs(z))
+
+    axes.set_yscale("function", functions=(forward, inverse))
+    low, high = forward(np.array([np.nanmin(values), np.nanmax(values)]))
+    margin = max(0.05 * (high - low), 0.1)
+    axes.set_ylim(*inverse(np.array([low - margin, high + margin])).tolist())
+    decades = range(math.ceil(max(-low, high, 0) / math.log(10)) + 1)
+    step = 1 if high - low < 14 else 2
+    sizes = [10.0**k for k in decades][::step]
+    axes.yaxis.set_major_locator(FixedLocator([*(-size for size in sizes), 0.0, *sizes]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "\N{MINUS SIGN}")))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _rain_colours(metric: Metric, truth: NDArray[Any]) -> tuple[Colormap, Normalize]:
+    """Colours of fields: logarithmic, and paper white below the lowest threshold, if that is positive."""
+    colours = colormaps["YlGnBu"].with_extremes(under="white", bad=_UNMEASURED)
+    lowest, highest = metric.thresholds[0], float(np.nanquantile(truth, 0.999))
+    if lowest > 0:
+        return colours, LogNorm(lowest, max(highest, 10 * lowest))
+    return colours, Normalize(float(np.nanmin(truth)), max(highest, float(np.nanmin(truth)) + 1e-12))
+
+
+def _columns(log: TrainingLog) -> dict[str, NDArray[np.float64]]:
+    """Columns of a training log as arrays; NaN stands for cells without a number."""
+    if isinstance(log, (str, Path)):
+        try:
+            with open(log, newline="", encoding="utf-8") as file:
+                rows: list[dict[str, Any]] = list(csv.DictReader(file))
+        except OSError as error:
+            raise DataError(f"cannot read the training log {str(log)!r}: {error.strerror or error}") from None
+    else:
+        rows = list(log)
+    if not rows or "fields" not in rows[0]:
+        raise DataError("the training log needs at least one row, and a column 'fields'")
+    return {name: np.array([_cell(row.get(name)) for row in rows]) for name in rows[0]}
+
+
+def _cell(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _colour(output: int) -> str:
+    return _COLOURS[output % len(_COLOURS)]
+
+
+def _tint(colour: str, depth: float) -> tuple[float, float, float]:
+    """A colour mixed with white; depth 1 is the colour itself."""
+    red, green, blue = (1 - depth * (1 - part) for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _with_unit(name: str, unit: str) -> str:
+    """A label such as "area (km²)"; pure numbers go without unit."""
+    return name if unit in ("", "1") else f"{name} ({unit.replace('^2', '²')})"

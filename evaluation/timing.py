@@ -1,0 +1,78 @@
+"""What a surrogate costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+
+BATCH = 32
+"""Fields in a timed batch."""
+_WARM_UPS = 2
+
+
+def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: int = 7) -> dict[str, float]:
+    """Median time per field in batches of 32, on the surrogate's device.
+
+    Args:
+        surrogate: maps fields (N, H, W) to curves.
+        fields: (N, H, W), N >= 1; taken in turn to fill a batch.
+        repeats: timed runs of each kind, after warm-up.
+
+    Returns:
+        "forward": ms of a forward pass without graph; "gradient": ms of a forward pass and the
+        gradient with respect to the fields.
+
+    Raises:
+        ArgumentError: no field, or repeats < 1.
+    """
+    if np.ndim(fields) != 3 or len(fields) == 0:
+        raise ArgumentError(f"fields must have shape (N, H, W) with N >= 1, got {np.shape(fields)}")
+    if repeats < 1:
+        raise ArgumentError(f"repeats must be at least 1, got {repeats}")
+    batch = torch.from_numpy(np.resize(fields, (BATCH, *fields.shape[1:])).astype(np.float32))
+    batch = batch.to(device_of(surrogate))
+
+    def forward() -> None:
+        with torch.no_grad():
+            surrogate(batch)
+
+    def gradient() -> None:
+        x = batch.clone().requires_grad_()
+        torch.autograd.grad(surrogate(x).sum(), x)
+
+    return {
+        "forward": 1e3 / BATCH * _median_seconds(forward, repeats, batch),
+        "gradient": 1e3 / BATCH * _median_seconds(gradient, repeats, batch),
+    }
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Device of a module's parameters or buffers; the CPU where it has none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _median_seconds(run: Callable[[], None], repeats: int, batch: Tensor) -> float:
+    seconds = []
+    for _ in range(_WARM_UPS + repeats):
+        _finish(batch)
+        start = time.perf_counter()
+        run()
+        _finish(batch)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds[_WARM_UPS:]))
+
+
+def _finish(batch: Tensor) -> None:
+    """Wait for the device, which runs behind the calls."""
+    if batch.is_cuda:
+        torch.cuda.synchronize(batch.device)

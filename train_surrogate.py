@@ -1,0 +1,205 @@
+"""One command: label fields, train an emulator of a metric, evaluate it, freeze it.
+
+python train_surrogate.py --metric minkowski --fields rain --arch constrained --minutes 3 --out runs/first
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+if not __package__:
+    # Run as a script: the folder `datasets` beside this file would shadow the Hugging Face package
+    # of that name, so this folder leaves the search path, and the installed package takes over.
+    _here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != _here]
+    sys.exit(import_module("emuloss.train_surrogate").main())
+
+import typer
+
+from .cli import QUIET_TYPER, numbers, run, source_options
+from .errors import ArgumentError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .datasets import FieldSource
+    from .metrics import Metric
+    from .zoo import Surrogate
+
+_SAMPLED_CHUNKS = 16
+"""Training chunks whose wet pixels set the default thresholds."""
+
+
+def train(
+    fields: Annotated[
+        str, typer.Option(help="rain | opera:DIR | images:DIR | FILE (.npy .npz .h5 .nc .zarr)")
+    ],
+    out: Annotated[Path, typer.Option(help="folder of the run; an interrupted run in it goes on")],
+    metric: Annotated[str, typer.Option(help="metric to emulate")] = "minkowski",
+    arch: Annotated[str, typer.Option(help="architecture of the emulator")] = "constrained",
+    outputs: Annotated[str, typer.Option(help="outputs of the metric")] = "area,perimeter,euler",
+    thresholds: Annotated[
+        str | None, typer.Option(help="thresholds, such as 0.1,1,5; default: quantiles of the data")
+    ] = None,
+    quantiles: Annotated[
+        str | None, typer.Option(help="levels of the wet pixels at which thresholds lie, such as 0.1,0.5,0.9")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="training time")] = 10.0,
+    budget: Annotated[int | None, typer.Option(help="fields seen after which training ends")] = None,
+    size: Annotated[int | None, typer.Option(help="edge length of a field, in pixels")] = None,
+    stride: Annotated[int | None, typer.Option(help="step between training patches, in pixels")] = None,
+    count: Annotated[int | None, typer.Option(help="number of synthetic fields")] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="edge length of a pixel, if the data do not say")
+    ] = None,
+    length_unit: Annotated[str, typer.Option(help="unit of the pixel size")] = "km",
+    test_chunks: Annotated[
+        int | None, typer.Option(help="last files (or blocks of fields) kept for the test")
+    ] = None,
+    gap_chunks: Annotated[int | None, typer.Option(help="files left out before the test")] = None,
+    batch_size: Annotated[int, typer.Option(help="fields a step")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
+    precision: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
+    seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic fields")] = 0,
+    progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
+) -> None:
+    """Label fields with an exact metric, train an emulator, evaluate it, and freeze it as a loss.
+
+    The folder OUT then holds config.json and model.safetensors, for emuloss.load(OUT); report.png,
+    evaluation.json, log.csv, labels.h5, and the state from which an interrupted run goes on.
+    """
+    # The settings are checked before anything heavy is imported or read.
+    levels, given = numbers("quantiles", quantiles), numbers("thresholds", thresholds)
+    if levels and given:
+        raise ArgumentError("give either --thresholds or --quantiles")
+
+    import torch
+
+    from .datasets import assign_splits, label, open_source
+    from .emulators import ARCHITECTURES, Trainer, Training
+    from .metrics import list_metrics
+    from .zoo import Surrogate
+
+    if metric not in list_metrics():
+        raise ArgumentError(f"unknown metric {metric!r}; available: {', '.join(list_metrics())}")
+    if arch not in ARCHITECTURES:
+        raise ArgumentError(f"unknown architecture {arch!r}; available: {', '.join(ARCHITECTURES)}")
+    settings = Training(
+        minutes=minutes,
+        fields=budget,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        precision=precision,
+    )
+    source = open_source(
+        fields,
+        **source_options(fields, size=size, stride=stride, count=count, seed=seed, pixel_size=pixel_size),
+    )
+    roles = assign_splits(source, test=test_chunks, gap=gap_chunks)
+    out.mkdir(parents=True, exist_ok=True)
+    teacher = _teacher(metric, source, roles, given, levels, outputs, length_unit)
+    torch.manual_seed(seed)
+    emulator = ARCHITECTURES[arch](teacher)
+    emulator.check_shape(source.field_shape)
+
+    _say(f"labelling {fields} with {metric} at {len(teacher.thresholds)} thresholds")
+    store = label(source, teacher, out / "labels.h5", splits=roles, progress=progress)
+    trainer = Trainer(
+        emulator,
+        teacher,
+        store.split("train"),
+        store.split("validation"),
+        settings,
+        out,
+        quantum=store.quantum,
+        progress=progress,
+    )
+    _say(f"training on {store.counts['train']} fields ({settings.minutes:g} minutes) with {trainer.device}")
+    provenance: dict[str, Any] = {
+        "unit": source.unit,
+        "field_shape": list(source.field_shape),
+        "training": {"source": store.source_config, "fields": store.counts},
+    }
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        if trainer.best["weights"] is not None:
+            Surrogate(emulator, arch, provenance).save_pretrained(out)
+        _say(f"interrupted; run the same command again to go on, or emuloss.load({str(out)!r}) as it is")
+        raise
+    if not trainer.accelerator.is_main_process:
+        return
+    provenance["training"] |= {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": seed}
+    surrogate = Surrogate(emulator, arch, provenance)
+    surrogate.save_pretrained(out)
+    _evaluate(surrogate, *store.split("test"), out, progress)
+
+
+def _teacher(
+    name: str,
+    source: FieldSource,
+    roles: list[str],
+    thresholds: list[float] | None,
+    quantiles: list[float] | None,
+    outputs: str,
+    length_unit: str,
+) -> Metric:
+    """The exact metric, its thresholds given or taken from the training data."""
+    from .metrics import WET_LEVELS, metric
+
+    arguments: dict[str, Any] = {
+        "pixel_size": source.pixel_size,
+        "length_unit": length_unit,
+        "outputs": tuple(part.strip() for part in outputs.split(",")),
+    }
+    if thresholds:
+        # As many thresholds as the showcase has stand for its quantile levels.
+        if len(thresholds) == len(WET_LEVELS):
+            arguments["levels"] = WET_LEVELS
+        return metric(name, thresholds=thresholds, **arguments)
+    sample = _sample(source, roles)
+    return metric(name, quantiles=quantiles or WET_LEVELS, fields=sample, quantum=source.quantum, **arguments)
+
+
+def _sample(source: FieldSource, roles: list[str]) -> np.ndarray:
+    """Fields of some training chunks, spread over all of them."""
+    import numpy as np
+
+    chunks = [k for k, role in enumerate(roles) if role == "train"]
+    picks = np.unique(np.linspace(0, len(chunks) - 1, min(_SAMPLED_CHUNKS, len(chunks))).round().astype(int))
+    return np.concatenate([source.read(chunks[k], "train") for k in picks])
+
+
+def _evaluate(
+    surrogate: Surrogate, fields: np.ndarray, curves: np.ndarray, out: Path, progress: bool
+) -> None:
+    """Measure the frozen surrogate, print the table, draw the report, and put the figures into the checkpoint."""
+    import json
+
+    from .evaluation import evaluate, summary_table, write_report
+
+    _say(f"evaluating on {len(fields)} held-out fields")
+    unit = surrogate.provenance["unit"]
+    evaluation = evaluate(surrogate, fields, curves, field_unit=unit, progress=progress)
+    table = summary_table(evaluation.figures)
+    surrogate.provenance["evaluation"] = {**evaluation.figures, "summary": table}
+    surrogate.save_pretrained(out)
+    (out / "evaluation.json").write_text(json.dumps(evaluation.figures, indent=2))
+    write_report(out / "report.png", surrogate, evaluation, fields, curves, training_log=out / "log.csv")
+    print(table)
+    _say(f"frozen in {out}: loss = emuloss.load({str(out)!r}).as_loss(); pictures in {out / 'report.png'}")
+
+
+def _say(text: str) -> None:
+    print(f"emuloss: {text}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    app = typer.Typer(**QUIET_TYPER)
+    app.command()(train)
+    return run(app, arguments)

@@ -1,0 +1,146 @@
+"""A frozen surrogate as a training loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..emulators import CurveDistance
+from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from .surrogate import Surrogate
+
+_SIDES = ("surrogate", "exact")
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+class SurrogateLoss(nn.Module):
+    """Distance between the curves of a prediction and of a target: differentiable in the prediction.
+
+    The distance of one field is sum_c w_c * integral |slog a_c - slog b_c|, the integral over the
+    metric's levels by the trapezoidal rule, slog(x) = sign(x) log(1 + |x|) (arXiv 2604.11422).
+
+    Args:
+        surrogate: the frozen surrogate.
+        forward: curves of the prediction: "surrogate", or "exact": exact values, with the gradient
+            of the surrogate (straight through), so that the loss is the true distance.
+        reference: curves of the target: "surrogate", so that loss(x, x) = 0, or "exact". Default:
+            as `forward`.
+        reduction: "mean" or "sum" over fields, or "none".
+        weights: weight of each output by name; an output left out weighs 1.
+        trust: if given, the weight of a field is exp(-trust * err^2), err the distance between
+            surrogate and exact curves of its target: where the surrogate errs, it is heeded less.
+
+    Raises:
+        ArgumentError: an argument out of range.
+    """
+
+    output_weights: Tensor
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        *,
+        forward: str = "surrogate",
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+    ) -> None:
+        super().__init__()
+        reference = forward if reference is None else reference
+        for name, value, choices in (
+            ("forward", forward, _SIDES),
+            ("reference", reference, _SIDES),
+            ("reduction", reduction, _REDUCTIONS),
+        ):
+            if value not in choices:
+                raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        if trust is not None and not (math.isfinite(trust) and trust >= 0):
+            raise ArgumentError(f"trust must be a number >= 0, or None, got {trust!r}")
+        weights = dict(weights or {})
+        if set(weights) - set(surrogate.outputs):
+            raise ArgumentError(
+                f"weights must name outputs among {', '.join(surrogate.outputs)}, got {', '.join(weights)}"
+            )
+        values = [float(weights.get(name, 1.0)) for name in surrogate.outputs]
+        if not all(math.isfinite(w) and w >= 0 for w in values):
+            raise ArgumentError(f"weights must be numbers >= 0, got {weights!r}")
+        self.surrogate = surrogate
+        self.exact_forward, self.exact_reference = forward == "exact", reference == "exact"
+        self.reduction, self.trust = reduction, trust
+        self.distance = CurveDistance(surrogate.metric.levels)
+        self.register_buffer("output_weights", torch.tensor(values), persistent=False)
+
+    def forward(
+        self, prediction: Tensor, target: Tensor | None = None, *, target_curves: Tensor | None = None
+    ) -> Tensor:
+        """The loss.
+
+        Args:
+            prediction: (N, H, W) or (N, 1, H, W), in the surrogate's field unit.
+            target: same shape. A pixel that is NaN in either was not measured: it counts as dry in
+                both and gets no gradient.
+            target_curves: instead of a target: its curves (N, C, Q), such as exact ones computed
+                beforehand.
+
+        Returns:
+            Scalar, or (N,) with reduction "none"; float32 or better.
+
+        Raises:
+            ArgumentError: both or neither of target and target_curves, or shapes that differ.
+        """
+        if (target is None) == (target_curves is None):
+            raise ArgumentError("the loss needs either target or target_curves")
+        if target is not None:
+            if target.shape != prediction.shape:
+                raise ArgumentError(
+                    f"target must have the prediction's shape {tuple(prediction.shape)}, "
+                    f"got {tuple(target.shape)}"
+                )
+            missing = torch.isnan(prediction) | torch.isnan(target)
+            prediction = torch.where(missing, torch.zeros_like(prediction), prediction)
+            target = torch.where(missing, torch.zeros_like(target), target)
+        curves = self.surrogate(prediction)
+        if self.exact_forward:
+            # The value is exact, the gradient the surrogate's.
+            curves = curves + (self._exact(prediction).to(curves) - curves).detach()
+        reference, gate = self._reference(target, target_curves, curves)
+        with torch.autocast(curves.device.type, enabled=False):
+            distances = self.distance(curves, reference)
+            loss = (distances * self.output_weights.to(distances.dtype)).sum(1) * gate
+        if self.reduction == "none":
+            return loss
+        return loss.mean() if self.reduction == "mean" else loss.sum()
+
+    @torch.no_grad()
+    def _reference(
+        self, target: Tensor | None, target_curves: Tensor | None, curves: Tensor
+    ) -> tuple[Tensor, Tensor | float]:
+        """The curves to reach, and the weight of each field."""
+        if target_curves is not None and target_curves.shape != curves.shape:
+            raise ArgumentError(
+                f"target_curves must have shape {tuple(curves.shape)}, got {tuple(target_curves.shape)}"
+            )
+        if target is None:
+            if self.trust is not None:
+                raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
+            return target_curves.to(curves), 1.0  # type: ignore[union-attr]
+        if self.trust is None:
+            exact = self._exact(target) if self.exact_reference else self.surrogate(target)
+            return exact.to(curves), 1.0
+        exact, emulated = self._exact(target).to(curves), self.surrogate(target).to(curves)
+        error = (self.distance(emulated, exact) * self.output_weights.to(curves.dtype)).sum(1)
+        return exact if self.exact_reference else emulated, torch.exp(-self.trust * error**2)
+
+    def _exact(self, fields: Tensor) -> Tensor:
+        """Exact curves (N, C, Q), computed on the CPU."""
+        fields = fields.detach()[:, 0] if fields.ndim == 4 else fields.detach()
+        if fields.dtype != torch.float64:
+            fields = fields.float()
+        return torch.from_numpy(self.surrogate.metric(fields.cpu().numpy())).to(fields.device)

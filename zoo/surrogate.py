@@ -1,0 +1,140 @@
+"""The frozen surrogate that users hold: curves of fields, its teacher, its loss, its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..emulators import relaxation
+from ..metrics import Metric
+from .loss import SurrogateLoss
+
+
+class Surrogate(nn.Module):
+    """A frozen, differentiable stand-in for a metric: physical fields in, physical curves out.
+
+    Its weights take no gradient and it stays in evaluation mode, whatever its parent does;
+    gradients flow to the fields alone. Build one with `emuloss.load` or `emuloss.relax`, or wrap a
+    trained emulator.
+
+    Args:
+        module: maps fields (N, H, W) to curves (N, C, Q); has `metric` and `arguments()`.
+        architecture: name of the module's architecture.
+        provenance: JSON-able facts for the checkpoint: "unit" and "field_shape" of the fields it
+            was made for, "training" and "evaluation".
+    """
+
+    def __init__(
+        self, module: nn.Module, architecture: str, provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.module = frozen(module)
+        self.architecture = architecture
+        self.provenance: dict[str, Any] = dict(provenance or {})
+
+    @property
+    def metric(self) -> Metric:
+        """The exact teacher: `surrogate.metric(fields)` on NumPy arrays."""
+        return self.module.metric  # type: ignore[return-value]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the C outputs."""
+        return self.metric.outputs
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the outputs."""
+        return self.metric.units
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The Q thresholds, in the field's unit."""
+        return self.metric.thresholds
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Data and settings of the training; empty for a relaxation."""
+        return self.provenance.get("training", {})
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Figures measured on held-out fields; empty where none were."""
+        return self.provenance.get("evaluation", {})
+
+    def train(self, mode: bool = True) -> Surrogate:
+        """Stay in evaluation mode: a parent module's `train()` must not thaw a frozen surrogate."""
+        return super().train(False)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Curves of fields.
+
+        Args:
+            fields: (N, H, W) or (N, 1, H, W), floating point, in the unit trained on; NaN marks
+                pixels that were not measured.
+
+        Returns:
+            Curves (N, C, Q), in `units`, differentiable in the fields.
+
+        Raises:
+            ArgumentError: fields of another type, shape or dtype.
+        """
+        return self.module(fields)
+
+    def as_loss(
+        self,
+        *,
+        forward: str = "surrogate",
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+    ) -> SurrogateLoss:
+        """A loss module `loss(prediction, target)`; the arguments are those of `SurrogateLoss`."""
+        return SurrogateLoss(
+            self, forward=forward, reference=reference, reduction=reduction, weights=weights, trust=trust
+        )
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json, model.safetensors and README.md, from which `emuloss.load` restores this.
+
+        Args:
+            directory: made if missing; files of the same names are replaced.
+
+        Raises:
+            CheckpointError: the directory cannot be written.
+        """
+        from .checkpoint import save
+
+        save(self, Path(directory))
+
+    def extra_repr(self) -> str:
+        """What `print` shows beside the module."""
+        return f"architecture={self.architecture!r}, metric={self.metric.name!r}, outputs={self.outputs}"
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """Freeze a module in place: evaluation mode, no gradient to weights, spectral norms made plain."""
+    module.eval().requires_grad_(False)
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight")
+    return module.requires_grad_(False)
+
+
+def relax(metric: Metric, **arguments: Any) -> Surrogate:
+    """Analytical surrogate of a metric; no training.
+
+    Args:
+        metric: a Minkowski metric with outputs among area, perimeter and euler.
+        **arguments: `temperature` (relative to each threshold; default 0.05) and `forward`
+            ("soft", or "exact": exact values with the gradient of the soft ones).
+
+    Raises:
+        ArgumentError: the metric has no known relaxation, or an argument is out of range.
+    """
+    return Surrogate(relaxation(metric, **arguments), "relaxed")

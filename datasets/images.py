@@ -13,7 +13,9 @@ from ..errors import ArgumentError, DataError
 from ._patches import as_shape, chunk_length, count_patches, cut, natural, positive_float
 from .source import FieldSource
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+_LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue, ITU-R BT.601."""
 
 
 class Images(FieldSource):
@@ -110,28 +112,30 @@ class Images(FieldSource):
 
 
 def _read_grey(path: Path) -> NDArray[np.float32]:
-    """Read a picture as luminance (ITU-R BT.709) between 0 and 1, at any depth, without transparency."""
-    from skimage.color import rgb2gray
-    from skimage.io import imread
-    from skimage.util import img_as_float32
+    """Read a picture as luminance (ITU-R BT.601) between 0 and 1, at any depth, without transparency."""
+    import torch
+    from PIL import Image
+    from torchvision.transforms.v2 import functional
 
     try:
-        with path.open("rb") as file:
-            picture = img_as_float32(imread(file))
-    except Exception as error:  # the readers behind imread share no class of errors
+        with Image.open(path) as picture:
+            if picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB"):
+                picture = picture.convert("RGB")
+            levels = functional.pil_to_tensor(picture)
+    except Exception as error:  # the decoders behind PIL share no class of errors
         raise DataError(
             f"{path}: not a readable picture ({type(error).__name__}); remove or repair it."
         ) from error
-    if picture.ndim == 3 and picture.shape[2] in (3, 4):
-        picture = rgb2gray(picture[:, :, :3])
-    elif picture.ndim == 3 and picture.shape[2] in (1, 2):
-        picture = picture[:, :, 0]
-    if picture.ndim != 2:
-        raise DataError(
-            f"{path}: shape {picture.shape} is not that of one picture; split it into single pictures."
-        )
-    if not (picture.min() >= 0 and picture.max() <= 1):
-        raise DataError(
-            f"{path}: floating-point grey values outside 0 to 1; scale them, or save them as an array."
-        )
-    return np.ascontiguousarray(picture, np.float32)
+    grey = levels[:3] if len(levels) >= 3 else levels[:1]
+    if levels.is_floating_point():
+        scaled = grey.float()
+    elif levels.dtype == torch.int32:  # how PIL holds greys of 16 bits in some files
+        scaled = grey.float() / 65535
+    else:
+        scaled = functional.to_dtype(grey, torch.float32, scale=True)
+    # torchvision's own weights for grey add up to 0.9999, which darkens a grey picture kept as RGB.
+    field = (_LUMINANCE if len(scaled) == 3 else (1.0,)) @ scaled.flatten(1).numpy()
+    field = field.reshape(scaled.shape[1:])
+    if not (field.min() >= 0 and field.max() <= 1):
+        raise DataError(f"{path}: grey values outside 0 to 1; scale them, or save them as an array.")
+    return np.ascontiguousarray(field, np.float32)

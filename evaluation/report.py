@@ -17,7 +17,7 @@ from matplotlib.colors import Colormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,15 +26,16 @@ from ..metrics import Metric
 from .descent import Descent
 from .evaluate import Evaluation, fullness
 
-_SIZE, _DPI = (12.0, 11.4), 150
+_SIZE, _DPI = (12.0, 11.0), 150
 _INK, _FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
 _COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c")
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
 """Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""
-_LEAST_GAP = 1e-4
+_LEAST_GAP = 1e-5
 """Least 1 - R2 that the axis can show."""
 _STYLE: Any = {
     "axes.edgecolor": _INK,
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelcolor": _INK,
     "axes.labelsize": 9,
@@ -95,10 +96,10 @@ def write_report(
         )
     log = None if training_log is None else _columns(training_log)
     with matplotlib.rc_context(_STYLE):
-        layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.05)
+        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=0.05, wspace=0.04)
         figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)
-        rows = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.0, 0.85, 1.0))
+        rows = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.0, 0.85, 0.9))
         top, middle, bottom = rows[:, 0]
         _draw_curves(top, metric, evaluation, fields, curves)
         _draw_fidelity(middle, metric, evaluation, log)
@@ -157,7 +158,7 @@ def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
         least = min(least, np.nanmin(gaps, initial=least))
     axes.set_yscale("log")
     axes.set_ylim(1.2, 10 ** math.floor(math.log10(least)) / 1.3)
-    axes.yaxis.set_major_locator(FixedLocator([1, 0.1, 0.01, 1e-3, _LEAST_GAP]))
+    axes.yaxis.set_major_locator(FixedLocator([1, 0.1, 0.01, 1e-3, 1e-4, 1e-5]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda gap, _: "≤ 0" if gap >= 1 else f"{1 - gap:.6g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     _threshold_axis(axes, metric, evaluation.figures["field_unit"])
@@ -174,7 +175,7 @@ def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
         axes.annotate(
             f"{share:.2g} %", (share, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
         )
-    axes.set_yticks(places, shares)
+    axes.set_yticks(places, [label.replace(">=", "≥").replace("<=", "≤") for label in shares])
     axes.set_ylim(len(shares) - 0.4, -0.6)
     axes.set_xlim(0, max(1.0, 1.25 * max(shares.values(), default=0.0)))
     axes.tick_params(axis="y", length=0)
@@ -196,9 +197,13 @@ def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64
             known = np.isfinite(values)
             axes.plot(seen[known], values[known], color=colour, lw=width, label=label)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("fields seen")
     axes.set_title("Training: loss, and validation distance")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     axes.legend(loc="upper right", ncols=2)
 
 
@@ -210,28 +215,39 @@ def _draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) 
     )
     pick = int(np.argsort(found.before.sum(1))[len(found.before) // 2])
     before, after = found.before[pick].sum(), found.after[pick].sum()
-    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.95))
+    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
     titles = (
-        f"blurred: distance {before:.3g}",
-        f"after {found.figures['steps']} steps: distance {after:.3g}",
+        f"blurred: distance {before:.2g}",
+        f"after {found.figures['steps']} steps: distance {after:.2g}",
         "truth",
     )
-    colours, scale = _rain_colours(metric, found.truth[pick])
+    colours, scale = _field_colours(metric, found.truth[pick])
+    # A log scale would show zeros as if they had not been measured.
+    least = metric.thresholds[0] / 2 if isinstance(scale, LogNorm) else None
     for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
-        image = axes.imshow(field[pick], cmap=colours, norm=scale, interpolation="nearest")
+        image = axes.imshow(field[pick].clip(least), cmap=colours, norm=scale, interpolation="nearest")
         axes.set_title(title)
         axes.grid(False)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
     bar = figure.colorbar(
-        image, ax=panels[:3], location="bottom", aspect=60, pad=0.03, shrink=0.6, extend="both"
+        image,
+        ax=panels[:3],
+        location="right",
+        aspect=28,
+        pad=0.015,
+        extend="both",
+        format=FuncFormatter(_plain),
     )
     bar.set_label(_with_unit("value", unit))
+    if isinstance(scale, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        bar.ax.yaxis.set_minor_locator(NullLocator())
     _draw_removed(panels[3], metric, found)
 
 
 def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
-    """Exact distance per output before and after, means over the descended fields."""
+    """Exact distance per output before and after, means over all the fields of the descent."""
     shown = []
     for c, name in enumerate(metric.outputs):
         figures = found.figures["outputs"][name]
@@ -248,8 +264,9 @@ def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
     axes.set_ylim(len(metric.outputs) - 0.5, -0.7)
     axes.set_yticks([])
     axes.spines.left.set_visible(False)
-    axes.set_xlabel("exact distance, before (open) and after (filled)")
-    axes.set_title(f"mean of {len(found.truth)} fields")
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.set_xlabel("before (open), after (filled)")
+    axes.set_title(f"exact distance, {len(found.truth)} fields")
 
 
 def _samples(metric: Metric, fields: NDArray[Any]) -> list[int]:
@@ -270,7 +287,7 @@ def _threshold_axis(axes: Axes, metric: Metric, unit: str) -> None:
         axes.set_xscale("log")
         span = math.log10(metric.thresholds[-1] / metric.thresholds[0])
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 2.5 else (1.0,), numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda u, _: f"{u:g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(_with_unit("threshold", unit))
 
@@ -292,11 +309,11 @@ def _value_axis(axes: Axes, values: NDArray[np.float64]) -> None:
     step = 1 if high - low < 14 else 2
     sizes = [10.0**k for k in decades][::step]
     axes.yaxis.set_major_locator(FixedLocator([*(-size for size in sizes), 0.0, *sizes]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}".replace("-", "\N{MINUS SIGN}")))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _rain_colours(metric: Metric, truth: NDArray[Any]) -> tuple[Colormap, Normalize]:
+def _field_colours(metric: Metric, truth: NDArray[Any]) -> tuple[Colormap, Normalize]:
     """Colours of fields: logarithmic, and paper white below the lowest threshold, if that is positive."""
     colours = colormaps["YlGnBu"].with_extremes(under="white", bad=_UNMEASURED)
     lowest, highest = metric.thresholds[0], float(np.nanquantile(truth, 0.999))
@@ -335,6 +352,12 @@ def _tint(colour: str, depth: float) -> tuple[float, float, float]:
     """A colour mixed with white; depth 1 is the colour itself."""
     red, green, blue = (1 - depth * (1 - part) for part in to_rgb(colour))
     return red, green, blue
+
+
+def _plain(value: float, _: object) -> str:
+    """A number on an axis: thousands apart, no powers of ten."""
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _with_unit(name: str, unit: str) -> str:

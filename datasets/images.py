@@ -119,9 +119,8 @@ def _read_grey(path: Path) -> NDArray[np.float32]:
 
     try:
         with Image.open(path) as picture:
-            if picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB"):
-                picture = picture.convert("RGB")
-            levels = functional.pil_to_tensor(picture)
+            indirect = picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
+            levels = functional.pil_to_tensor(picture.convert("RGB") if indirect else picture)
     except Exception as error:  # the decoders behind PIL share no class of errors
         raise DataError(
             f"{path}: not a readable picture ({type(error).__name__}); remove or repair it."

@@ -6,6 +6,7 @@ The exact metric, which the gradient never sees, tells how much of the distance 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -125,7 +126,8 @@ def descend(
         The final fields and the history of the loss.
 
     Raises:
-        ArgumentError: shapes that differ, or a number out of range.
+        ArgumentError: shapes that differ, a number out of range, or a loss whose value or gradient
+            is not finite on the way.
     """
     if start.shape != target.shape or start.ndim != 3:
         raise ArgumentError(
@@ -144,11 +146,18 @@ def descend(
     optimizer = torch.optim.Adam([z], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history = []
-    for _ in tqdm(range(steps), "descent", unit="step", delay=BAR_DELAY, disable=not progress, leave=False):
+    for step in tqdm(
+        range(steps), "descent", unit="step", delay=BAR_DELAY, disable=not progress, leave=False
+    ):
         value = loss(torch.where(measured, scale * torch.sinh(z), 0.0), goal)
         history.append(float(value.detach()))
         # Of z alone: the loss's own parameters need no gradient.
         (z.grad,) = torch.autograd.grad(value, z)
+        if not (math.isfinite(history[-1]) and torch.isfinite(z.grad).all()):
+            raise ArgumentError(
+                f"loss must be finite and have a finite gradient, but is {history[-1]:g} at step {step} "
+                f"with a gradient up to {float(z.grad.abs().max()):g}"
+            )
         optimizer.step()
         schedule.step()
         with torch.no_grad():

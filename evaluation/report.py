@@ -163,7 +163,7 @@ def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     _threshold_axis(axes, metric, evaluation.figures["field_unit"])
     axes.set_title("$R^2$ over fields, by threshold")
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
 
 
 def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
@@ -217,15 +217,15 @@ def _draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) 
     before, after = found.before[pick].sum(), found.after[pick].sum()
     panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
     titles = (
-        f"blurred: distance {before:.2g}",
-        f"after {found.figures['steps']} steps: distance {after:.2g}",
+        f"blurred: distance {before:.2f}",
+        f"after {found.figures['steps']} steps: distance {after:.2f}",
         "truth",
     )
     colours, scale = _field_colours(metric, found.truth[pick])
     # A log scale would show zeros as if they had not been measured.
-    least = metric.thresholds[0] / 2 if isinstance(scale, LogNorm) else None
+    least = metric.thresholds[0] / 2 if isinstance(scale, LogNorm) else -math.inf
     for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
-        image = axes.imshow(field[pick].clip(least), cmap=colours, norm=scale, interpolation="nearest")
+        image = axes.imshow(np.maximum(field[pick], least), cmap=colours, norm=scale, interpolation="nearest")
         axes.set_title(title)
         axes.grid(False)
         axes.set(xticks=[], yticks=[])

@@ -218,6 +218,9 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
     def most_perimeter(a: Any) -> Any:
         return PIXEL_PERIMETER / pixel_size * a
 
+    def some(a: Any) -> Any:
+        return (a / area).clip(0.0, 1.0)
+
     def most_objects(p: Any) -> Any:
         return 2 / (math.pi * pixel_size) * p
 
@@ -232,23 +235,36 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
         declared += [AtLeast("perimeter", "perimeter >= 0", lambda: 0.0)]
     declared += [
         AtMost("perimeter", "perimeter <= P1 n", most_perimeter, ("area",)),
-        AtLeast("components", "components >= min(n, 1)", lambda a: (a / area).clip(0.0, 1.0), ("area",)),
+        AtLeast("components", "components >= 0", lambda: 0.0),
+        AtLeast("components", "components >= min(n, 1)", some, ("area",)),
+        AtLeast("components", "components >= euler", lambda e: e, ("euler",)),
+        AtLeast("holes", "holes >= 0", lambda: 0.0),
     ]
     if boundary == "closed":
-        # Each component and each hole has a boundary of its own, at least pi/2 pixel edges long.
+        # Each component and each hole has a boundary of its own, at least pi/2 pixel edges long. The
+        # bounds on euler and components alone follow: 2 components = (components + holes) + euler.
         declared += [
+            AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
+            AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
+            AtLeast(
+                "euler",
+                "euler >= 2 min(n, 1) - 2P/pi",
+                lambda a, p: 2 * some(a) - most_objects(p),
+                ("area", "perimeter"),
+            ),
             AtMost("components", "components <= 2P/pi", most_objects, ("perimeter",)),
-            AtLeast("holes", "holes >= 0", lambda: 0.0),
+            AtMost(
+                "components",
+                "components <= P/pi + euler/2",
+                lambda p, e: (most_objects(p) + e) / 2,
+                ("perimeter", "euler"),
+            ),
             AtMost(
                 "holes",
                 "components + holes <= 2P/pi",
                 lambda p, c: most_objects(p) - c,
                 ("perimeter", "components"),
             ),
-            AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
-            AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
         ]
-    else:
-        declared += [AtLeast("holes", "holes >= 0", lambda: 0.0)]
-    declared += [Identity("euler", "euler = components - holes", lambda c, h: c - h, ("components", "holes"))]
+    declared += [Identity("holes", "holes = components - euler", lambda c, e: c - e, ("components", "euler"))]
     return tuple(declared)

@@ -8,6 +8,7 @@ import math
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +289,12 @@ def test_descend_keeps_what_was_not_measured_and_leaves_its_arguments() -> None:
 def test_descend_refuses_numbers_out_of_range(arguments: dict[str, float], name: str) -> None:
     with pytest.raises(ArgumentError, match=name):
         descend(torch.nn.MSELoss(), torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), **arguments)
+
+
+@pytest.mark.parametrize("loss", [lambda x, y: (x - y).sum() / 0.0, lambda x, y: (x * 0.0).sqrt().sum()])
+def test_descend_refuses_a_loss_that_is_not_finite(loss: Callable[..., torch.Tensor]) -> None:
+    with pytest.raises(ArgumentError, match="at step 0"):
+        descend(loss, torch.ones(1, 2, 2), torch.zeros(1, 2, 2))
 
 
 def test_descend_refuses_unequal_shapes() -> None:

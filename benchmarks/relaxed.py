@@ -1,0 +1,101 @@
+"""The relaxed Minkowski surrogate against its straightforward form, forward and backward, side by side.
+
+    python benchmarks/relaxed.py [--fields FILE.npy] [--repeats 7]
+
+Both take turns in one run, so that a change of load on the machine meets both alike; ratios are
+medians over the turns. The second table shows what ten times the thresholds and other temperatures
+cost, as multiples of the first table's case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from _timing import CLOCK, rain, take_turns
+from emuloss.emulators import RelaxedMinkowski
+from emuloss.metrics import Minkowski, quantile_thresholds
+from torch import Tensor
+
+BATCH = 32
+TEMPERATURE = 0.05
+TEMPERATURES = (0.01, 0.1, 0.3)
+REFINED = 10
+"""Times as many thresholds, over the same range."""
+
+
+def straightforward(fields: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Area, perimeter and Euler number (N, 3, Q) of soft excursion sets, one mask a threshold."""
+    u = torch.tensor(thresholds).view(-1, 1, 1)
+    s = torch.sigmoid((fields[:, None] - u) / (TEMPERATURE * u))
+    upper, lower = s[..., :-1, :], s[..., 1:, :]
+    rows = torch.minimum(upper, lower)
+    pixels = s.sum((-2, -1))
+    axial = rows.sum((-2, -1)) + torch.minimum(s[..., :-1], s[..., 1:]).sum((-2, -1))
+    falling = torch.minimum(upper[..., :-1], lower[..., 1:]).sum((-2, -1))
+    rising = torch.minimum(upper[..., 1:], lower[..., :-1]).sum((-2, -1))
+    blocks = torch.minimum(rows[..., :-1], rows[..., 1:]).sum((-2, -1))
+    transitions = (4 * pixels - 2 * axial) + (4 * pixels - 2 * (falling + rising)) / math.sqrt(2)
+    return torch.stack([pixels, math.pi / 8 * transitions, pixels - axial + blocks], dim=1)
+
+
+def value_and_gradient(surrogate: Callable[[Tensor], Tensor], fields: Tensor) -> tuple[Tensor, Tensor]:
+    """Curves of the fields, and the gradient of their weighted sum with respect to the fields."""
+    x = fields.clone().requires_grad_()
+    curves = surrogate(x)
+    weights = torch.linspace(0.5, 1.5, curves[0].numel()).view_as(curves[0])
+    (gradient,) = torch.autograd.grad((curves * weights).sum(), x)
+    return curves.detach(), gradient
+
+
+def check(surrogate: RelaxedMinkowski, fields: Tensor) -> None:
+    """Show that both compute the same, where no two pixels tie: they share ties differently."""
+    generator = torch.Generator().manual_seed(0)
+    apart = fields * (1 + 0.01 * torch.rand(fields.shape, generator=generator))
+    ours = value_and_gradient(surrogate, apart)
+    theirs = value_and_gradient(lambda x: straightforward(x, surrogate.metric.thresholds), apart)
+    for name, one, other, tolerance in zip(("values", "gradients"), ours, theirs, (1e-3, 0.05), strict=True):
+        error = float((one - other).norm() / other.norm())
+        print(f"{name} differ by {error:.1e} (relative norm)")
+        if error > tolerance:
+            raise SystemExit(f"the {name} should agree within {tolerance:g}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the relaxed surrogate against its plain form.")
+    parser.add_argument("--fields", type=Path, help="rain (N, H, W) in mm/h as .npy; default: synthetic")
+    parser.add_argument("--repeats", type=int, default=7, help="turns that each side takes; default: 7")
+    arguments = parser.parse_args()
+    data = np.load(arguments.fields)[:BATCH] if arguments.fields else rain(BATCH)[:BATCH]
+    fields = torch.from_numpy(data.astype(np.float32))
+    thresholds = quantile_thresholds(data, wet=0.1, quantum=0.01)
+    count = len(thresholds)
+    refined = np.interp(np.linspace(0, count - 1, REFINED * count), np.arange(count), thresholds)
+    print(f"{' x '.join(map(str, data.shape))} fields, {np.mean(data > 0.1):.0%} wet, {count} thresholds")
+
+    first = RelaxedMinkowski(Minkowski(thresholds), TEMPERATURE)
+    cases = {
+        f"{count} thresholds, temperature {TEMPERATURE}": first,
+        f"{len(refined)} thresholds": RelaxedMinkowski(Minkowski(refined), TEMPERATURE),
+        **{f"temperature {t}": RelaxedMinkowski(Minkowski(thresholds), t) for t in TEMPERATURES},
+    }
+    check(first, fields)
+    sides = [lambda s=surrogate: value_and_gradient(s, fields) for surrogate in cases.values()]
+    sides.insert(0, lambda: value_and_gradient(lambda x: straightforward(x, thresholds), fields))
+    take_turns(1, *sides)
+    clock = take_turns(arguments.repeats, *sides)[..., CLOCK]
+
+    plain, *ours = 1e3 / len(fields) * np.median(clock, axis=0)
+    print(f"{'ms per field':38}{'straightforward':>17}{'emuloss':>10}{'ratio':>8}")
+    print(f"{next(iter(cases)):38}{plain:17.2f}{ours[0]:10.2f}{np.median(clock[:, 0] / clock[:, 1]):8.1f}")
+    print(f"{'ms per field, emuloss alone':55}{'emuloss':>10}{'cost':>8}")
+    for k, name in list(enumerate(cases))[1:]:
+        print(f"{name:55}{ours[k]:10.2f}{np.median(clock[:, k + 1] / clock[:, 1]):8.2f}")
+
+
+if __name__ == "__main__":
+    main()

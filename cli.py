@@ -24,14 +24,17 @@ def numbers(name: str, text: str | None) -> list[float] | None:
     """Numbers of an option such as "0.1,1,5".
 
     Raises:
-        ArgumentError: something else.
+        ArgumentError: not numbers, or not strictly increasing.
     """
+    from .metrics.thresholds import as_increasing
+
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError:
         raise ArgumentError(f"--{name} must be numbers separated by commas, got {text!r}") from None
+    return list(as_increasing(f"--{name}", values))
 
 
 def source_options(spec: str, *, seed: int, **given: Any) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def source_options(spec: str, *, seed: int, **given: Any) -> dict[str, Any]:
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run a command line: bad arguments and unusable data end in one line and exit code 2."""
     try:
-        app(arguments, standalone_mode=False)
+        status = app(arguments, standalone_mode=False)
     except EmulossError as error:
         return _fail(str(error))
     except OSError as error:
@@ -55,7 +58,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
         if hasattr(error, "format_message"):
             return _fail(error.format_message())
         raise
-    return 0
+    return status or 0  # commands return nothing; typer, the code of an early end such as Ctrl-C
 
 
 def _fail(message: str) -> int:
@@ -84,8 +87,9 @@ def list_metrics() -> None:
 
 def show(directory: Annotated[str, typer.Argument(help="folder of a frozen surrogate")]) -> None:
     """Show what a frozen surrogate emulates, and how well."""
+    from .evaluation import summary_table
     from .zoo import load
 
     surrogate = load(directory)
     print(surrogate)
-    print(surrogate.evaluation.get("summary", "not evaluated"))
+    print(summary_table(surrogate.evaluation) if surrogate.evaluation else "not evaluated")

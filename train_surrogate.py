@@ -20,7 +20,7 @@ if not __package__:
 import typer
 
 from .cli import QUIET_TYPER, numbers, run, source_options
-from .errors import ArgumentError
+from .errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,9 @@ def train(
     batch_size: Annotated[int, typer.Option(help="fields a step")] = 32,
     learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
     precision: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
-    seed: Annotated[int, typer.Option(help="seed of weights, batches and synthetic fields")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="seed of weights, batches and synthetic fields")
+    ] = 0,
     progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
 ) -> None:
     """Label fields with an exact metric, train an emulator, evaluate it, and freeze it as a loss.
@@ -75,16 +77,22 @@ def train(
     levels, given = numbers("quantiles", quantiles), numbers("thresholds", thresholds)
     if levels and given:
         raise ArgumentError("give either --thresholds or --quantiles")
+    if levels and not 0 < levels[0] <= levels[-1] < 1:
+        raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {quantiles!r}")
+    if out.exists() and not out.is_dir():
+        raise ArgumentError(f"--out (={str(out)!r}) is a file; give a folder")
+
+    from .metrics import list_metrics
+
+    if metric not in list_metrics():
+        raise ArgumentError(f"unknown metric {metric!r}; available: {', '.join(list_metrics())}")
 
     import torch
 
     from .datasets import assign_splits, label, open_source
     from .emulators import ARCHITECTURES, Trainer, Training
-    from .metrics import list_metrics
     from .zoo import Surrogate
 
-    if metric not in list_metrics():
-        raise ArgumentError(f"unknown metric {metric!r}; available: {', '.join(list_metrics())}")
     if arch not in ARCHITECTURES:
         raise ArgumentError(f"unknown architecture {arch!r}; available: {', '.join(ARCHITECTURES)}")
     settings = Training(
@@ -100,14 +108,21 @@ def train(
         **source_options(fields, size=size, stride=stride, count=count, seed=seed, pixel_size=pixel_size),
     )
     roles = assign_splits(source, test=test_chunks, gap=gap_chunks)
-    out.mkdir(parents=True, exist_ok=True)
+    if "test" not in roles:
+        raise ArgumentError(
+            f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
+        )
     teacher = _teacher(metric, source, roles, given, levels, outputs, length_unit)
     torch.manual_seed(seed)
     emulator = ARCHITECTURES[arch](teacher)
     emulator.check_shape(source.field_shape)
+    out.mkdir(parents=True, exist_ok=True)
 
     _say(f"labelling {fields} with {metric} at {len(teacher.thresholds)} thresholds")
     store = label(source, teacher, out / "labels.h5", splits=roles, progress=progress)
+    for role, number in store.counts.items():
+        if not number:
+            raise DataError(f"{fields} holds no usable field for the {role} split; give it more data")
     trainer = Trainer(
         emulator,
         teacher,
@@ -127,9 +142,10 @@ def train(
     try:
         trainer.run()
     except KeyboardInterrupt:
+        _say("interrupted; run the same command again to go on")
         if trainer.best["weights"] is not None:
             Surrogate(emulator, arch, provenance).save_pretrained(out)
-        _say(f"interrupted; run the same command again to go on, or emuloss.load({str(out)!r}) as it is")
+            _say(f"until then, emuloss.load({str(out)!r}) gives the best emulator so far")
         raise
     if not trainer.accelerator.is_main_process:
         return
@@ -161,6 +177,7 @@ def _teacher(
         if len(thresholds) == len(WET_LEVELS):
             arguments["levels"] = WET_LEVELS
         return metric(name, thresholds=thresholds, **arguments)
+    metric(name, thresholds=[1.0], **arguments)  # refuses the other arguments before any field is read
     sample = _sample(source, roles)
     return metric(name, quantiles=quantiles or WET_LEVELS, fields=sample, quantum=source.quantum, **arguments)
 
@@ -177,7 +194,7 @@ def _sample(source: FieldSource, roles: list[str]) -> np.ndarray:
 def _evaluate(
     surrogate: Surrogate, fields: np.ndarray, curves: np.ndarray, out: Path, progress: bool
 ) -> None:
-    """Measure the frozen surrogate, print the table, draw the report, and put the figures into the checkpoint."""
+    """Measure the frozen surrogate; print, draw, and put the figures into the checkpoint."""
     import json
 
     from .evaluation import evaluate, summary_table, write_report
@@ -185,12 +202,11 @@ def _evaluate(
     _say(f"evaluating on {len(fields)} held-out fields")
     unit = surrogate.provenance["unit"]
     evaluation = evaluate(surrogate, fields, curves, field_unit=unit, progress=progress)
-    table = summary_table(evaluation.figures)
-    surrogate.provenance["evaluation"] = {**evaluation.figures, "summary": table}
+    surrogate.provenance["evaluation"] = evaluation.figures
     surrogate.save_pretrained(out)
     (out / "evaluation.json").write_text(json.dumps(evaluation.figures, indent=2))
     write_report(out / "report.png", surrogate, evaluation, fields, curves, training_log=out / "log.csv")
-    print(table)
+    print(summary_table(evaluation.figures))
     _say(f"frozen in {out}: loss = emuloss.load({str(out)!r}).as_loss(); pictures in {out / 'report.png'}")
 
 
@@ -203,3 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     app = typer.Typer(**QUIET_TYPER)
     app.command()(train)
     return run(app, arguments)
+
+
+if __name__ == "__main__":  # python -m emuloss.train_surrogate
+    sys.exit(main())

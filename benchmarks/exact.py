@@ -10,13 +10,11 @@ gains nothing from its threads).
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from emuloss.datasets import Rain
+from _timing import CLOCK, CPU, rain, take_turns
 from emuloss.metrics import Minkowski, quantile_thresholds
 from skimage.measure import euler_number, label, perimeter_crofton
 
@@ -28,12 +26,6 @@ CASES = {
     "area, perimeter, euler": ("area", "perimeter", "euler"),
     "components": ("components",),
 }
-
-
-def rain() -> np.ndarray:
-    """Synthetic rain (N, 128, 128) in mm/h."""
-    source = Rain(FIELDS, size=128, seed=0, quantum=0.01)
-    return np.concatenate([source.read(k, "test") for k in range(len(source))])
 
 
 def straightforward(fields: np.ndarray, thresholds: Sequence[float], outputs: Sequence[str]) -> np.ndarray:
@@ -56,13 +48,6 @@ def straightforward(fields: np.ndarray, thresholds: Sequence[float], outputs: Se
     return curves
 
 
-def speeds(work: Callable[[], np.ndarray], count: int) -> tuple[float, float]:
-    """Fields per second of the clock and of CPU time, all threads together."""
-    clock, cpu = time.perf_counter(), time.process_time()
-    work()
-    return count / (time.perf_counter() - clock), count / (time.process_time() - cpu)
-
-
 def compare(
     fields: np.ndarray, thresholds: Sequence[float], outputs: Sequence[str], repeats: int
 ) -> list[float]:
@@ -72,12 +57,13 @@ def compare(
     # The warm-up of both, which shows that they compute the same.
     np.testing.assert_allclose(teacher(sample), straightforward(sample, thresholds, outputs), rtol=1e-9)
     teacher(fields)
-    rows = []
-    for _ in range(repeats):
-        loop = speeds(lambda: straightforward(sample, thresholds, outputs), len(sample))
-        ours = speeds(lambda: teacher(fields), len(fields))
-        rows.append((loop[0], ours[0], ours[0] / loop[0], ours[1] / loop[1]))
-    return [statistics.median(column) for column in zip(*rows, strict=True)]
+    seconds = take_turns(
+        repeats, lambda: straightforward(sample, thresholds, outputs), lambda: teacher(fields)
+    )
+    speeds = np.array([len(sample), len(fields)])[:, None] / seconds
+    ratios = speeds[:, 1] / speeds[:, 0]
+    columns = speeds[:, 0, CLOCK], speeds[:, 1, CLOCK], ratios[:, CLOCK], ratios[:, CPU]
+    return [float(np.median(column)) for column in columns]
 
 
 def main() -> None:
@@ -85,7 +71,7 @@ def main() -> None:
     parser.add_argument("--fields", type=Path, help="rain (N, H, W) in mm/h as .npy; default: synthetic")
     parser.add_argument("--repeats", type=int, default=5, help="turns that each side takes; default: 5")
     arguments = parser.parse_args()
-    fields = np.load(arguments.fields)[:FIELDS] if arguments.fields else rain()
+    fields = np.load(arguments.fields)[:FIELDS] if arguments.fields else rain(FIELDS)
     thresholds = quantile_thresholds(fields, wet=0.1, quantum=0.01)
     size = " x ".join(map(str, fields.shape))
     print(f"{size} fields, {np.mean(fields > 0.1):.0%} wet, {len(thresholds)} thresholds")

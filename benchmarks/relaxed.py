@@ -1,10 +1,11 @@
 """The relaxed Minkowski surrogate against its straightforward form, forward and backward, side by side.
 
-    python benchmarks/relaxed.py [--fields FILE.npy] [--repeats 7]
+    python benchmarks/relaxed.py [--fields FILE.npy] [--repeats 7] [--threads N]
 
 Both take turns in one run, so that a change of load on the machine meets both alike; ratios are
-medians over the turns. The second table shows what ten times the thresholds and other temperatures
-cost, as multiples of the first table's case.
+medians over the turns. On a machine that others use, compare with one thread: threads that wait
+for one another wait for the other programs, too. The second table shows what ten times the
+thresholds and other temperatures cost, as multiples of the first table's case.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 from _timing import CLOCK, rain, take_turns
@@ -69,7 +71,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the relaxed surrogate against its plain form.")
     parser.add_argument("--fields", type=Path, help="rain (N, H, W) in mm/h as .npy; default: synthetic")
     parser.add_argument("--repeats", type=int, default=7, help="turns that each side takes; default: 7")
+    parser.add_argument("--threads", type=int, help="threads of both; default: one a core")
     arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+        numba.config.NUMBA_NUM_THREADS = arguments.threads
     data = np.load(arguments.fields)[:BATCH] if arguments.fields else rain(BATCH)[:BATCH]
     fields = torch.from_numpy(data.astype(np.float32))
     thresholds = quantile_thresholds(data, wet=0.1, quantum=0.01)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import ArgumentError, DataError
+from ._interrupts import interrupts_deferred
 from ._patches import positive_int
 from .source import ROLES, FieldSource, assign_splits
 
@@ -83,10 +85,14 @@ def label(
     with _disk_errors(path):
         _prepare_parts(parts, definition)
     wanted = [k for k, role in enumerate(roles) if role != "unused"]
-    _label_missing(source, metric, parts, roles, wanted, workers, progress)
-    with _disk_errors(path):
-        _assemble(path, parts, definition, source, metric, wanted)
-    shutil.rmtree(parts, ignore_errors=True)
+    # A KeyboardInterrupt that strikes within h5py is lost: its objects run callbacks that swallow it.
+    with interrupts_deferred() as interrupted:
+        _label_missing(source, metric, parts, roles, wanted, workers, progress, interrupted)
+        with _disk_errors(path):
+            _assemble(path, parts, definition, source, metric, wanted)
+        shutil.rmtree(parts, ignore_errors=True)
+        if interrupted():
+            raise KeyboardInterrupt
     return LabelledFields(path)
 
 
@@ -271,6 +277,7 @@ def _label_missing(
     wanted: list[int],
     workers: int,
     progress: bool,
+    interrupted: Callable[[], bool],
 ) -> None:
     """Label the chunks that have no part yet; threads read ahead while this thread runs the metric."""
     missing = [k for k in wanted if not _part(parts, k).exists()]
@@ -278,12 +285,14 @@ def _label_missing(
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(missing), unit="chunk", disable=not progress)
     with bar, ThreadPoolExecutor(workers, thread_name_prefix="emuloss-read") as pool:
         try:
-            for k in missing:
-                ahead.append((k, pool.submit(source.read, k, roles[k])))
-                if len(ahead) > 2 * workers:
-                    _finish_chunk(source, metric, parts, *ahead.pop(0))
-                    bar.update()
-            while ahead:
+            coming = iter(missing)
+            while True:
+                for k in itertools.islice(coming, 2 * workers + 1 - len(ahead)):
+                    ahead.append((k, pool.submit(source.read, k, roles[k])))
+                if not ahead:
+                    break
+                if interrupted():
+                    raise KeyboardInterrupt
                 _finish_chunk(source, metric, parts, *ahead.pop(0))
                 bar.update()
         except BaseException:

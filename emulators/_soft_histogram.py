@@ -19,127 +19,164 @@ from torch import Tensor
 from ..metrics._minkowski_kernels import AXIAL, AXIAL_DEGREE, BLOCKS, DIAGONAL, DIAGONAL_DEGREE, PIXELS
 from ..metrics._threads import in_threads
 
+F32 = np.float32
 ROWS = 6
 """Rows of the histogram; `emuloss.metrics.minkowski.functionals` takes them in this order."""
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _add(row, value, weight):
-    """Share a count between the two nodes around a position; node 0 counts nothing."""
-    if value > 0:
-        index = int(value)
-        fraction = value - index
-        row[index] += weight * (1 - fraction)
-        if fraction > 0:
-            row[index + 1] += weight * fraction
+@numba.njit(cache=True, nogil=True)
+def _place_kernel(fields, scale, origin, step, top, result):
+    kind = fields.dtype.type
+    scale, origin, step, top = kind(scale), kind(origin), kind(step), kind(top)
+    lowest = scale * np.sinh(origin)
+    for k in range(len(fields)):
+        value = fields[k]
+        if value <= lowest:  # most pixels, where rain is concerned
+            result[k] = 0
+            continue
+        size = abs(value) / scale
+        height = np.log(size + np.sqrt(size * size + kind(1)))
+        result[k] = min((height if value >= 0 else -height) - origin, top * step) / step
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _place_backward_kernel(fields, gradient, scale, origin, step, top, result):
+    kind = fields.dtype.type
+    scale, step = kind(scale), kind(step)
+    lowest, highest = kind(scale * np.sinh(origin)), kind(scale * np.sinh(origin + top * step))
+    for k in range(len(fields)):
+        value = fields[k]
+        slope = gradient[k] / (step * np.sqrt(value * value + scale * scale))
+        result[k] = slope if lowest < value < highest else kind(0)
+
+
+@numba.njit(inline="always")
+def _share_of_pair(here, other):
+    """1 for the smaller pixel of a pair, 0 for the larger, 1/2 for both where they tie."""
+    return (F32(0.5) if here < other else F32(0)) + (F32(0.5) if here <= other else F32(0))
+
+
+@numba.njit(inline="always")
+def _extreme(a, b, largest):
+    return (a if a > b else b) if largest else (a if a < b else b)
+
+
+# Division by zero is left unchecked, because the check would keep the loop from being vectorised.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _block_row(upper, lower, touched, extreme, share):
+    """Extreme of each 2 x 2 block between two rows, and 1 / number of pixels that attain it."""
+    one = share.dtype.type(1)
+    for j in range(len(extreme)):
+        a, b, c, d = upper[j], upper[j + 1], lower[j], lower[j + 1]
+        found = _extreme(_extreme(a, b, touched), _extreme(c, d, touched), touched)
+        extreme[j] = found
+        share[j] = one / (F32(a == found) + F32(b == found) + F32(c == found) + F32(d == found))
 
 
 @numba.njit(cache=True, nogil=True)
-def _padded(position):
+def _row_shares(above, row, below, extreme, share, axial, diagonal, blocks):
+    """Shares of each pixel of a row in its pairs and blocks; extreme, share: of the blocks around it."""
+    zero = share.dtype.type(0)
+    for j in range(len(axial)):
+        here = row[j + 1]
+        axial[j] = (
+            _share_of_pair(here, above[j + 1])
+            + _share_of_pair(here, below[j + 1])
+            + _share_of_pair(here, row[j])
+            + _share_of_pair(here, row[j + 2])
+        )
+        diagonal[j] = (
+            _share_of_pair(here, above[j])
+            + _share_of_pair(here, above[j + 2])
+            + _share_of_pair(here, below[j])
+            + _share_of_pair(here, below[j + 2])
+        )
+        blocks[j] = (
+            (share[0, j] if here == extreme[0, j] else zero)
+            + (share[0, j + 1] if here == extreme[0, j + 1] else zero)
+            + (share[1, j] if here == extreme[1, j] else zero)
+            + (share[1, j + 1] if here == extreme[1, j + 1] else zero)
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _shares(position, touched, shares):
+    """Write into shares (H, ROWS, W) of how many pairs and blocks each pixel is the extreme."""
     rows, columns = position.shape
     padded = np.zeros((rows + 2, columns + 2), position.dtype)
     padded[1 : rows + 1, 1 : columns + 1] = position
-    return padded
+    extreme = np.empty((2, columns + 1), position.dtype)
+    share = np.empty_like(extreme)
+    _block_row(padded[0], padded[1], touched, extreme[1], share[1])
+    for i in range(rows):
+        above, row, below = padded[i], padded[i + 1], padded[i + 2]
+        extreme[0], share[0] = extreme[1], share[1]
+        _block_row(row, below, touched, extreme[1], share[1])
+        _row_shares(
+            above, row, below, extreme, share, shares[i, AXIAL], shares[i, DIAGONAL], shares[i, BLOCKS]
+        )
 
 
 @numba.njit(cache=True, nogil=True)
-def _forward_kernel(position, touched, degrees, result):
-    number, rows, columns = position.shape
-    for n in range(number):
-        p = _padded(position[n])
-        out = result[n]
-        for i in range(1, rows + 1):
-            for j in range(1, columns + 1):
-                here = p[i, j]
-                if here <= 0:
-                    continue
-                right, below = p[i, j + 1], p[i + 1, j]
-                across = min(here, p[i + 1, j + 1])
-                _add(out[PIXELS], here, 1.0)
-                _add(out[AXIAL], min(here, right), 1.0)
-                _add(out[AXIAL], min(here, below), 1.0)
-                _add(out[DIAGONAL], across, 1.0)
-                _add(out[DIAGONAL], min(here, p[i + 1, j - 1]), 1.0)
-                if not touched:
-                    _add(out[BLOCKS], min(across, right, below), 1.0)
-                if degrees:
-                    inner_rows = (i > 1) + (i < rows)
-                    inner_columns = (j > 1) + (j < columns)
-                    _add(out[AXIAL_DEGREE], here, inner_rows + inner_columns)
-                    _add(out[DIAGONAL_DEGREE], here, inner_rows * inner_columns)
-        if touched:
-            for i in range(rows + 1):
-                for j in range(columns + 1):
-                    _add(out[BLOCKS], max(p[i, j], p[i, j + 1], p[i + 1, j], p[i + 1, j + 1]), 1.0)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _give_block(p, g, i, j, extreme, amount):
-    """Share an amount among the pixels of the block at (i, j) that attain its extreme."""
-    ties = 0
-    for di in range(2):
-        for dj in range(2):
-            ties += p[i + di, j + dj] == extreme
-    for di in range(2):
-        for dj in range(2):
-            if p[i + di, j + dj] == extreme:
-                g[i + di, j + dj] += amount / ties
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _give_pair(p, g, i, j, k, l, slope):
-    """Hand the slope at the smaller of two pixels to it; a tie is shared, which keeps symmetries."""
-    first, second = p[i, j], p[k, l]
-    if first < second:
-        g[i, j] += slope[int(first)]
-    elif second < first:
-        g[k, l] += slope[int(second)]
-    else:
-        g[i, j] += slope[int(first)] / 2
-        g[k, l] += slope[int(first)] / 2
+def _constant_shares(shares):
+    """Fill the rows of shares (H, ROWS, W) that depend on a pixel's place alone."""
+    rows, _, columns = shares.shape
+    shares[:, PIXELS] = 1
+    for i in range(rows):
+        inner_rows = (i > 0) + (i < rows - 1)
+        for j in range(columns):
+            inner_columns = (j > 0) + (j < columns - 1)
+            shares[i, AXIAL_DEGREE, j] = inner_rows + inner_columns
+            shares[i, DIAGONAL_DEGREE, j] = inner_rows * inner_columns
 
 
 @numba.njit(cache=True, nogil=True)
-def _backward_kernel(position, gradient, touched, degrees, result):
+def _forward_kernel(position, touched, used, result):
     number, rows, columns = position.shape
-    nodes = gradient.shape[2]
+    nodes = result.shape[2]
+    shares = np.empty((rows, ROWS, columns), position.dtype)
+    _constant_shares(shares)
+    # The rows of a node side by side; one node more, for the empty part of counts on the last one.
+    counts = np.empty((nodes + 1, used), np.float64)
     for n in range(number):
-        p = _padded(position[n])
-        slope = np.empty((ROWS, nodes), gradient.dtype)
-        for row in range(ROWS):
-            for b in range(nodes - 1):
-                slope[row, b] = gradient[n, row, b + 1] - gradient[n, row, b]
-            slope[row, nodes - 1] = slope[row, nodes - 2]
-        g = np.zeros((rows + 2, columns + 2), np.float64)
-        for i in range(1, rows + 1):
-            for j in range(1, columns + 1):
-                here = p[i, j]
-                if here <= 0:  # every minimum with it is 0 as well
-                    continue
-                b = int(here)
-                g[i, j] += slope[PIXELS, b]
-                _give_pair(p, g, i, j, i, j + 1, slope[AXIAL])
-                _give_pair(p, g, i, j, i + 1, j, slope[AXIAL])
-                _give_pair(p, g, i, j, i + 1, j + 1, slope[DIAGONAL])
-                _give_pair(p, g, i, j, i + 1, j - 1, slope[DIAGONAL])
-                if not touched:
-                    least = min(here, p[i, j + 1], p[i + 1, j], p[i + 1, j + 1])
-                    if least > 0:
-                        _give_block(p, g, i, j, least, slope[BLOCKS, int(least)])
-                if degrees:
-                    inner_rows = (i > 1) + (i < rows)
-                    inner_columns = (j > 1) + (j < columns)
-                    g[i, j] += slope[AXIAL_DEGREE, b] * (inner_rows + inner_columns)
-                    g[i, j] += slope[DIAGONAL_DEGREE, b] * (inner_rows * inner_columns)
-        if touched:
-            for i in range(rows + 1):
-                for j in range(columns + 1):
-                    most = max(p[i, j], p[i, j + 1], p[i + 1, j], p[i + 1, j + 1])
-                    if most > 0:
-                        _give_block(p, g, i, j, most, slope[BLOCKS, int(most)])
+        _shares(position[n], touched, shares)
+        counts[:] = 0
         for i in range(rows):
             for j in range(columns):
-                result[n, i, j] = g[i + 1, j + 1] if position[n, i, j] > 0 else 0.0
+                here = position[n, i, j]
+                if here > 0:
+                    node = int(here)
+                    fraction = here - node
+                    for row in range(used):
+                        amount = shares[i, row, j]
+                        counts[node, row] += amount * (1 - fraction)
+                        counts[node + 1, row] += amount * fraction
+        for row in range(used):
+            result[n, row] = counts[:nodes, row]
+
+
+@numba.njit(cache=True, nogil=True)
+def _backward_kernel(position, gradient, touched, used, result):
+    number, rows, columns = position.shape
+    nodes = gradient.shape[2]
+    shares = np.empty((rows, ROWS, columns), position.dtype)
+    _constant_shares(shares)
+    slopes = np.empty((nodes, used), np.float64)
+    for n in range(number):
+        _shares(position[n], touched, shares)
+        for row in range(used):
+            for node in range(nodes - 1):
+                slopes[node, row] = gradient[n, row, node + 1] - gradient[n, row, node]
+        slopes[nodes - 1] = slopes[nodes - 2]
+        for i in range(rows):
+            for j in range(columns):
+                here = position[n, i, j]
+                total = 0.0
+                if here > 0:
+                    node = int(here)
+                    for row in range(used):
+                        total += shares[i, row, j] * slopes[node, row]
+                result[n, i, j] = total
 
 
 def _statistics(position: Tensor, touched: bool, degrees: bool) -> list[tuple[int, Tensor, Tensor | float]]:
@@ -188,13 +225,86 @@ def _histogram_by_torch(position: Tensor, nodes: int, touched: bool, degrees: bo
     return result
 
 
+@torch.library.custom_op("emuloss::node_positions", mutates_args=(), device_types="cpu")
+def _place(fields: Tensor, scale: float, origin: float, step: float, top: int) -> Tensor:
+    values = fields.detach().contiguous().numpy()
+    result = np.empty_like(values)
+
+    def place(batch: slice) -> None:
+        _place_kernel(values[batch].ravel(), scale, origin, step, top, result[batch].ravel())
+
+    in_threads(place, len(values), values.size)
+    return torch.from_numpy(result)
+
+
+@_place.register_fake
+def _(fields, scale, origin, step, top):
+    return torch.empty_like(fields, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("emuloss::node_positions_backward", mutates_args=(), device_types="cpu")
+def _place_backward(
+    fields: Tensor, gradient: Tensor, scale: float, origin: float, step: float, top: int
+) -> Tensor:
+    values, slopes = (t.detach().contiguous().numpy() for t in (fields, gradient))
+    result = np.empty_like(values)
+
+    def route(batch: slice) -> None:
+        given, wanted = slopes[batch].ravel(), result[batch].ravel()
+        _place_backward_kernel(values[batch].ravel(), given, scale, origin, step, top, wanted)
+
+    in_threads(route, len(values), values.size)
+    return torch.from_numpy(result)
+
+
+@_place_backward.register_fake
+def _(fields, gradient, scale, origin, step, top):
+    return torch.empty_like(fields, memory_format=torch.contiguous_format)
+
+
+def _setup_place(ctx, inputs, output):
+    fields, *ctx.axis = inputs
+    ctx.save_for_backward(fields)
+
+
+def _backward_place(ctx, gradient):
+    (fields,) = ctx.saved_tensors
+    return _place_backward(fields, gradient, *ctx.axis), None, None, None, None
+
+
+_place.register_autograd(_backward_place, setup_context=_setup_place)
+
+
+def node_positions(fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+    """Places on an axis of nodes that is even in asinh(x / scale), for `soft_histogram`.
+
+    Args:
+        fields: (N, H, W), float32 or float64, without NaN.
+        scale: below it, the axis is close to linear; beyond, to logarithmic.
+        origin: asinh(x / scale) of node 0.
+        step: distance of neighbouring nodes in asinh(x / scale).
+        nodes: number of nodes.
+
+    Returns:
+        (asinh(fields / scale) - origin) / step, held within [0, nodes - 1]; differentiable (once).
+    """
+    if fields.device.type == "cpu":
+        return _place(fields, scale, origin, step, nodes - 1)
+    return ((torch.asinh(fields / scale) - origin) / step).clamp(0, nodes - 1)
+
+
+def _used(degrees: bool) -> int:
+    """Leading rows to fill."""
+    return ROWS if degrees else AXIAL_DEGREE
+
+
 @torch.library.custom_op("emuloss::soft_histogram", mutates_args=(), device_types="cpu")
 def _histogram(position: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
     fields = position.detach().contiguous().numpy()
     counts = np.zeros((len(fields), ROWS, nodes), np.float64)
 
     def count(batch: slice) -> None:
-        _forward_kernel(fields[batch], touched, degrees, counts[batch])
+        _forward_kernel(fields[batch], touched, _used(degrees), counts[batch])
 
     in_threads(count, len(fields), fields.size)
     return torch.from_numpy(counts).to(position.dtype)
@@ -211,7 +321,7 @@ def _histogram_backward(position: Tensor, gradient: Tensor, touched: bool, degre
     result = np.empty_like(fields)
 
     def route(batch: slice) -> None:
-        _backward_kernel(fields[batch], slopes[batch], touched, degrees, result[batch])
+        _backward_kernel(fields[batch], slopes[batch], touched, _used(degrees), result[batch])
 
     in_threads(route, len(fields), fields.size)
     return torch.from_numpy(result)
@@ -219,7 +329,7 @@ def _histogram_backward(position: Tensor, gradient: Tensor, touched: bool, degre
 
 @_histogram_backward.register_fake
 def _(position, gradient, touched, degrees):
-    return torch.empty_like(position)
+    return position.new_empty(position.shape)
 
 
 def _setup_context(ctx, inputs, output):

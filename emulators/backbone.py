@@ -21,7 +21,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(2))
+        # Two channels a group at least: a lone value cannot be normalised, and a stage may be one pixel.
+        self.norms = nn.ModuleList(nn.GroupNorm(min(8, width // 2), width) for _ in range(2))
         self.convs = nn.ModuleList(_conv(width, width) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,9 +57,10 @@ class MultiScaleBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
         pixels = x.shape[2] * x.shape[3]
+        wide = torch.promote_types(x.dtype, torch.float32)
         x = F.gelu(self.entry(x))
-        sums = [x.mean((2, 3), dtype=torch.float32)]
+        sums = [x.mean((2, 3), dtype=wide)]
         for stage, block in enumerate(self.blocks):
             x = block(x if stage == 0 else self.down[stage - 1](x))
-            sums.append(x.mean((2, 3), dtype=torch.float32))
+            sums.append(x.mean((2, 3), dtype=wide))
         return signed_log1p(pixels * torch.cat(sums, dim=1))

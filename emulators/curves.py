@@ -10,12 +10,19 @@ from torch import Tensor, nn
 
 def signed_log1p(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|): linear near 0, where its slope is 1, logarithmic far from it. Any shape."""
-    return torch.where(x >= 0, torch.log1p(x.clamp(min=0)), -torch.log1p((-x).clamp(min=0)))
+    sign = _sign(x)
+    return sign * torch.log1p(sign * x)
 
 
 def signed_expm1(x: Tensor) -> Tensor:
     """Inverse of `signed_log1p`. Any shape."""
-    return torch.where(x >= 0, torch.expm1(x.clamp(min=0)), -torch.expm1((-x).clamp(min=0)))
+    sign = _sign(x)
+    return sign * torch.expm1(sign * x)
+
+
+def _sign(x: Tensor) -> Tensor:
+    """1 or -1, never 0: the slope of sign * x, unlike that of abs or clamp, is not lost at x = 0."""
+    return torch.where(x >= 0, 1.0, -1.0)
 
 
 def trapezoid_weights(levels: Sequence[float]) -> Tensor:

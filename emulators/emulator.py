@@ -92,6 +92,7 @@ class ConstrainedEmulator(nn.Module):
         self.heads = ConstrainedHeads(metric)
         self.prior = None if prior is None else _relaxed_part(metric, prior)
         self.encoding = LevelEncoding(metric.thresholds)
+        self.dry = _dry(metric.thresholds)
         self.backbone = MultiScaleBackbone(self.encoding.channels, self.widths)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         last = nn.Linear(hidden, self.heads.raw_size)
@@ -120,11 +121,11 @@ class ConstrainedEmulator(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W) or (N, 1, H, W)."""
-        fields = as_batch(fields).to(self.encoding.scale.dtype)
+        fields = as_batch(fields, self.dry).to(self.encoding.scale.dtype)
         rows, columns = fields.shape[1:]
         self.check_shape((rows, columns))
         frame = float(rows * columns) * self.metric.pixel_size**2
-        padded = F.pad(fields, (0, -columns % self.stride, 0, -rows % self.stride))
+        padded = F.pad(fields, (0, -columns % self.stride, 0, -rows % self.stride), value=self.dry)
         readout = _READOUT_SCALE * self.backbone(self.encoding(padded))
         with torch.autocast(fields.device.type, enabled=False):
             if self.prior is None:
@@ -133,6 +134,12 @@ class ConstrainedEmulator(nn.Module):
             known = {name: relaxed[:, c] for c, name in enumerate(self.prior.metric.outputs)}
             raw = self.heads.inverse(known, frame)
             return self.heads(raw + self.fc(torch.cat([readout, _READOUT_SCALE * raw], dim=1)), frame)
+
+
+def _dry(thresholds: Sequence[float]) -> float:
+    """A value below every soft mask's reach: 0, the natural one, unless a threshold lies there or below."""
+    lowest = thresholds[0]
+    return 0.0 if lowest > 0 else lowest - 20 * _MASK_TEMPERATURE * float(threshold_sizes(thresholds)[0])
 
 
 def _relaxed_part(metric: Metric, temperature: float) -> RelaxedMinkowski | None:

@@ -11,14 +11,15 @@ _LARGEST = 1e30
 """Values beyond, infinities too, count as this: arithmetic with it stays finite."""
 
 
-def as_batch(fields: Tensor) -> Tensor:
+def as_batch(fields: Tensor, dry: float = 0.0) -> Tensor:
     """Validate fields and drop the channel axis.
 
     Args:
         fields: (N, H, W) or (N, 1, H, W), floating point, physical units.
+        dry: value that stands for pixels that were not measured; it should lie below every threshold.
 
     Returns:
-        (N, H, W), float32 or float64; pixels that were not measured (NaN) are 0 and get no
+        (N, H, W), float32 or float64; pixels that were not measured (NaN) are dry and get no
         gradient.
 
     Raises:
@@ -36,4 +37,4 @@ def as_batch(fields: Tensor) -> Tensor:
         raise ArgumentError(f"fields must be floating point, got {fields.dtype}; use .float()")
     if fields.dtype != torch.float64:
         fields = fields.float()
-    return torch.where(torch.isnan(fields), 0.0, fields).clamp(-_LARGEST, _LARGEST)
+    return torch.where(torch.isnan(fields), dry, fields).clamp(-_LARGEST, _LARGEST)

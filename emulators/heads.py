@@ -10,6 +10,7 @@ scale. The maps suit quantities that span decades: raw values act on logarithms.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -23,8 +24,10 @@ from .curves import signed_expm1, signed_log1p
 
 _SMALL_BAND = 1e-6
 """Share of the field that an empty band counts as: a sixtieth of a pixel of a 128 x 128 field."""
+_LARGEST_LOG = 69.0
+"""Raw values beyond count as this: exp(69) = 1e30 leaves room for sums in float32."""
 _SMALL_SHARE = 1e-4
-"""Least distance from a bound, as a share of the way between bounds, at which raw values end."""
+"""Least distance from a bound at which raw values end, as a share of the way between two bounds."""
 
 
 def in_order(metric: Metric) -> tuple[str, ...]:
@@ -89,10 +92,13 @@ class ConstrainedHeads(nn.Module):
 
     def forward(self, raw: Tensor, frame: float) -> Tensor:
         """Curves (N, C, Q) of raw values (N, raw_size), float32 or better; frame is the field's area."""
-        values: dict[str, Tensor] = {FRAME: raw.new_tensor(frame)}
-        for name, part in self._split(raw).items():
-            values[name] = self._head(name, part, values)
-        return torch.stack([values[name] for name in self.metric.outputs], dim=1)
+        # A bound may be a small difference of large outputs. It therefore starts from these outputs as
+        # they will be delivered, rounded, and is itself computed in double precision.
+        values: dict[str, Tensor] = {FRAME: raw.new_tensor(frame, dtype=torch.float64)}
+        for name, part in self._split(raw.double()).items():
+            low, high = self._bounds(name, values)
+            values[name] = _rounded(self._head(name, part, values, low, high), raw.dtype, low, high)
+        return torch.stack([values[name] for name in self.metric.outputs], dim=1).to(raw.dtype)
 
     def inverse(self, known: dict[str, Tensor], frame: float) -> Tensor:
         """Raw values (N, raw_size) that `forward` maps onto the known curves, as far as these are admissible.
@@ -117,6 +123,8 @@ class ConstrainedHeads(nn.Module):
 
     def _bounds(self, name: str, values: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Tightest lower and upper bound of an output, given those that it refers to."""
+        if self._of_kind(name, Identity):
+            return None, None
         found = []
         for kind, tightest in ((AtLeast, torch.maximum), (AtMost, torch.minimum)):
             one = values[FRAME].new_tensor(1.0)
@@ -124,25 +132,29 @@ class ConstrainedHeads(nn.Module):
             found.append(functools.reduce(tightest, bounds) if bounds else None)
         return found[0], found[1]
 
-    def _head(self, name: str, raw: Tensor, values: dict[str, Tensor]) -> Tensor:
+    def _head(
+        self, name: str, raw: Tensor, values: dict[str, Tensor], low: Tensor | None, high: Tensor | None
+    ) -> Tensor:
         for c in self._of_kind(name, Identity):
             return c.function(*(values[other] for other in c.of))
-        low, high = self._bounds(name, values)
         if self._of_kind(name, NonIncreasing):
             if low is None or high is None:
-                fall = torch.expm1(F.softplus(raw)).flip(1).cumsum(1).flip(1)
-                return fall if low is None else low + fall
+                falls = _positive(raw)
+                if low is None:  # the last value may have any sign; the others rise from it
+                    falls = torch.cat([falls[:, :-1], _free(raw[:, -1:])], dim=1)
+                above = falls.flip(1).cumsum(1).flip(1)
+                return above if low is None else low + above
             # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
             bands = torch.softmax(raw, dim=1)[:, 1:]
             share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
             return low + (high - low) * share
         if low is not None and high is not None:
-            return low + (high - low).clamp(min=0) * torch.sigmoid(raw)
+            return torch.lerp(low, torch.maximum(low, high), torch.sigmoid(raw))
         if low is not None:
-            return low + torch.expm1(F.softplus(raw))
+            return low + _positive(raw)
         if high is not None:
-            return high - torch.expm1(F.softplus(raw))
-        return signed_expm1(raw)
+            return high - _positive(raw)
+        return _free(raw)
 
     def _inverse_head(self, name: str, value: Tensor, values: dict[str, Tensor]) -> Tensor:
         if self.sizes[name] == 0:
@@ -150,7 +162,11 @@ class ConstrainedHeads(nn.Module):
         low, high = self._bounds(name, values)
         if self._of_kind(name, NonIncreasing):
             if low is None or high is None:
-                return _inverse_softexp(value - F.pad(value[:, 1:], (0, 1)))
+                above = value if low is None else value - low
+                falls = _inverse_positive(above - F.pad(above[:, 1:], (0, 1)))
+                if low is None:
+                    falls = torch.cat([falls[:, :-1], signed_log1p(value[:, -1:])], dim=1)
+                return falls
             share = ((value - low) / (high - low)).clamp(0, 1)
             bands = F.pad(share, (1, 0), value=1.0) - F.pad(share, (0, 1))
             return torch.log(bands.clamp(min=0) + _SMALL_BAND)
@@ -158,12 +174,32 @@ class ConstrainedHeads(nn.Module):
             share = (value - low) / (high - low).clamp(min=_SMALL_SHARE)
             return torch.logit(share, eps=_SMALL_SHARE)
         if low is not None:
-            return _inverse_softexp(value - low)
+            return _inverse_positive(value - low)
         if high is not None:
-            return _inverse_softexp(high - value)
+            return _inverse_positive(high - value)
         return signed_log1p(value)
 
 
-def _inverse_softexp(value: Tensor) -> Tensor:
-    """Inverse of expm1(softplus(raw)), for values kept away from 0."""
-    return torch.log(torch.expm1(torch.log1p(value.clamp(min=_SMALL_SHARE))))
+def _rounded(value: Tensor, dtype: torch.dtype, low: Tensor | None, high: Tensor | None) -> Tensor:
+    """Values, in double precision, rounded to numbers of a dtype within bounds; the gradient stays."""
+    near = value.detach().to(dtype)
+    if high is not None:
+        near = torch.where(near > high, torch.nextafter(near, torch.full_like(near, -math.inf)), near)
+    if low is not None:
+        near = torch.where(near < low, torch.nextafter(near, torch.full_like(near, math.inf)), near)
+    return value + (near - value).detach()
+
+
+def _free(raw: Tensor) -> Tensor:
+    """Any real number."""
+    return signed_expm1(raw.clamp(-_LARGEST_LOG, _LARGEST_LOG))
+
+
+def _positive(raw: Tensor) -> Tensor:
+    """Any positive number."""
+    return torch.exp(raw.clamp(max=_LARGEST_LOG))
+
+
+def _inverse_positive(value: Tensor) -> Tensor:
+    """Inverse of `_positive`, for values kept away from 0."""
+    return torch.log(value.clamp(min=_SMALL_SHARE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,12 +76,12 @@ class RelaxedMinkowski(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W) or (N, 1, H, W)."""
-        fields = as_batch(fields)
+        fields = as_batch(fields, dry=-math.inf)
         with torch.autocast(fields.device.type, enabled=False):
             curves = self._soft(fields)
         if self.exact:
             exact = torch.from_numpy(self.metric(fields.detach().cpu().numpy())).to(curves)
-            curves = curves + (exact - curves).detach()
+            curves = exact + (curves - curves.detach())
         return curves
 
     def _soft(self, fields: Tensor) -> Tensor:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ._soft_histogram import soft_histogram
+from ._soft_histogram import node_positions, soft_histogram
 
-_REACH = 20.0
-"""Temperatures beyond which a soft membership is taken as 0 or 1: sigmoid(-20) = 2e-9."""
+_REACH = 16.0
+"""Temperatures beyond which a soft membership is taken as 0 or 1: sigmoid(-16) = 1e-7."""
 _NODES_PER_TEMPERATURE = 8
 """Nodes per temperature around each threshold; linear interpolation then errs by at most 2e-4."""
+_LARGEST_TABLE = 2**24
+"""Memberships (nodes x thresholds) beyond which a temperature is refused, before any is computed."""
 
 
 def threshold_sizes(thresholds: Sequence[float]) -> np.ndarray:
@@ -64,8 +66,11 @@ class SoftCounts(nn.Module):
 
     @temperature.setter
     def temperature(self, value: float | Sequence[float]) -> None:
-        relative = np.atleast_1d(np.asarray(value, np.float64))
         u = np.asarray(self.thresholds)
+        try:
+            relative = np.atleast_1d(np.asarray(value, np.float64))
+        except (TypeError, ValueError):
+            relative = np.empty(0)
         if relative.shape not in ((1,), u.shape) or not (
             np.isfinite(relative).all() and (relative > 0).all()
         ):
@@ -81,7 +86,13 @@ class SoftCounts(nn.Module):
         self._origin = math.asinh((u - _REACH * tau).min() / self._scale)
         self._step = float((tau / (_NODES_PER_TEMPERATURE * np.hypot(self._scale, u))).min())
         top = math.asinh((u + _REACH * tau).max() / self._scale)
-        count = math.ceil((top - self._origin) / self._step) + 2
+        nodes_needed = (top - self._origin) / self._step
+        if not nodes_needed * len(u) <= _LARGEST_TABLE:
+            raise ArgumentError(
+                f"temperature (={value!r}) is too small for thresholds from {u[0]:g} to {u[-1]:g}: "
+                f"it needs {nodes_needed:.3g} nodes; raise it"
+            )
+        count = math.ceil(nodes_needed) + 2
         nodes = self._scale * np.sinh(self._origin + self._step * np.arange(count))
         with np.errstate(over="ignore"):
             memberships = 1 / (1 + np.exp(-(nodes[:, None] - u) / tau))
@@ -91,6 +102,6 @@ class SoftCounts(nn.Module):
     def forward(self, fields: Tensor) -> Tensor:
         """Counts (N, ROWS, Q) of fields (N, H, W), float32 or float64, without NaN."""
         nodes = len(self.memberships)
-        position = ((torch.asinh(fields / self._scale) - self._origin) / self._step).clamp(0, nodes - 1)
+        position = node_positions(fields, self._scale, self._origin, self._step, nodes)
         histogram = soft_histogram(position, nodes, touched=self.touched, degrees=self.degrees)
         return histogram @ self.memberships.to(histogram.dtype)

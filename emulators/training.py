@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
 import os
 import queue
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..datasets import mixup, random_symmetry, rescale
+from ..datasets._interrupts import interrupts_deferred
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric
 from .curves import CurveDistance
@@ -69,10 +71,18 @@ class Training:
     def __post_init__(self) -> None:
         if self.minutes is None and self.fields is None:
             raise ArgumentError("a budget is needed: give minutes, fields, or both")
-        for name in ("minutes", "fields", "batch_size", "learning_rate", "clip", "validations", "patience"):
+        for name in ("fields", "batch_size", "validations", "patience"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ArgumentError(f"{name} must be a positive whole number, got {value!r}")
+        for name in ("minutes", "learning_rate", "clip"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ArgumentError(f"{name} must be positive, got {value!r}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ArgumentError(f"weight_decay must be 0 or more, got {self.weight_decay!r}")
+        if not (isinstance(self.seed, int) and self.seed >= 0):
+            raise ArgumentError(f"seed must be a whole number, 0 or more, got {self.seed!r}")
         for name in ("warmup", "rescaled", "mixed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} must be a share in [0, 1], got {getattr(self, name)!r}")
@@ -186,7 +196,8 @@ class Trainer:
         progress: whether to show a progress bar on standard error.
 
     Raises:
-        ArgumentError: empty data, or a state on disk that was saved under other options.
+        ArgumentError: empty data, or a state on disk of another run (options, metric, network).
+        DataError: the state on disk cannot be read.
     """
 
     def __init__(
@@ -227,6 +238,7 @@ class Trainer:
         self.validated, self.stale, self.finished = 0, 0, False
         self.precision = options.precision
         self.log: list[dict[str, float]] = []
+        self._between_steps = True
         self._resume()
 
     @property
@@ -247,22 +259,28 @@ class Trainer:
     def run(self) -> None:
         """Train until the budget is spent or validation stops improving; then load the best weights.
 
-        A KeyboardInterrupt is passed on after the state has been saved and the best weights loaded.
+        Ctrl-C ends the step at hand, saves the state, loads the best weights and is passed on. What
+        strikes within a step (an error, a second Ctrl-C) leaves the state that was saved before.
+        Another trainer on the same folder goes on from there.
         """
-        if self.precision == "auto":
-            self.precision = self._faster_precision()
-        # Float32 computes in the default memory format; bfloat16 convolutions want channels last.
-        layout = torch.channels_last if self.precision == "bfloat16" else torch.contiguous_format
-        self.emulator.to(memory_format=layout)
+        self._prepare()
         try:
             if not self.finished:
                 self._train()
                 self.finished = True
         finally:
-            if self.step:
+            if self.step and self._between_steps:
                 self._save()
             if self.best["weights"] is not None:
                 self.emulator.load_state_dict(self.best["weights"])
+
+    def _prepare(self) -> None:
+        """Settle the precision, and the memory format that goes with it."""
+        if self.precision == "auto":
+            self.precision = self._faster_precision()
+        # Float32 computes in the default memory format; bfloat16 convolutions want channels last.
+        layout = torch.channels_last if self.precision == "bfloat16" else torch.contiguous_format
+        self.emulator.to(memory_format=layout)
 
     def _train(self) -> None:
         bar = tqdm(
@@ -274,10 +292,17 @@ class Trainer:
         )
         saved = time.monotonic()
         recent: list[Tensor] = []
-        with bar, prefetched(self._share_of_batch, self.step) as batches:
+        with (
+            bar,
+            prefetched(self._share_of_batch, self.step) as batches,
+            interrupts_deferred() as interrupted,
+        ):
             for fields, curves in batches:
+                if interrupted():
+                    raise KeyboardInterrupt
                 if self.spent >= 1 or self.stale >= self.options.patience:
                     break
+                self._between_steps = False
                 began = time.monotonic()
                 recent.append(self._step(fields, curves))
                 self.seconds += time.monotonic() - began
@@ -287,11 +312,10 @@ class Trainer:
                 if self.spent * self.options.validations >= self.validated + 1:
                     self._validate(torch.stack(recent).mean().item())
                     recent.clear()
+                self._between_steps = True
                 if time.monotonic() - saved > _SAVE_EVERY:
                     self._save()
                     saved = time.monotonic()
-        if recent:
-            self._validate(torch.stack(recent).mean().item())
 
     def _status(self, recent: list[Tensor]) -> str:
         rate = self.seen / max(self.seconds, 1e-9)
@@ -326,20 +350,18 @@ class Trainer:
     def _faster_precision(self) -> str:
         """Measure a forward and backward pass in both precisions, on this machine and network."""
         fields = self.batches[0][0].to(self.device)
-        times = {}
-        for self.precision in ("float32", "bfloat16"):
+        times = {"float32": math.inf, "bfloat16": math.inf}
+        # In turn, so that other work on the machine slows both alike.
+        for self.precision in 4 * tuple(times):
             layout = torch.channels_last if self.precision == "bfloat16" else torch.contiguous_format
             self.emulator.to(memory_format=layout)
-            best = math.inf
-            for _ in range(3):
-                began = time.monotonic()
-                with self._autocast():
-                    total = self.emulator(fields).sum()
-                total.backward()
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                best = min(best, time.monotonic() - began)
-            times[self.precision] = best
+            began = time.monotonic()
+            with self._autocast():
+                total = self.emulator(fields).sum()
+            total.backward()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            times[self.precision] = min(times[self.precision], time.monotonic() - began)
         self.optimizer.zero_grad(set_to_none=True)
         return min(times, key=lambda name: times[name])
 
@@ -388,7 +410,14 @@ class Trainer:
         """Write the whole state aside, then rename it: a kill leaves the old state or the new one."""
         if not self.accelerator.is_main_process:
             return
-        state = {
+        temporary = self.folder / "training.pt.tmp"
+        state = io.BytesIO()  # writing bytes meets a full disk as an OSError, torch as an internal error
+        torch.save(self._state(), state)
+        temporary.write_bytes(state.getbuffer())
+        os.replace(temporary, self.folder / "training.pt")
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "options": asdict(self.options),
             "metric": self.metric.config(),
             "precision": self.precision,
@@ -401,9 +430,6 @@ class Trainer:
             "best": self.best,
             "log": self.log,
         }
-        temporary = self.folder / "training.pt.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "training.pt")
 
     def _resume(self) -> None:
         path = self.folder / "training.pt"
@@ -411,6 +437,8 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+            if state.keys() != self._state().keys():
+                raise KeyError("other entries")
         except Exception as error:
             raise DataError(
                 f"{path} is not a training state ({type(error).__name__}); delete it to start afresh"
@@ -421,7 +449,12 @@ class Trainer:
                 raise ArgumentError(
                     f"{path} belongs to a run with other {name}; choose another folder or delete it"
                 )
-        self.emulator.load_state_dict(state["weights"])
+        try:
+            self.emulator.load_state_dict(state["weights"])
+        except RuntimeError as error:
+            raise ArgumentError(
+                f"{path} belongs to a run with another network; choose another folder or delete it"
+            ) from error
         self.accelerator.unwrap_model(self.objective).load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, value in state["counters"].items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..evaluation import markdown_table
+
 
 def card(config: dict[str, Any]) -> str:
     """Markdown: what a checkpoint emulates, how to load it, what it was trained on, how good it is."""
@@ -34,14 +36,14 @@ def card(config: dict[str, Any]) -> str:
         f"- Fields: unit {config['unit'] or 'not stated'}, shape {config['field_shape'] or 'any'}, "
         f"pixel size {metric['arguments'].get('pixel_size')} {metric['arguments'].get('length_unit', '')}.",
         f"- Thresholds: {', '.join(f'{u:g}' for u in thresholds)}.",
-        f"- Constraints that hold on every input: {'; '.join(config['constraints'])}.",
     ]
     if config["architecture"]["name"] == "relaxed":
-        lines[-1] = "- An analytical relaxation: constraints hold as the temperature goes to 0."
+        lines.append("- An analytical relaxation: constraints hold as the temperature goes to 0.")
+    elif config["constraints"]:
+        lines.append(f"- Constraints that hold on every input: {'; '.join(config['constraints'])}.")
     source = config["training"].get("source", {})
     if source:
         lines.append("- Training data: " + ", ".join(f"{key} {value}" for key, value in source.items()) + ".")
-    summary = config["evaluation"].get("summary")
-    if summary:
-        lines += ["", "## Evaluation on held-out fields", "", "```", *summary.splitlines(), "```"]
+    if config["evaluation"]:
+        lines += ["", "## Evaluation on held-out fields", "", markdown_table(config["evaluation"])]
     return "\n".join(lines) + "\n"

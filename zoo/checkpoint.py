@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import os
+import textwrap
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -24,7 +25,13 @@ from .surrogate import Surrogate, frozen
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 FORMAT, FORMAT_VERSION = "emuloss surrogate", 1
 _LARGEST_CONFIG = 4 * 2**20
+_LARGEST_WEIGHTS = 4 * 2**30
 _DEEPEST = 12
+_LONGEST = 4096
+"""Entries of a list from which something is built, such as thresholds."""
+_LEAST_BUDGET = 2**20
+"""Bytes that a network may always take, however small the file of its weights."""
+_MISSING = object()
 
 _SCHEMA: dict[str, type | tuple[type, ...]] = {
     "format": str,
@@ -40,6 +47,7 @@ _SCHEMA: dict[str, type | tuple[type, ...]] = {
     "training": dict,
     "evaluation": dict,
     "weights_sha256": str,
+    "config_sha256": str,
 }
 """Keys of config.json, all required, and their types."""
 
@@ -48,7 +56,7 @@ def save(surrogate: Surrogate, directory: Path) -> None:
     """Write a surrogate's checkpoint; see `Surrogate.save_pretrained`."""
     weights = save_tensors({name: t.contiguous() for name, t in surrogate.module.state_dict().items()})
     metric = surrogate.metric
-    config = {
+    contract = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "package_version": version("emuloss"),
@@ -64,18 +72,40 @@ def save(surrogate: Surrogate, directory: Path) -> None:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     try:
-        text = json.dumps(config, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        config = json.loads(json.dumps(contract, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the surrogate's provenance is not plain, finite JSON ({error})") from error
+    config["config_sha256"] = _digest(config)
+    problem = _problem(config)
+    if problem:
+        raise CheckpointError(f"the surrogate's provenance does not fit a checkpoint: {problem}")
+    try:
+        text = card(config)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            "the surrogate's provenance['evaluation'] must be empty or hold what emuloss.evaluation measures"
+        ) from error
+    # The configuration last: it vouches for the weights by their hash.
+    _write(directory, {CARD: text.encode(), WEIGHTS: weights, CONFIG: json.dumps(config, indent=2).encode()})
+
+
+def _write(directory: Path, contents: dict[str, bytes]) -> None:
+    """Write files aside and rename them once all are there: a full disk leaves the old ones."""
+    temporary = {name: directory / f"{name}.tmp" for name in contents}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        # The configuration last: it vouches for the weights by their hash.
-        for name, content in ((CARD, card(config).encode()), (WEIGHTS, weights), (CONFIG, text.encode())):
-            temporary = directory / f"{name}.tmp"
-            temporary.write_bytes(content)
-            os.replace(temporary, directory / name)
+        try:
+            for name, content in contents.items():
+                temporary[name].write_bytes(content)
+            for name, path in temporary.items():
+                os.replace(path, directory / name)
+        finally:
+            for path in temporary.values():
+                path.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {directory}: {error.strerror}") from error
+        raise CheckpointError(
+            f"cannot write the checkpoint {directory}: {error.strerror or error}; choose another folder"
+        ) from error
 
 
 def load(directory: str | Path, *, device: str | torch.device | None = None) -> Surrogate:
@@ -92,56 +122,104 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
         CheckpointError: a file is missing, damaged, or of an unknown format, metric or architecture.
     """
     folder = Path(directory)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise CheckpointError(f"{folder} is no directory; give the one that save_pretrained wrote")
     config = _read_config(folder / CONFIG)
-    weights = _read(folder / WEIGHTS)
+    weights = _read(folder / WEIGHTS, _LARGEST_WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != config["weights_sha256"]:
         raise CheckpointError(
             f"{folder / WEIGHTS} is not the file that {CONFIG} describes; fetch the checkpoint again"
         )
     try:
-        module = _build(config)
-        tensors = load_tensors(weights)
-        module.load_state_dict(tensors, strict=True)
-    except (ArgumentError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{folder} does not fit this version of emuloss: {reason}") from error
+        module = _build(config, len(weights))
+        module.load_state_dict(load_tensors(weights), strict=True)
+    except Exception as error:  # whatever a constructor stumbles over in a foreign configuration
+        raise CheckpointError(
+            f"{folder} does not fit this version of emuloss: {_line(error) or type(error).__name__}"
+        ) from error
     provenance = {name: config[name] for name in ("unit", "field_shape", "training", "evaluation")}
     return Surrogate(module, config["architecture"]["name"], provenance).to(device or "cpu")
 
 
-def _build(config: dict[str, Any]) -> torch.nn.Module:
+def _build(config: dict[str, Any], weights_size: int) -> torch.nn.Module:
     """The frozen module that a configuration describes, with weights yet to be loaded."""
-    metric = metric_from_config(config["metric"])
-    if list(metric.outputs) != config["outputs"] or list(metric.units) != config["units"]:
-        raise ArgumentError("outputs and units differ from those of the metric it names")
     architecture = config["architecture"]
     if set(architecture) != {"name", "arguments"} or not isinstance(architecture["arguments"], dict):
         raise ArgumentError("architecture must have a name and arguments")
     name, arguments = architecture["name"], architecture["arguments"]
-    if name == "relaxed":
-        return frozen(relaxation(metric, **arguments))
-    if name not in ARCHITECTURES:
-        raise ArgumentError(f"unknown architecture {name!r}; known: relaxed, {', '.join(ARCHITECTURES)}")
-    return frozen(ARCHITECTURES[name](metric, **arguments))
+    builders: dict[str, Callable[..., torch.nn.Module]] = {"relaxed": relaxation, **ARCHITECTURES}
+    if name not in builders:
+        raise ArgumentError(f"unknown architecture {name!r}; known: {', '.join(builders)}")
+    _refuse_excess(config, weights_size)
+    metric = metric_from_config(config["metric"])
+    for key, value in (
+        ("outputs", list(metric.outputs)),
+        ("units", list(metric.units)),
+        ("constraints", [c.label for c in metric.constraints]),
+    ):
+        if config[key] != value:
+            raise ArgumentError(
+                f"its {key} differ from those that metric {metric.name!r} declares here; "
+                f"load it with emuloss {config['package_version']}, or train it again"
+            )
+    module = builders[name](metric, **arguments)
+    _refuse_change("metric", config["metric"]["arguments"], metric.arguments())
+    _refuse_change("architecture", arguments, module.arguments())  # type: ignore[operator]
+    return frozen(module)
 
 
-def _read(path: Path) -> bytes:
+def _refuse_excess(config: dict[str, Any], weights_size: int) -> None:
+    """Refuse to build what takes far more memory than the weights that are there to fill it."""
+    built_from = [config["metric"], config["architecture"]]
+    if any(len(value) > _LONGEST for value in _values(built_from) if isinstance(value, list)):
+        raise ArgumentError(f"it holds a list of more than {_LONGEST} entries")
+    # A layer of a certain width holds a square matrix of it, or more, in four bytes a number.
+    widths = [value for value in _values(config["architecture"]["arguments"]) if isinstance(value, int)]
+    if 4 * sum(width**2 for width in widths) > max(weights_size, _LEAST_BUDGET):
+        raise ArgumentError(f"its architecture is too large for weights of {weights_size} bytes")
+
+
+def _refuse_change(name: str, given: dict[str, Any], built: dict[str, Any]) -> None:
+    """Refuse arguments that were not taken as they stand in the configuration."""
+    for key, value in given.items():
+        if built.get(key, _MISSING) != value:
+            raise ArgumentError(f"argument {key!r} of its {name} is not one that emuloss writes")
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """A JSON value and all that it holds."""
+    yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _values(inner)
+
+
+def _digest(config: dict[str, Any]) -> str:
+    """Hash of a configuration, itself left out, whatever the order of its keys and its layout."""
+    rest = {key: value for key, value in config.items() if key != "config_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _line(text: object) -> str:
+    """One line of bounded length."""
+    return textwrap.shorten(str(text), 300, placeholder=" ...")
+
+
+def _read(path: Path, largest: int) -> bytes:
     try:
+        size = path.stat().st_size
+        if size > largest:
+            raise CheckpointError(f"{path} has {size} bytes, more than any that emuloss writes")
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; is the checkpoint complete?") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    text = _read(path)
-    if len(text) > _LARGEST_CONFIG:
-        raise CheckpointError(f"{path} has {len(text)} bytes, more than any configuration of emuloss")
+    text = _read(path, _LARGEST_CONFIG)
     try:
         config = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error})") from error
+        raise CheckpointError(f"{path} is not JSON ({_line(error)})") from error
     problem = _problem(config)
     if problem:
         raise CheckpointError(f"{path} is not a configuration that this version of emuloss reads: {problem}")
@@ -153,30 +231,37 @@ def _refuse_constant(name: str) -> float:
 
 
 def _problem(config: Any) -> str:
-    """What is wrong with a configuration; empty if nothing is."""
+    """What is wrong with a configuration, in one line; empty if nothing is."""
     if not isinstance(config, dict):
         return "it is not an object"
+    unsound = _unsound(config)
+    if unsound:
+        return unsound
     if config.get("format") != FORMAT:
-        return f"its format is {config.get('format')!r}, not {FORMAT!r}"
+        return _line(f"its format is {config.get('format')!r}, not {FORMAT!r}")
     if config.get("format_version") != FORMAT_VERSION:
-        return f"its format_version is {config.get('format_version')!r}; this one reads {FORMAT_VERSION}"
+        return _line(
+            f"its format_version is {config.get('format_version')!r}; this one reads {FORMAT_VERSION}"
+        )
     unknown, missing = sorted(config.keys() - _SCHEMA), sorted(_SCHEMA.keys() - config)
     if unknown or missing:
-        return f"unknown keys: {', '.join(unknown) or 'none'}; missing keys: {', '.join(missing) or 'none'}"
+        return _line(f"unknown keys: {', '.join(unknown) or 'none'}; missing: {', '.join(missing) or 'none'}")
     for key, kind in _SCHEMA.items():
         if not isinstance(config[key], kind) or isinstance(config[key], bool):
             return f"{key} has the wrong type"
-    return _unsound(config)
+    if config["config_sha256"] != _digest(config):
+        return "it was changed after it was written; fetch the checkpoint again"
+    return ""
 
 
 def _unsound(value: Any, depth: int = 0) -> str:
-    """What makes a value unsafe to build from: depth or numbers beyond reason; empty if nothing does."""
+    """What makes a value unsafe to work with: depth or numbers beyond reason; empty if nothing does."""
     if depth > _DEEPEST:
         return "it is nested too deeply"
     if isinstance(value, float) and not math.isfinite(value):
         return "it holds a number that is not finite"
     if isinstance(value, int) and abs(value) > 2**53:
-        return f"it holds a number beyond reason ({value:.3g})"
+        return "it holds a whole number beyond 2^53"
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         problem = _unsound(inner, depth + 1)
         if problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,21 +62,21 @@ class SurrogateLoss(nn.Module):
         ):
             if value not in choices:
                 raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-        if trust is not None and not (math.isfinite(trust) and trust >= 0):
+        if trust is not None and not _is_weight(trust):
             raise ArgumentError(f"trust must be a number >= 0, or None, got {trust!r}")
-        weights = dict(weights or {})
-        if set(weights) - set(surrogate.outputs):
+        weights = {} if weights is None else weights
+        if not isinstance(weights, Mapping) or not set(weights) <= set(surrogate.outputs):
             raise ArgumentError(
-                f"weights must name outputs among {', '.join(surrogate.outputs)}, got {', '.join(weights)}"
+                f"weights must be numbers by output among {', '.join(surrogate.outputs)}, got {weights!r}"
             )
-        values = [float(weights.get(name, 1.0)) for name in surrogate.outputs]
-        if not all(math.isfinite(w) and w >= 0 for w in values):
+        values = [weights.get(name, 1.0) for name in surrogate.outputs]
+        if not all(_is_weight(w) for w in values):
             raise ArgumentError(f"weights must be numbers >= 0, got {weights!r}")
         self.surrogate = surrogate
         self.exact_forward, self.exact_reference = forward == "exact", reference == "exact"
         self.reduction, self.trust = reduction, trust
         self.distance = CurveDistance(surrogate.metric.levels)
-        self.register_buffer("output_weights", torch.tensor(values), persistent=False)
+        self.register_buffer("output_weights", torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(
         self, prediction: Tensor, target: Tensor | None = None, *, target_curves: Tensor | None = None
@@ -93,10 +94,18 @@ class SurrogateLoss(nn.Module):
             Scalar, or (N,) with reduction "none"; float32 or better.
 
         Raises:
-            ArgumentError: both or neither of target and target_curves, or shapes that differ.
+            ArgumentError: both or neither of target and target_curves, no tensors, or shapes that differ.
         """
         if (target is None) == (target_curves is None):
             raise ArgumentError("the loss needs either target or target_curves")
+        for name, value in (
+            ("prediction", prediction),
+            ("target", target),
+            ("target_curves", target_curves),
+        ):
+            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
+                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise ArgumentError(f"{name} must be a floating-point tensor, got {got}")
         if target is not None:
             if target.shape != prediction.shape:
                 raise ArgumentError(
@@ -104,12 +113,12 @@ class SurrogateLoss(nn.Module):
                     f"got {tuple(target.shape)}"
                 )
             missing = torch.isnan(prediction) | torch.isnan(target)
-            prediction = torch.where(missing, torch.zeros_like(prediction), prediction)
-            target = torch.where(missing, torch.zeros_like(target), target)
+            prediction = prediction.masked_fill(missing, math.nan)
+            target = target.masked_fill(missing, math.nan)
         curves = self.surrogate(prediction)
         if self.exact_forward:
-            # The value is exact, the gradient the surrogate's.
-            curves = curves + (self._exact(prediction).to(curves) - curves).detach()
+            # The value is exact, to the last bit; the gradient is the surrogate's.
+            curves = self._exact(prediction).to(curves) + (curves - curves.detach())
         reference, gate = self._reference(target, target_curves, curves)
         with torch.autocast(curves.device.type, enabled=False):
             distances = self.distance(curves, reference)
@@ -138,9 +147,15 @@ class SurrogateLoss(nn.Module):
         error = (self.distance(emulated, exact) * self.output_weights.to(curves.dtype)).sum(1)
         return exact if self.exact_reference else emulated, torch.exp(-self.trust * error**2)
 
+    @torch.compiler.disable
     def _exact(self, fields: Tensor) -> Tensor:
         """Exact curves (N, C, Q), computed on the CPU."""
         fields = fields.detach()[:, 0] if fields.ndim == 4 else fields.detach()
         if fields.dtype != torch.float64:
             fields = fields.float()
         return torch.from_numpy(self.surrogate.metric(fields.cpu().numpy())).to(fields.device)
+
+
+def _is_weight(value: object) -> bool:
+    """Whether a value is a finite number >= 0."""
+    return isinstance(value, Real) and 0 <= float(value) < math.inf

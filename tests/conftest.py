@@ -1,0 +1,20 @@
+"""What all tests share: seeds, and skipping what needs a GPU where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    np.random.seed(0)
+    torch.manual_seed(0)

@@ -1,0 +1,440 @@
+"""The commands: whole small runs, going on after an interruption, and one line for every mistake."""
+
+import csv
+import errno
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import emuloss
+import h5py
+import numpy as np
+import pytest
+import torch
+from emuloss import cli, train_surrogate
+from emuloss.emulators import ARCHITECTURES, ConstrainedEmulator
+
+ROOT = Path(train_surrogate.__file__).resolve().parent
+SCRIPT = ROOT / "train_surrogate.py"
+PRODUCTS = [
+    "README.md", "config.json", "evaluation.json", "labels.h5", "log.csv", "model.safetensors", "report.png",
+    "training.pt",
+]  # fmt: skip
+
+
+SMALL = """
+import functools, sys
+from emuloss import emulators, train_surrogate
+emulators.ARCHITECTURES["constrained"] = functools.partial(
+    emulators.ConstrainedEmulator, widths=(8, 16), hidden=16
+)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    """The runs in this process train a small network; those of the script itself the real one."""
+    small = functools.partial(ConstrainedEmulator, widths=(8, 16), hidden=16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "constrained", small)
+        yield
+
+
+def arguments(out, **options):
+    """A whole run of a few seconds."""
+    given = {
+        "fields": "rain", "count": 96, "size": 32, "minutes": 5, "budget": 32, "batch-size": 8,
+        "precision": "float32", "thresholds": "0.105,0.5,1,5", "out": out,
+    } | {name.replace("_", "-"): value for name, value in options.items()}  # fmt: skip
+    return [*(f"--{name}={value}" for name, value in given.items() if value is not None), "--no-progress"]
+
+
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "0"}
+
+
+def refusal(capsys, status) -> str:
+    """The line that a refused command leaves, and nothing else."""
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not line.startswith("emuloss: ")]
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_network):
+    """The folder of a finished run, which no test changes."""
+    out = tmp_path_factory.mktemp("runs") / "deep" / "first"
+    assert train_surrogate.main(arguments(out)) == 0
+    return out
+
+
+def untimed(figures):
+    return {name: value for name, value in figures.items() if name != "timing"}
+
+
+# Whole runs
+
+
+def test_a_run_leaves_everything(finished):
+    assert sorted(path.name for path in finished.iterdir()) == PRODUCTS
+    assert (finished / "report.png").read_bytes().startswith(b"\x89PNG")
+    figures = json.loads((finished / "evaluation.json").read_text())
+    assert set(figures["fidelity"]["outputs"]) == {"area", "perimeter", "euler"}
+    assert set(figures["fidelity"]["violations"].values()) == {0.0}
+    rows = list(csv.DictReader((finished / "log.csv").read_text().splitlines()))
+    assert int(rows[-1]["fields"]) >= 32
+    assert "R2" in (finished / "README.md").read_text()
+
+
+def test_what_a_run_leaves_is_a_loss(finished):
+    surrogate = emuloss.load(finished)
+    assert surrogate.thresholds == (0.105, 0.5, 1.0, 5.0)
+    assert surrogate.units == ("km^2", "km", "1")
+    assert surrogate.metric.pixel_size == 2.0
+    assert surrogate.provenance["unit"] == "mm/h"
+    assert surrogate.provenance["field_shape"] == [32, 32]
+    assert surrogate.trained_on["source"]["name"] == "rain"
+    assert surrogate.trained_on["fields_seen"] >= 32
+    assert surrogate.evaluation == json.loads((finished / "evaluation.json").read_text())
+    prediction = torch.rand(2, 32, 32).requires_grad_()
+    surrogate.as_loss()(prediction, torch.rand(2, 32, 32)).backward()
+    assert prediction.grad.isfinite().all()
+
+
+def test_the_same_command_again_changes_no_figure(finished, capsys):
+    before = json.loads((finished / "evaluation.json").read_text())
+    weights = (finished / "model.safetensors").read_bytes()
+    log = (finished / "log.csv").read_text()
+    assert train_surrogate.main(arguments(finished)) == 0
+    assert "R2 mean" in capsys.readouterr().out
+    assert untimed(json.loads((finished / "evaluation.json").read_text())) == untimed(before)
+    assert (finished / "model.safetensors").read_bytes() == weights
+    assert (finished / "log.csv").read_text() == log
+
+
+def test_other_settings_in_the_same_folder(finished, capsys):
+    assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, seed=1)))
+    assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, learning_rate=0.1)))
+    assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, thresholds="1,2")))
+
+
+def test_thresholds_from_quantiles(tmp_path, capsys):
+    options = {"thresholds": None, "quantiles": "0.2,0.5,0.9", "outputs": "area, euler", "length_unit": "mi"}
+    assert train_surrogate.main(arguments(tmp_path, **options)) == 0
+    capsys.readouterr()
+    surrogate = emuloss.load(tmp_path)
+    assert surrogate.metric.levels == (0.2, 0.5, 0.9)
+    assert surrogate.outputs == ("area", "euler")
+    assert surrogate.units == ("mi^2", "1")
+    steps = np.array(surrogate.thresholds) / 0.01
+    np.testing.assert_allclose(steps - np.floor(steps), 0.5, atol=1e-6)  # between the data's steps
+
+
+def write_composites(folder, count=12):
+    """Small ODIM-HDF5 composites of rain, one a time step."""
+    folder.mkdir()
+    fields = emuloss.datasets.open_source("rain", count=count, size=64).read(0, "train")
+    for k in range(count):
+        with h5py.File(folder / f"{k:02d}.h5", "w") as file:
+            file["dataset1/data1/data"] = fields[k % len(fields)].astype(np.float64)
+            file["dataset1"].create_group("what").attrs.update(
+                {"gain": 1.0, "offset": 0.0, "nodata": -1.0, "undetect": 0.0, "quantity": np.bytes_("RATE")}
+            )
+            file.create_group("what").attrs.update(
+                {"date": np.bytes_("20180824"), "time": np.bytes_(f"{k:02d}0000")}
+            )
+            file.create_group("where").attrs.update({"xscale": 2000.0, "yscale": 2000.0})
+    return folder
+
+
+def test_radar_composites(tmp_path, capsys):
+    folder = write_composites(tmp_path / "radar")
+    options = {"fields": f"opera:{folder}", "count": None, "stride": 16, "test_chunks": 2, "gap_chunks": 1}
+    assert train_surrogate.main(arguments(tmp_path / "out", **options)) == 0
+    captured = capsys.readouterr()
+    assert "R2 mean" in captured.out
+    surrogate = emuloss.load(tmp_path / "out")
+    assert surrogate.metric.pixel_size == 2.0
+    assert surrogate.trained_on["fields"] == {"train": 72, "validation": 4, "test": 8}
+
+
+@pytest.mark.slow
+def test_script_from_the_root_of_the_repository(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT.name, *arguments(tmp_path / "out")],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "R2 mean" in done.stdout
+    assert [line for line in done.stderr.splitlines() if not line.startswith("emuloss: ")] == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == PRODUCTS
+
+
+def test_script_shadows_no_other_package(tmp_path):
+    """Run as a script, its folder leads the search path, and `datasets` there is not Hugging Face's."""
+    code = f"""
+import importlib.util, runpy, sys
+sys.argv = [{str(SCRIPT)!r}, "--metric", "none", "--fields", "rain", "--out", "out"]
+sys.path[0] = {str(ROOT)!r}
+try:
+    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+except SystemExit as end:
+    found = importlib.util.find_spec("datasets")
+    print(end.code, found and found.origin)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout.startswith("2 ")
+    assert str(ROOT / "datasets") not in done.stdout
+    assert done.stderr == "error: unknown metric 'none'; available: minkowski\n"
+
+
+# Mistakes
+
+
+MISTAKES = {
+    "metric": ({"metric": "minkowsky"}, "minkowsky"),
+    "arch": ({"arch": "transformer"}, "transformer"),
+    "source": ({"fields": "hail"}, "hail"),
+    "source without place": ({"fields": "opera"}, "opera"),
+    "missing folder": ({"fields": "opera:/no/such/folder", "count": None}, "/no/such/folder"),
+    "missing file": ({"fields": "missing.npy", "count": None, "size": None}, "missing.npy"),
+    "option of another source": ({"stride": 8}, "stride"),
+    "thresholds out of order": ({"thresholds": "1,0.5"}, "increasing"),
+    "thresholds not numbers": ({"thresholds": "1,b"}, "thresholds"),
+    "thresholds not finite": ({"thresholds": "1,inf"}, "thresholds"),
+    "no thresholds": ({"thresholds": ""}, "thresholds"),
+    "quantiles out of range": ({"thresholds": None, "quantiles": "0.5,1"}, "quantiles"),
+    "quantiles out of order": ({"thresholds": None, "quantiles": "0.5,0.2"}, "quantiles"),
+    "thresholds and quantiles": ({"quantiles": "0.5"}, "either"),
+    "outputs": ({"outputs": "area,volume"}, "volume"),
+    "outputs, with quantiles": ({"outputs": "", "thresholds": None, "quantiles": "0.5"}, "outputs"),
+    "fields smaller than the stride": ({"size": 2}, "the network's stride"),
+    "size": ({"size": 0}, "size"),
+    "size not a number": ({"size": "big"}, "--size"),
+    "precision": ({"precision": "float16"}, "float16"),
+    "minutes": ({"minutes": -1}, "minutes"),
+    "minutes nan": ({"minutes": "nan"}, "minutes"),
+    "budget": ({"budget": 0}, "fields"),
+    "batch size": ({"batch_size": 0}, "batch_size"),
+    "learning rate": ({"learning_rate": "inf"}, "learning_rate"),
+    "seed": ({"seed": -1}, "seed"),
+    "huge seed": ({"seed": 10**30}, "seed"),
+    "count": ({"count": 0}, "count"),
+    "too few fields": ({"count": 2}, "too few"),
+    "too many test chunks": ({"test_chunks": 99}, "test"),
+    "no test": ({"test_chunks": 0}, "test-chunks"),
+    "unknown option": ({"colour": "red"}, "colour"),
+    "missing option": ({"fields": None}, "--fields"),
+    "missing out": ({"out": None}, "--out"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_cost_one_line(name, tmp_path, capsys, monkeypatch):
+    options, word = MISTAKES[name]
+
+    def read(*_):
+        pytest.fail("fields were read before the mistake was found")
+
+    monkeypatch.setattr(emuloss.datasets.Rain, "read", read)
+    monkeypatch.chdir(tmp_path)
+    status = train_surrogate.main(arguments(**{"out": tmp_path / "out"} | options))
+    assert word in refusal(capsys, status)
+    assert not list(tmp_path.rglob("labels*"))
+
+
+def test_unusable_radar_folders(tmp_path, capsys):
+    def status():
+        return train_surrogate.main(arguments(tmp_path / "out", fields=f"opera:{folder}", count=None))
+
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert "no file" in refusal(capsys, status())
+    (folder / "a.h5").write_text("no HDF5")
+    assert "a.h5" in refusal(capsys, status())
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["data"] = np.zeros((64, 64))
+    assert "a.h5" in refusal(capsys, status())
+
+
+def test_dry_data_have_no_quantiles(tmp_path, capsys):
+    np.save(tmp_path / "dry.npy", np.zeros((24, 32, 32), np.float32))
+    options = {"fields": tmp_path / "dry.npy", "count": None, "size": None, "thresholds": None}
+    assert "no value" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "out", **options)))
+
+
+def test_a_split_without_a_usable_field(tmp_path, capsys):
+    folder = write_composites(tmp_path / "radar")
+    for path in sorted(folder.iterdir())[-2:]:
+        with h5py.File(path, "a") as file:
+            file["dataset1/data1/data"][...] = -1.0  # no radar anywhere
+    options = {"fields": f"opera:{folder}", "count": None, "test_chunks": 2, "gap_chunks": 0}
+    assert "test" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "out", **options)))
+
+
+def test_out_is_a_file(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert "--out" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "file")))
+    assert "file" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "file" / "below")))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+@pytest.mark.parametrize("name", ["log.csv.tmp", "training.pt.tmp", "model.safetensors.tmp"])
+def test_full_disk(name, tmp_path, capsys):
+    (tmp_path / name).symlink_to("/dev/full")
+    assert "No space left" in refusal(capsys, train_surrogate.main(arguments(tmp_path)))
+    if name == "training.pt.tmp":  # once there is space again, the same command goes on
+        (tmp_path / name).unlink()
+        assert train_surrogate.main(arguments(tmp_path)) == 0
+
+
+def test_disk_full_while_labelling(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert "full" in refusal(capsys, train_surrogate.main(arguments(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["labels.h5", "training.pt"])
+def test_damaged_state(name, tmp_path, capsys):
+    (tmp_path / name).write_bytes(b"damaged")
+    assert name in refusal(capsys, train_surrogate.main(arguments(tmp_path)))
+
+
+# Ctrl-C
+
+
+def interrupted(out, ready, *program, **options):
+    """Start a run, send it Ctrl-C once `ready` holds, and return its exit code and standard error."""
+    child = subprocess.Popen(
+        [sys.executable, *program, *arguments(out, **options)],
+        cwd=out.parent, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not ready() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    try:
+        _, err = child.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        raise
+    return child.returncode, err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_interrupt_while_training(tmp_path, capsys):
+    out = tmp_path / "out"
+    code, err = interrupted(
+        out, (out / "log.csv").exists, "-c", SMALL + "sys.exit(train_surrogate.main())", budget=60_000
+    )
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert "run the same command again" in err
+    assert (out / "training.pt").exists()
+    curves = emuloss.load(out)(torch.rand(2, 32, 32))  # usable as it is
+    assert curves.isfinite().all()
+
+    # The same command goes on from there: made short by taking the state to be nearly done.
+    state = torch.load(out / "training.pt", weights_only=True)
+    done = state["counters"]["step"]
+    assert 0 < done < 7500
+    state["options"]["fields"] = 8 * (done + 2)
+    torch.save(state, out / "training.pt")
+    assert train_surrogate.main(arguments(out, budget=8 * (done + 2))) == 0
+    capsys.readouterr()
+    assert emuloss.load(out).trained_on["fields_seen"] == 8 * (done + 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_interrupt_while_labelling(tmp_path):
+    out = tmp_path / "out"
+    parts = out / "labels.h5.parts"
+    code, err = interrupted(out, lambda: len([*parts.glob("0*.h5")]) > 1, str(SCRIPT), count=50_000, size=64)
+    assert code == 130, err
+    assert "Traceback" not in err
+    kept = [*parts.glob("0*.h5")]
+    assert kept
+    assert not (out / "labels.h5").exists()
+    for path in kept:
+        with h5py.File(path) as part:
+            assert part.attrs["count"] == len(part["fields"])
+
+
+# The emuloss command
+
+
+def test_help_is_whole_and_light(capsys, tmp_path):
+    for words in (["--help"], ["train", "--help"], ["show", "--help"], ["list", "--help"]):
+        assert cli.main(words) == 0
+        assert "Usage" in capsys.readouterr().out
+    assert train_surrogate.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for option in ("--fields", "--out", "--metric", "--arch", "--thresholds", "--minutes", "--no-progress"):
+        assert option in text
+    code = "import sys; from emuloss import cli; cli.main(['--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_list(capsys):
+    assert cli.main(["list"]) == 0
+    assert capsys.readouterr().out.split() == emuloss.list_metrics()
+
+
+def test_show(finished, capsys):
+    assert cli.main(["show", str(finished)]) == 0
+    shown = capsys.readouterr().out
+    assert "constrained" in shown
+    assert "R2 mean" in shown
+
+
+def test_show_what_was_not_evaluated(tmp_path, capsys):
+    emuloss.relax(emuloss.metric("minkowski", thresholds=[1.0])).save_pretrained(tmp_path)
+    assert cli.main(["show", str(tmp_path)]) == 0
+    assert "not evaluated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [([], "command"), (["bogus"], "bogus"), (["show"], "directory"), (["show", "/no/such"], "/no/such"),
+     (["list", "more"], "more"), (["train", "--fields", "rain"], "--out"), (["--bogus"], "--bogus")],
+)  # fmt: skip
+def test_mistakes_of_the_command(words, word, capsys):
+    assert word in refusal(capsys, cli.main(words))
+
+
+def test_train_is_the_same_command(tmp_path, capsys):
+    assert "minkowsky" in refusal(
+        capsys, cli.main(["train", *arguments(tmp_path / "out", metric="minkowsky")])
+    )
+
+
+def test_installed_command(tmp_path):
+    script = Path(sys.executable).with_name("emuloss")
+    if not script.exists():
+        pytest.skip("the command is not installed beside this interpreter")
+    done = subprocess.run([script, "list"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "minkowski" in done.stdout
+    done = subprocess.run(
+        [script, "show", "nowhere"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

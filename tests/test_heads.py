@@ -1,0 +1,347 @@
+"""Heads: every declared constraint holds for any raw value, and admissible curves are within reach."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from emuloss.emulators import ConstrainedHeads
+from emuloss.emulators.heads import in_order
+from emuloss.errors import ArgumentError
+from emuloss.metrics import Metric, Minkowski
+from emuloss.metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonIncreasing
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+THRESHOLDS = (0.2, 0.7, 1.5, 4.0)
+OUTPUTS = ("area", "perimeter", "euler", "components", "holes")
+SUBSETS = [names for size in range(1, 6) for names in itertools.combinations(OUTPUTS, size)]
+PIXEL_SIZES = (1.0, 2.0, 0.01, 1000.0)
+SHAPE = (24, 32)
+
+quick = settings(deadline=None, max_examples=25)
+anything = st.floats(width=32, allow_nan=False, allow_infinity=False)
+moderate = st.floats(-30, 30, width=32)
+
+
+class MadeUp(Metric):
+    """A metric of declarations alone."""
+
+    name = "made-up"
+
+    def __init__(self, outputs, constraints, thresholds=THRESHOLDS):
+        self.outputs, self.constraints, self.thresholds = tuple(outputs), tuple(constraints), thresholds
+        self.levels = tuple(range(len(thresholds)))
+        self.units, self.pixel_size = ("1",) * len(self.outputs), 1.0
+
+    def arguments(self):
+        return {}
+
+    def _compute(self, fields):
+        raise NotImplementedError
+
+
+def violations(metric: Metric, curves: torch.Tensor) -> dict[str, float]:
+    """Shares of violations above 0; whatever the curves' precision, bounds are computed in double."""
+    assert curves.isfinite().all()
+    return {label: share for label, share in metric.check(curves.double().numpy(), SHAPE).items() if share}
+
+
+def frame(metric: Metric) -> float:
+    return float(SHAPE[0] * SHAPE[1]) * metric.pixel_size**2
+
+
+def run(metric: Metric, raw: np.ndarray | torch.Tensor) -> torch.Tensor:
+    return ConstrainedHeads(metric)(torch.as_tensor(raw), frame(metric))
+
+
+def raw_values(number: int, size: int) -> torch.Tensor:
+    """Raw values of all magnitudes, and of one sign or magnitude within a field."""
+    generator = torch.Generator().manual_seed(size)
+    noise = torch.randn((number, size), generator=generator)
+    scales = torch.logspace(-3, 4, number)[:, None]
+    uniform = torch.cat([torch.full((1, size), value) for value in (0.0, 1e-30, 20.0, -20.0, 1e30, -1e30)])
+    signs = 1e3 * noise.sign()
+    return torch.cat([noise * scales, uniform, signs])
+
+
+def lacks_declarations(metric: Metric) -> bool:
+    """Whether the perimeter bounds other outputs, but may itself be negative and leave them no room."""
+    bounded = any(isinstance(c, AtLeast) and c.output == "perimeter" for c in metric.constraints)
+    return not bounded and any("perimeter" in c.of for c in metric.constraints)
+
+
+# Minkowski
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("outputs", SUBSETS, ids="-".join)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_constraint_of_every_subset_holds(outputs, boundary, dtype):
+    if lacks_declarations(Minkowski(THRESHOLDS, 1.0, outputs, boundary)):
+        pytest.xfail("the metric does not declare perimeter >= 0 where area is no output")
+    for pixel_size, names in itertools.product(PIXEL_SIZES, (outputs, outputs[::-1])):
+        metric = Minkowski(THRESHOLDS, pixel_size, names, boundary)
+        raw = raw_values(60, ConstrainedHeads(metric).raw_size).to(dtype)
+        if dtype == torch.float64:
+            # Bounds are computed in double precision: for curves of that precision, differences of
+            # outputs without an upper bound keep their last bits up to 1e8 or so, not up to 1e30.
+            raw = raw.clamp(max=15)
+        curves = run(metric, raw)
+        assert curves.shape == (len(raw), len(names), len(THRESHOLDS))
+        assert curves.dtype == dtype
+        assert violations(metric, curves) == {}
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("elements", [anything, moderate], ids=["any", "moderate"])
+def test_any_raw_value_obeys_every_constraint(boundary, elements):
+    @quick
+    @given(data=st.data())
+    def check(data):
+        outputs = data.draw(st.permutations(OUTPUTS))[: data.draw(st.integers(1, 5))]
+        pixel_size = data.draw(st.sampled_from(PIXEL_SIZES))
+        metric = Minkowski(THRESHOLDS, pixel_size, outputs, boundary)
+        assume(not lacks_declarations(metric))
+        size = ConstrainedHeads(metric).raw_size
+        assert (
+            violations(metric, run(metric, data.draw(hnp.arrays(np.float32, (3, size), elements=elements))))
+            == {}
+        )
+
+    check()
+
+
+def test_identity_has_no_raw_values_and_holds_exactly():
+    heads = ConstrainedHeads(Minkowski(THRESHOLDS, outputs=OUTPUTS))
+    assert heads.sizes == {"area": 5, "perimeter": 4, "euler": 4, "components": 4, "holes": 0}
+    curves = heads(raw_values(20, heads.raw_size), 768.0)
+    assert torch.equal(curves[:, 4], curves[:, 3] - curves[:, 2])
+
+
+@pytest.mark.parametrize("outputs", list(itertools.permutations(OUTPUTS, 3))[::7], ids="-".join)
+def test_outputs_come_after_those_they_need(outputs):
+    metric = Minkowski(THRESHOLDS, outputs=outputs)
+    order = in_order(metric)
+    assert sorted(order) == sorted(outputs)
+    for c in metric.constraints:
+        if not isinstance(c, Identity):
+            assert all(order.index(name) < order.index(c.output) for name in c.of if name != FRAME)
+
+
+def test_curves_come_in_the_order_of_the_metric():
+    first, second = (Minkowski(THRESHOLDS, outputs=o) for o in (("area", "perimeter"), ("perimeter", "area")))
+    raw = raw_values(5, 9)
+    assert torch.equal(run(first, raw), run(second, raw).flip(1))
+
+
+def test_rounding_breaks_no_bound_that_is_a_small_difference_of_large_outputs():
+    # Nearly all of 2P/pi spent on components: what is left for holes is a matter of the last bits.
+    metric = Minkowski(THRESHOLDS, 2.0, OUTPUTS)
+    heads = ConstrainedHeads(metric)
+    generator = torch.Generator().manual_seed(0)
+    raw = 20 * (2 * torch.rand((2000, heads.raw_size), generator=generator) - 1)
+    assert violations(metric, heads(raw, frame(metric))) == {}
+
+
+def test_gradients_are_finite_where_raw_values_are_huge():
+    metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
+    raw = raw_values(20, ConstrainedHeads(metric).raw_size).requires_grad_()
+    run(metric, raw).sum().backward()
+    assert raw.grad.isfinite().all()
+
+
+# Reach: what exact curves become on their way through inverse and forward
+
+
+def exact_curves(metric: Metric, dtype) -> torch.Tensor:
+    rng = np.random.default_rng(0)
+    fields = rng.gamma(0.5, 2.0, (40, *SHAPE)) * rng.uniform(0, 2, (40, 1, 1))
+    fields[:2] = 0.0
+    fields[2] = 100.0
+    fields[3] = rng.uniform(0, 1, SHAPE) > 0.998
+    fields[4] = np.indices(SHAPE).sum(0) % 2
+    return torch.from_numpy(metric(fields)).to(dtype)
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("outputs", [OUTPUTS, *SUBSETS[:16]], ids="-".join)
+@pytest.mark.parametrize("pixel_size", [1.0, 2.0])
+def test_exact_curves_are_reached(outputs, boundary, pixel_size):
+    metric = Minkowski(THRESHOLDS, pixel_size, outputs, boundary)
+    heads = ConstrainedHeads(metric)
+    exact = exact_curves(metric, torch.float64)
+    raw = heads.inverse({name: exact[:, c] for c, name in enumerate(outputs)}, frame(metric))
+    assert raw.shape == (len(exact), heads.raw_size)
+    assert raw.isfinite().all()
+    reached = heads(raw, frame(metric))
+    # What the small band takes from the area, as a share of the field; the others follow the area,
+    # and keep 1e-4 of the way between their bounds from either bound.
+    share = 1e-5 if "area" in outputs else 0
+    for c, name in enumerate(outputs):
+        unit = {"area": pixel_size**2, "perimeter": pixel_size}.get(name, 1.0)
+        size = 4 * SHAPE[0] * SHAPE[1] * unit
+        tolerance = share / 4 * size if name == "area" else 3e-4 * size
+        assert (reached[:, c] - exact[:, c]).abs().max() <= tolerance, name
+
+
+def test_inverse_undoes_forward():
+    metric = Minkowski(THRESHOLDS, 2.0, OUTPUTS)
+    heads = ConstrainedHeads(metric)
+    raw = torch.randn((50, heads.raw_size), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    curves = heads(raw, frame(metric))
+    known = {name: curves[:, c] for c, name in enumerate(metric.outputs)}
+    torch.testing.assert_close(
+        heads(heads.inverse(known, frame(metric)), frame(metric)), curves, rtol=1e-4, atol=0.02
+    )
+
+
+def test_unknown_outputs_start_at_zero():
+    metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
+    heads = ConstrainedHeads(metric)
+    exact = exact_curves(metric, torch.float32)
+    raw = heads.inverse({"area": exact[:, 0], "euler": exact[:, 2]}, frame(metric))
+    area, *others = raw.split([heads.sizes[name] for name in heads.order], dim=1)
+    assert area.count_nonzero()
+    # The bounds of the Euler number need the perimeter, which is unknown.
+    assert not any(part.any() for part in others)
+
+
+# Other metrics
+
+
+def lower(name, value=0.0):
+    return AtLeast(name, f"{name} >= {value}", lambda: value)
+
+
+def upper(name, value=10.0):
+    return AtMost(name, f"{name} <= {value}", lambda: value)
+
+
+DECLARATIONS = {
+    "free": [],
+    "lower": [lower("a", -2.0)],
+    "upper": [upper("a", 5.0)],
+    "both": [lower("a", -2.0), upper("a", 5.0)],
+    "two lower": [lower("a", -2.0), lower("a", 3.0)],
+    "falls": [NonIncreasing("a")],
+    "falls above": [NonIncreasing("a"), lower("a", -2.0)],
+    "falls between": [NonIncreasing("a"), lower("a", -2.0), upper("a", 5.0)],
+    "falls within the field": [
+        NonIncreasing("a"),
+        lower("a", 0.0),
+        AtMost("a", "a <= field", lambda f: f, (FRAME,)),
+    ],
+}
+
+
+def admissible(name: str) -> torch.Tensor:
+    """Curves of one output that obey a declaration, spread over all that it admits."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((200, 1, len(THRESHOLDS)), generator=generator, dtype=torch.float64)
+    x = {
+        "free": 1e3 * (x - 0.5),
+        "lower": -2 + 1e3 * x,
+        "upper": 5 - 1e3 * x,
+        "both": -2 + 7 * x,
+        "two lower": 3 + 1e3 * x,
+        "falls": 1e3 * (x - 0.5),
+        "falls above": -2 + 1e3 * x,
+        "falls between": -2 + 7 * x,
+        "falls within the field": 768 * x,
+    }[name]
+    return x.sort(-1, descending=True).values if name.startswith("falls") else x
+
+
+@pytest.mark.parametrize("name", DECLARATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_made_up_declarations_hold(name, dtype):
+    metric = MadeUp(["a"], DECLARATIONS[name])
+    raw = raw_values(200, ConstrainedHeads(metric).raw_size).to(dtype)
+    assert violations(metric, run(metric, raw)) == {}
+
+
+@pytest.mark.parametrize("name", DECLARATIONS)
+@pytest.mark.parametrize("thresholds", [THRESHOLDS, (1.0,)], ids=["curve", "scalar"])
+def test_made_up_curves_are_reached(name, thresholds):
+    metric = MadeUp(["a"], DECLARATIONS[name], thresholds)
+    heads = ConstrainedHeads(metric)
+    wanted = admissible(name)[..., : len(thresholds)]
+    raw = heads.inverse({"a": wanted[:, 0]}, frame(metric))
+    torch.testing.assert_close(heads(raw, frame(metric)), wanted, rtol=1e-4, atol=2e-3)
+
+
+def test_a_free_output_learns_from_zero():
+    metric = MadeUp(["a"], [])
+    raw = torch.zeros((1, len(THRESHOLDS)), requires_grad=True)
+    run(metric, raw).sum().backward()
+    assert torch.equal(raw.grad, torch.ones_like(raw))
+
+
+def test_bounds_by_other_outputs_and_identities():
+    metric = MadeUp(
+        ["total", "part", "rest", "ratio"],
+        [
+            Identity("total", "total = part + rest", lambda p, r: p + r, ("part", "rest")),
+            lower("part"),
+            AtMost("rest", "rest <= part", lambda p: p, ("part",)),
+            AtLeast("ratio", "ratio >= -part", lambda p: -p, ("part",)),
+            AtMost("ratio", "ratio <= part", lambda p: p, ("part",)),
+        ],
+    )
+    heads = ConstrainedHeads(metric)
+    assert heads.sizes["total"] == 0
+    assert violations(metric, run(metric, raw_values(200, heads.raw_size))) == {}
+
+
+def test_bounds_of_what_an_identity_defines_follow_from_its_terms():
+    metric = MadeUp(
+        ["a", "b", "c"],
+        [
+            lower("b"),
+            Identity("a", "a = b", lambda b: b, ("b",)),
+            AtLeast("c", "c >= a", lambda a: a, ("a",)),
+            AtMost("a", "a <= c", lambda c: c, ("c",)),
+        ],
+    )
+    assert in_order(metric) == ("b", "a", "c")
+    assert violations(metric, run(metric, raw_values(50, 8))) == {}
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        [AtLeast("a", "a >= b", lambda b: b, ("b",)), AtLeast("b", "b >= a", lambda a: a, ("a",))],
+        [
+            Identity("a", "a = 2 b", lambda b: 2 * b, ("b",)),
+            Identity("b", "b = a / 2", lambda a: a / 2, ("a",)),
+        ],
+        [AtMost("a", "a <= a", lambda a: a, ("a",))],
+    ],
+    ids=["bounds", "identities", "itself"],
+)
+def test_circular_constraints_are_refused(constraints):
+    with pytest.raises(ArgumentError, match=r"^the constraints of metric 'made-up' .* in a circle: a[^\n]*$"):
+        ConstrainedHeads(MadeUp(["a", "b"], constraints))
+
+
+@pytest.mark.parametrize(
+    "constraints",
+    [
+        [NonIncreasing("a"), upper("a")],
+        [NonIncreasing("a"), AtLeast("a", "a >= b", lambda b: b, ("b",))],
+        [NonIncreasing("a"), lower("a"), AtMost("a", "a <= b", lambda b: b, ("b",))],
+    ],
+    ids=["upper alone", "lower by another", "upper by another"],
+)
+def test_what_no_head_guarantees_is_refused(constraints):
+    with pytest.raises(ArgumentError, match=r"^output 'a' is declared non-increasing [^\n]*$"):
+        ConstrainedHeads(MadeUp(["a", "b"], constraints))
+
+
+def test_infinite_raw_values_are_the_only_unusable_ones():
+    metric = MadeUp(["a"], [lower("a")])
+    assert run(metric, torch.tensor([[3e38, -3e38, 0.0, 80.0]])).isfinite().all()
+    assert math.isclose(run(metric, torch.zeros((1, 4)))[0, 0, 0], 1.0)

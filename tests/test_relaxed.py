@@ -1,0 +1,352 @@
+"""The relaxed Minkowski curves against their plain form, finite differences and the exact curves."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from emuloss.emulators import RelaxedMinkowski, as_batch, geometric, relaxation
+from emuloss.errors import ArgumentError
+from emuloss.metrics import Minkowski
+from torch import Tensor
+
+THRESHOLDS = (0.2, 0.7, 1.5)
+SPACES = list(itertools.product(("closed", "open"), (1, 2)))
+INF, NAN = math.inf, math.nan
+
+every_space = pytest.mark.parametrize(("boundary", "connectivity"), SPACES)
+
+
+def rain(*shape: int, seed: int = 0, dtype=torch.float32) -> Tensor:
+    """Smooth positive fields, continuous values about the thresholds, a third of them dry."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    kernel = torch.ones((1, 1, 3, 3), dtype=torch.float64) / 3
+    smooth = torch.nn.functional.conv2d(noise[:, None], kernel, padding=1)[:, 0]
+    return (torch.exp(smooth) - 0.6).clamp(min=0).to(dtype)
+
+
+def surrogate(temperature=0.1, thresholds=THRESHOLDS, forward="soft", **arguments) -> RelaxedMinkowski:
+    return RelaxedMinkowski(Minkowski(thresholds, **arguments), temperature, forward)
+
+
+def exact(relaxed: RelaxedMinkowski, fields: Tensor) -> Tensor:
+    return torch.from_numpy(relaxed.metric(fields.double().numpy()))
+
+
+# The oracle: soft masks of every threshold, the logical "and" written as the minimum.
+
+
+def plain(fields: Tensor, metric: Minkowski, temperature) -> Tensor:
+    u = torch.tensor(metric.thresholds, dtype=torch.float64)
+    tau = torch.as_tensor(temperature, dtype=torch.float64) * u.abs()
+    s = torch.sigmoid((fields.double()[:, None] - u[:, None, None]) / tau.expand(u.shape)[:, None, None])
+    closed = torch.nn.functional.pad(s, (1, 1, 1, 1))
+    world = closed if metric.boundary == "closed" else s
+
+    def changes(a: Tensor, b: Tensor) -> Tensor:
+        return (torch.maximum(a, b) - torch.minimum(a, b)).sum((-2, -1))
+
+    straight = changes(world[..., 1:, :], world[..., :-1, :]) + changes(world[..., 1:], world[..., :-1])
+    slanted = changes(world[..., 1:, 1:], world[..., :-1, :-1]) + changes(
+        world[..., 1:, :-1], world[..., :-1, 1:]
+    )
+    corners = (closed[..., :-1, :-1], closed[..., :-1, 1:], closed[..., 1:, :-1], closed[..., 1:, 1:])
+    down = torch.minimum(closed[..., 1:, :], closed[..., :-1, :]).sum((-2, -1))
+    along = torch.minimum(closed[..., 1:], closed[..., :-1]).sum((-2, -1))
+    pixels = s.sum((-2, -1))
+    if metric.connectivity == 1:
+        euler = pixels - down - along + torch.stack(corners).amin(0).sum((-2, -1))
+    else:
+        either = torch.maximum(closed[..., 1:, :], closed[..., :-1, :]).sum((-2, -1))
+        other = torch.maximum(closed[..., 1:], closed[..., :-1]).sum((-2, -1))
+        euler = torch.stack(corners).amax(0).sum((-2, -1)) - either - other + pixels
+    a = metric.pixel_size
+    perimeter = a * math.pi / 8 * (straight + slanted / math.sqrt(2))
+    return torch.stack([a**2 * pixels, perimeter, euler], dim=1)
+
+
+@every_space
+@pytest.mark.parametrize("temperature", [0.003, 0.05, 0.2, 1.0, (0.1, 0.02, 0.3)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_agrees_with_the_plain_form(boundary, connectivity, temperature, dtype):
+    relaxed = surrogate(temperature, boundary=boundary, connectivity=connectivity, pixel_size=2.0)
+    fields = rain(3, 17, 12, dtype=dtype)
+    expected = plain(fields, relaxed.metric, temperature)
+    size = expected.abs().amax((0, 2), keepdim=True)
+    assert ((relaxed(fields) - expected).abs() <= 1e-3 * size).all()
+
+
+@every_space
+def test_gradient_agrees_with_the_plain_form(boundary, connectivity):
+    relaxed = surrogate(0.1, boundary=boundary, connectivity=connectivity)
+    fields = rain(2, 13, 10, dtype=torch.float64).requires_grad_()
+    weights = torch.randn((2, 3, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (ours,) = torch.autograd.grad((relaxed(fields) * weights).sum(), fields)
+    (theirs,) = torch.autograd.grad((plain(fields, relaxed.metric, 0.1) * weights).sum(), fields)
+    assert (ours - theirs).norm() <= 0.03 * theirs.norm()
+
+
+@every_space
+@pytest.mark.parametrize("temperature", [0.3, (0.2, 0.5, 0.9)], ids=str)
+def test_gradient_by_finite_differences(boundary, connectivity, temperature):
+    relaxed = surrogate(temperature, boundary=boundary, connectivity=connectivity)
+    # Without ties, at which the curves have no derivative.
+    fields = 2 * torch.rand((1, 4, 5), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert torch.autograd.gradcheck(relaxed, fields.requires_grad_(), eps=1e-7, atol=1e-4)
+
+
+@every_space
+def test_tends_to_the_exact_curves(boundary, connectivity):
+    relaxed = surrogate(boundary=boundary, connectivity=connectivity)
+    fields = rain(8, 24, 24, dtype=torch.float64)
+    errors = []
+    for temperature in (0.3, 0.1, 0.03, 0.01, 0.003, 3e-4):
+        relaxed.temperature = temperature
+        errors.append((relaxed(fields) - exact(relaxed, fields)).abs().mean((0, 2)))
+    assert (torch.stack(errors).diff(dim=0) <= 0).all()
+    assert (errors[-1] < 0.1).all()
+
+
+@every_space
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exact_forward_has_exact_values_and_the_soft_gradient(boundary, connectivity, dtype):
+    arguments = {"boundary": boundary, "connectivity": connectivity, "pixel_size": 0.3}
+    soft, hard = surrogate(**arguments), surrogate(forward="exact", **arguments)
+    fields = rain(2, 20, 20, dtype=dtype).requires_grad_()
+    weights = torch.randn((2, 3, 3), generator=torch.Generator().manual_seed(3), dtype=dtype)
+    assert torch.equal(hard(fields), exact(hard, fields.detach()).to(dtype))
+    (ours,) = torch.autograd.grad((hard(fields) * weights).sum(), fields)
+    (theirs,) = torch.autograd.grad((soft(fields) * weights).sum(), fields)
+    assert torch.equal(ours, theirs)
+
+
+def test_annealing():
+    relaxed = surrogate(0.5)
+    fields = rain(1, 16, 16)
+    for progress in (0.0, 0.3, 1.0):
+        relaxed.temperature = geometric(0.5, 0.01, progress)
+        assert torch.equal(relaxed(fields), surrogate(relaxed.temperature)(fields))
+    assert relaxed.temperature == pytest.approx(0.01)
+
+
+def test_geometric():
+    assert geometric(0.4, 0.1, 0.0) == 0.4
+    assert geometric(0.4, 0.1, 0.5) == pytest.approx(0.2)
+    assert geometric(0.4, 0.1, 1.0) == pytest.approx(0.1)
+    assert geometric(0.4, 0.1, -3.0) == 0.4
+    assert geometric(0.4, 0.1, 7.0) == pytest.approx(0.1)
+
+
+def test_equal_temperatures_say_the_same_as_one():
+    fields = rain(2, 9, 9)
+    assert torch.equal(surrogate(0.2)(fields), surrogate([0.2] * 3)(fields))
+
+
+# Thresholds
+
+
+@every_space
+@pytest.mark.parametrize("thresholds", [(-3.0, -0.5), (-1.0, 0.0, 1.0), (0.0,), (0.0, 0.4)], ids=str)
+def test_thresholds_of_any_sign(thresholds, boundary, connectivity):
+    generator = torch.Generator().manual_seed(5)
+    fields = 2 * torch.randn((4, 16, 16), generator=generator, dtype=torch.float64)
+    relaxed = surrogate(1e-4, thresholds, boundary=boundary, connectivity=connectivity)
+    torch.testing.assert_close(relaxed(fields), exact(relaxed, fields), rtol=0.01, atol=0.3)
+
+
+def test_a_zero_threshold_takes_the_smallest_of_the_others():
+    field = torch.full((1, 1, 1), 0.1, dtype=torch.float64)
+    area = surrogate(0.5, (-0.8, 0.0, 0.2), outputs=["area"])(field)[0, 0]
+    expected = torch.sigmoid(torch.tensor([0.9 / 0.4, 0.1 / 0.1, -0.1 / 0.1], dtype=torch.float64))
+    torch.testing.assert_close(area, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_scaling_fields_and_thresholds_changes_nothing(factor):
+    fields = rain(2, 16, 16, dtype=torch.float64)
+    scaled = surrogate(thresholds=[factor * u for u in THRESHOLDS])(factor * fields)
+    torch.testing.assert_close(scaled, surrogate()(fields), rtol=1e-9, atol=1e-9)
+
+
+# Fields at the edge of sense
+
+
+@every_space
+@pytest.mark.parametrize("thresholds", [THRESHOLDS, (-1.0, 0.5)], ids=["positive", "mixed"])
+def test_nan_is_dry_and_gets_no_gradient(thresholds, boundary, connectivity):
+    fields = rain(2, 12, 12)
+    fields[:, 2:5, 3:6] = NAN
+    fields[1, 0, 0] = NAN
+    relaxed = surrogate(0.02, thresholds, boundary=boundary, connectivity=connectivity)
+    dry = torch.where(fields.isnan(), -INF, fields)
+    assert torch.equal(relaxed(fields), relaxed(dry))
+    torch.testing.assert_close(relaxed(fields).double(), exact(relaxed, fields), rtol=0.2, atol=3.0)
+    relaxed(fields.requires_grad_()).sum().backward()
+    assert fields.grad.isfinite().all()
+    assert (fields.grad[fields.isnan()] == 0).all()
+    assert fields.grad.count_nonzero()
+
+
+@every_space
+@pytest.mark.parametrize("value", [0.0, 50.0, -7.0, INF, -INF, NAN, 1e30, 3e38])
+@pytest.mark.parametrize("shape", [(6, 7), (1, 5), (5, 1), (1, 1)], ids=str)
+def test_uniform_fields_are_exact(value, shape, boundary, connectivity):
+    fields = torch.full((1, *shape), value, requires_grad=True)
+    relaxed = surrogate(0.05, boundary=boundary, connectivity=connectivity)
+    curves = relaxed(fields)
+    torch.testing.assert_close(curves.double(), exact(relaxed, fields.detach()), rtol=1e-5, atol=1e-4)
+    curves.sum().backward()
+    assert fields.grad.abs().max() < 1e-4
+
+
+@every_space
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1)], ids=str)
+def test_thin_fields(shape, boundary, connectivity):
+    generator = torch.Generator().manual_seed(6)
+    fields = 2 * torch.rand((3, *shape), generator=generator, dtype=torch.float64)
+    relaxed = surrogate(1e-5, boundary=boundary, connectivity=connectivity)
+    torch.testing.assert_close(relaxed(fields), exact(relaxed, fields), rtol=0.01, atol=0.05)
+
+
+def test_extreme_pixels_do_not_spoil_their_neighbours():
+    fields = rain(1, 10, 10)
+    fields[0, 4, 4], fields[0, 7, 2] = INF, 1e35
+    fields.requires_grad_()
+    surrogate()(fields).sum().backward()
+    assert fields.grad.isfinite().all()
+    assert fields.grad[0, 4, 4] == 0
+    assert fields.grad.count_nonzero() > 20
+
+
+def test_empty_batch():
+    fields = torch.zeros((0, 8, 8), requires_grad=True)
+    for forward in ("soft", "exact"):
+        curves = surrogate(forward=forward)(fields)
+        assert curves.shape == (0, 3, 3)
+        curves.sum().backward()
+
+
+# Symmetries and formats
+
+
+@every_space
+@pytest.mark.parametrize("quantum", [0.0, 0.1], ids=["continuous", "ties"])
+def test_turning_the_field_turns_the_gradient(quantum, boundary, connectivity):
+    relaxed = surrogate(0.3, boundary=boundary, connectivity=connectivity)
+    fields = rain(2, 9, 12, dtype=torch.float64)
+    if quantum:
+        fields = (fields / quantum).round() * quantum
+
+    def look(x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.contiguous().requires_grad_()
+        curves = relaxed(x)
+        return curves.detach(), torch.autograd.grad(curves.square().sum(), x)[0]
+
+    curves, gradient = look(fields)
+    for turns, mirrored in itertools.product(range(4), (False, True)):
+
+        def move(x: Tensor, turns=turns, mirrored=mirrored) -> Tensor:
+            return torch.rot90(x.flip(2) if mirrored else x, turns, (1, 2))
+
+        moved_curves, moved_gradient = look(move(fields))
+        torch.testing.assert_close(moved_curves, curves, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(moved_gradient, move(gradient), rtol=1e-7, atol=1e-7)
+
+
+def test_channel_axis_and_dtypes():
+    relaxed, fields = surrogate(), rain(3, 8, 8)
+    expected = relaxed(fields)
+    assert expected.dtype == torch.float32
+    assert torch.equal(relaxed(fields[:, None]), expected)
+    assert relaxed(fields.double()).dtype == torch.float64
+    for narrow in (torch.float16, torch.bfloat16):
+        assert torch.equal(relaxed(fields.to(narrow)), relaxed(fields.to(narrow).float()))
+
+
+def test_autocast_computes_in_float32():
+    relaxed, fields = surrogate(), rain(2, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        curves = relaxed(fields)
+    assert curves.dtype == torch.float32
+    assert torch.equal(curves, relaxed(fields))
+
+
+def test_outputs_follow_the_metric():
+    fields = rain(2, 8, 8)
+    area, perimeter, euler = surrogate()(fields).unbind(1)
+    chosen = surrogate(outputs=("euler", "area"))(fields)
+    assert torch.equal(chosen, torch.stack([euler, area], 1))
+    assert surrogate(outputs=["perimeter"])(fields).shape == (2, 1, 3)
+    assert torch.equal(surrogate(outputs=["perimeter"])(fields)[:, 0], perimeter)
+
+
+def test_memberships_are_no_part_of_the_state():
+    assert not surrogate().state_dict()
+
+
+@pytest.mark.parametrize("temperature", [0.2, (0.1, 0.2, 0.3)])
+@pytest.mark.parametrize("forward", ["soft", "exact"])
+def test_arguments_build_it_again(temperature, forward):
+    relaxed, fields = surrogate(temperature, forward=forward), rain(1, 8, 8)
+    again = relaxation(relaxed.metric, **relaxed.arguments())
+    assert torch.equal(again(fields), relaxed(fields))
+    assert again.arguments() == relaxed.arguments()
+
+
+# Errors
+
+
+def raises_one_line(pattern: str):
+    return pytest.raises(ArgumentError, match=rf"^[^\n]*{pattern}[^\n]*$")
+
+
+def test_outputs_without_a_relaxation_are_refused():
+    with raises_one_line("no local relaxation of components, holes"):
+        surrogate(outputs=("area", "components", "holes"))
+
+
+@pytest.mark.parametrize("temperature", [0, -0.1, INF, NAN, None, "warm", [], [0.1, 0.2], [0.1, 0.2, 0]])
+def test_bad_temperatures_are_refused(temperature):
+    with raises_one_line("temperature must be one positive number, or one for each of 3"):
+        surrogate(temperature)
+    relaxed = surrogate(0.1)
+    with raises_one_line("temperature"):
+        relaxed.temperature = temperature
+    assert relaxed.temperature == 0.1
+
+
+def test_bad_forward_is_refused():
+    with raises_one_line("forward must be 'soft' or 'exact', got 'hard'"):
+        surrogate(forward="hard")
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern"),
+    [
+        (np.zeros((1, 4, 4)), "torch tensor, got ndarray"),
+        (torch.zeros((4, 4)), r"shape .*got \(4, 4\)"),
+        (torch.zeros((1, 2, 4, 4)), r"got \(1, 2, 4, 4\)"),
+        (torch.zeros((1, 0, 4)), r"got \(1, 0, 4\)"),
+        (torch.zeros((1, 4, 4), dtype=torch.int64), "floating point, got torch.int64"),
+        (torch.zeros((1, 4, 4), dtype=torch.complex64), "floating point, got torch.complex64"),
+    ],
+)
+def test_bad_fields_are_refused(fields, pattern):
+    for function in (surrogate(), as_batch):
+        with raises_one_line(pattern):
+            function(fields)
+
+
+def test_metrics_without_a_relaxation_are_refused():
+    class Other(Minkowski.__base__):
+        name = "other"
+
+        def arguments(self):
+            return {}
+
+        def _compute(self, fields):
+            raise NotImplementedError
+
+    with raises_one_line("no relaxation of metric 'other' is known"):
+        relaxation(Other())

@@ -51,11 +51,10 @@ class LevelEncoding(nn.Module):
         self.channels = len(picks) + 1
 
     def forward(self, fields: Tensor) -> Tensor:
-        """Encoded fields (N, channels, H, W) of fields (N, H, W); channels last in memory."""
+        """Encoded fields (N, channels, H, W) of fields (N, H, W)."""
         x = fields[:, None]
         masks = torch.sigmoid(torch.addcmul(self.shift, x, self.steepness))
-        encoded = torch.cat([masks, torch.asinh(x / self.scale)], dim=1)
-        return encoded.contiguous(memory_format=torch.channels_last)
+        return torch.cat([masks, torch.asinh(x / self.scale)], dim=1)
 
 
 class ConstrainedEmulator(nn.Module):

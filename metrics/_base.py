@@ -94,7 +94,7 @@ class Metric(abc.ABC):
         Raises:
             ArgumentError: curves has another shape.
         """
-        curves = np.asarray(curves)
+        curves = np.asarray(curves, np.float64)
         expected = (len(self.outputs), len(self.thresholds))
         if curves.ndim != 3 or curves.shape[1:] != expected:
             raise ArgumentError(

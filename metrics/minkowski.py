@@ -231,9 +231,8 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
     ]
     if boundary == "closed":
         declared += [AtLeast("perimeter", "perimeter >= P_min(area)", least_perimeter, ("area",))]
-    else:
-        declared += [AtLeast("perimeter", "perimeter >= 0", lambda: 0.0)]
     declared += [
+        AtLeast("perimeter", "perimeter >= 0", lambda: 0.0),
         AtMost("perimeter", "perimeter <= P1 n", most_perimeter, ("area",)),
         AtLeast("components", "components >= 0", lambda: 0.0),
         AtLeast("components", "components >= min(n, 1)", some, ("area",)),

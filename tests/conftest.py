@@ -1,6 +1,5 @@
 """What all tests share: seeds, and skipping what needs a GPU where there is none."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,5 +15,4 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    np.random.seed(0)
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ ALWAYS = {
     "area non-increasing",
     "area >= 0",
     "area <= field",
+    "perimeter >= 0",
     "perimeter <= P1 n",
     "components >= 0",
     "components >= min(n, 1)",
@@ -33,7 +34,7 @@ CLOSED = ALWAYS | {
     "components <= P/pi + euler/2",
     "components + holes <= 2P/pi",
 }
-OPEN = ALWAYS | {"perimeter >= 0"}
+OPEN = ALWAYS
 ALL_4X4 = (np.arange(2**16)[:, None] >> np.arange(16) & 1).astype(bool).reshape(-1, 4, 4)
 
 

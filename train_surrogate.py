@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 if not __package__:
     # Run as a script: the folder `datasets` beside this file would shadow the Hugging Face package
@@ -19,7 +19,7 @@ if not __package__:
 
 import typer
 
-from .cli import QUIET_TYPER, numbers, run, source_options
+from ._command import QUIET_TYPER, numbers, run, source_options
 from .errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -31,6 +31,23 @@ if TYPE_CHECKING:
 
 _SAMPLED_CHUNKS = 16
 """Training chunks whose wet pixels set the default thresholds."""
+
+
+class _Axis(NamedTuple):
+    """The threshold axis as the options give it: thresholds, with levels or not, or quantiles of the data."""
+
+    thresholds: list[float] | None
+    levels: list[float] | None
+    quantiles: list[float] | None
+
+    def check(self) -> None:
+        """Raise ArgumentError for options that do not go together."""
+        if self.thresholds and self.quantiles:
+            raise ArgumentError("give either --thresholds or --quantiles")
+        if self.levels and not self.thresholds:
+            raise ArgumentError("--levels go with --thresholds; quantiles are levels by themselves")
+        if self.quantiles and not 0 < self.quantiles[0] <= self.quantiles[-1] < 1:
+            raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {self.quantiles}")
 
 
 def train(
@@ -47,11 +64,22 @@ def train(
     quantiles: Annotated[
         str | None, typer.Option(help="levels of the wet pixels at which thresholds lie, such as 0.1,0.5,0.9")
     ] = None,
+    levels: Annotated[
+        str | None,
+        typer.Option(help="with --thresholds: their quantile levels, over which curves are integrated"),
+    ] = None,
     minutes: Annotated[float, typer.Option(help="training time")] = 10.0,
     budget: Annotated[int | None, typer.Option(help="fields seen after which training ends")] = None,
     size: Annotated[int | None, typer.Option(help="edge length of a field, in pixels")] = None,
     stride: Annotated[int | None, typer.Option(help="step between training patches, in pixels")] = None,
     count: Annotated[int | None, typer.Option(help="number of synthetic fields")] = None,
+    min_coverage: Annotated[
+        float | None, typer.Option(help="least share of measured pixels in a patch")
+    ] = None,
+    bounds: Annotated[
+        str | None,
+        typer.Option(help="rates below the first are dry, above the second capped; radar: 0.1,150"),
+    ] = None,
     pixel_size: Annotated[
         float | None, typer.Option(help="edge length of a pixel, if the data do not say")
     ] = None,
@@ -74,11 +102,11 @@ def train(
     evaluation.json, log.csv, labels.h5, and the state from which an interrupted run goes on.
     """
     # The settings are checked before anything heavy is imported or read.
-    levels, given = numbers("quantiles", quantiles), numbers("thresholds", thresholds)
-    if levels and given:
-        raise ArgumentError("give either --thresholds or --quantiles")
-    if levels and not 0 < levels[0] <= levels[-1] < 1:
-        raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {quantiles!r}")
+    axis = _Axis(
+        numbers("thresholds", thresholds), numbers("levels", levels), numbers("quantiles", quantiles)
+    )
+    axis.check()
+    limits = numbers("bounds", bounds)
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"--out (={str(out)!r}) is a file; give a folder")
 
@@ -105,14 +133,23 @@ def train(
     )
     source = open_source(
         fields,
-        **source_options(fields, size=size, stride=stride, count=count, seed=seed, pixel_size=pixel_size),
+        **source_options(
+            fields,
+            seed=seed,
+            size=size,
+            stride=stride,
+            count=count,
+            pixel_size=pixel_size,
+            min_coverage=min_coverage,
+            bounds=limits,
+        ),
     )
     roles = assign_splits(source, test=test_chunks, gap=gap_chunks)
     if "test" not in roles:
         raise ArgumentError(
             f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
         )
-    teacher = _teacher(metric, source, roles, given, levels, outputs, length_unit)
+    teacher = _teacher(metric, source, roles, axis, outputs, length_unit)
     torch.manual_seed(seed)
     emulator = ARCHITECTURES[arch](teacher)
     emulator.check_shape(source.field_shape)
@@ -159,8 +196,7 @@ def _teacher(
     name: str,
     source: FieldSource,
     roles: list[str],
-    thresholds: list[float] | None,
-    quantiles: list[float] | None,
+    axis: _Axis,
     outputs: str,
     length_unit: str,
 ) -> Metric:
@@ -172,14 +208,13 @@ def _teacher(
         "length_unit": length_unit,
         "outputs": tuple(part.strip() for part in outputs.split(",")),
     }
-    if thresholds:
-        # As many thresholds as the showcase has stand for its quantile levels.
-        if len(thresholds) == len(WET_LEVELS):
-            arguments["levels"] = WET_LEVELS
-        return metric(name, thresholds=thresholds, **arguments)
+    if axis.thresholds:
+        return metric(name, thresholds=axis.thresholds, levels=axis.levels, **arguments)
     metric(name, thresholds=[1.0], **arguments)  # refuses the other arguments before any field is read
     sample = _sample(source, roles)
-    return metric(name, quantiles=quantiles or WET_LEVELS, fields=sample, quantum=source.quantum, **arguments)
+    return metric(
+        name, quantiles=axis.quantiles or WET_LEVELS, fields=sample, quantum=source.quantum, **arguments
+    )
 
 
 def _sample(source: FieldSource, roles: list[str]) -> np.ndarray:

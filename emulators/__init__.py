@@ -6,6 +6,7 @@ from .curves import CurveDistance, signed_expm1, signed_log1p, trapezoid_weights
 from .emulator import ARCHITECTURES, ConstrainedEmulator
 from .fields import as_batch
 from .heads import ConstrainedHeads
+from .loss import SurrogateLoss
 from .relaxed import RELAXABLE, RelaxedMinkowski, geometric, relaxation
 from .training import Trainer, Training
 
@@ -16,6 +17,7 @@ __all__ = [
     "ConstrainedHeads",
     "CurveDistance",
     "RelaxedMinkowski",
+    "SurrogateLoss",
     "Trainer",
     "Training",
     "as_batch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .descent import Descended, Descent, SurrogateDistance, blurred, descend, descent, exact_distance
+from .descent import Descended, Descent, blurred, descend, descent, exact_distance
 from .evaluate import Evaluation, evaluate
 from .fidelity import curve_distance, fidelity, r_squared
 from .tables import markdown_table, summary_table
@@ -17,7 +17,6 @@ __all__ = [
     "Descended",
     "Descent",
     "Evaluation",
-    "SurrogateDistance",
     "blurred",
     "curve_distance",
     "descend",

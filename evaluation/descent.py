@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..emulators.curves import CurveDistance
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .fidelity import curve_distance, number
@@ -28,25 +27,6 @@ BAR_DELAY = 3.0
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(prediction, target) -> scalar, for fields (N, H, W)."""
-
-
-class SurrogateDistance(nn.Module):
-    """Plain surrogate loss: the distance between the surrogate's curves, summed over outputs.
-
-    Args:
-        surrogate: maps fields (N, H, W) to curves (N, C, Q); has the attribute `metric`.
-    """
-
-    def __init__(self, surrogate: nn.Module) -> None:
-        super().__init__()
-        self.surrogate = surrogate
-        self.distance = CurveDistance(surrogate.metric.levels)  # type: ignore[union-attr, arg-type]
-
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean over fields (N, H, W) of the distance; no gradient reaches the target."""
-        with torch.no_grad():
-            wanted = self.surrogate(target)
-        return self.distance(self.surrogate(prediction), wanted).sum(-1).mean()
 
 
 def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:

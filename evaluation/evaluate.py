@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from ..emulators.loss import SurrogateLoss
 from ..errors import ArgumentError
 from ..metrics import Metric
-from .descent import BAR_DELAY, Descent, SurrogateDistance, descent
+from .descent import BAR_DELAY, Descent, descent
 from .fidelity import fidelity
 from .timing import device_of, milliseconds_per_field
 
@@ -86,7 +87,7 @@ def evaluate(
         timing = milliseconds_per_field(surrogate, fields)
         picks = _fuller(metric, fields, descent_fields)
         descended = descent(
-            SurrogateDistance(surrogate), metric, fields[picks], steps=descent_steps, progress=progress
+            SurrogateLoss(surrogate), metric, fields[picks], steps=descent_steps, progress=progress
         )
     finally:
         surrogate.train(training)

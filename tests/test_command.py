@@ -127,6 +127,12 @@ def test_other_settings_in_the_same_folder(finished, capsys):
     assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, thresholds="1,2")))
 
 
+def test_levels_are_the_axis_of_integration(tmp_path, capsys):
+    assert train_surrogate.main(arguments(tmp_path, levels="0.1,0.4,0.7,0.9")) == 0
+    capsys.readouterr()
+    assert emuloss.load(tmp_path).metric.levels == (0.1, 0.4, 0.7, 0.9)
+
+
 def test_thresholds_from_quantiles(tmp_path, capsys):
     options = {"thresholds": None, "quantiles": "0.2,0.5,0.9", "outputs": "area, euler", "length_unit": "mi"}
     assert train_surrogate.main(arguments(tmp_path, **options)) == 0
@@ -216,6 +222,10 @@ MISTAKES = {
     "no thresholds": ({"thresholds": ""}, "thresholds"),
     "quantiles out of range": ({"thresholds": None, "quantiles": "0.5,1"}, "quantiles"),
     "quantiles out of order": ({"thresholds": None, "quantiles": "0.5,0.2"}, "quantiles"),
+    "levels without thresholds": ({"thresholds": None, "levels": "0.2,0.5"}, "--thresholds"),
+    "levels not matching": ({"levels": "0.2,0.5"}, "one by one"),
+    "bounds": ({"bounds": "0.1,b"}, "--bounds"),
+    "coverage of rain": ({"min_coverage": 0.5}, "min_coverage"),
     "thresholds and quantiles": ({"quantiles": "0.5"}, "either"),
     "outputs": ({"outputs": "area,volume"}, "volume"),
     "outputs, with quantiles": ({"outputs": "", "thresholds": None, "quantiles": "0.5"}, "outputs"),

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from emuloss import evaluation
+from emuloss.emulators import SurrogateLoss
 from emuloss.emulators.curves import CurveDistance
 from emuloss.emulators.relaxed import RelaxedMinkowski
 from emuloss.errors import ArgumentError, DataError
 from emuloss.evaluation import (
     Evaluation,
-    SurrogateDistance,
     blurred,
     curve_distance,
     descend,
@@ -303,7 +303,7 @@ def test_descend_refuses_unequal_shapes() -> None:
 
 
 def test_surrogate_distance(metric: Minkowski, surrogate: RelaxedMinkowski) -> None:
-    loss = SurrogateDistance(surrogate)
+    loss = SurrogateLoss(surrogate)
     first, second = (
         torch.from_numpy(rain(3)).requires_grad_(),
         torch.from_numpy(rain(3, seed=1)).requires_grad_(),
@@ -321,7 +321,7 @@ def test_surrogate_distance(metric: Minkowski, surrogate: RelaxedMinkowski) -> N
 def test_descent_lowers_the_exact_distance(metric: Minkowski, surrogate: RelaxedMinkowski) -> None:
     fields = rain(3)
     fields[0, :4] = np.nan
-    result = descent(SurrogateDistance(surrogate), metric, fields, steps=60)
+    result = descent(SurrogateLoss(surrogate), metric, fields, steps=60)
     figures = result.figures
     np.testing.assert_array_equal(result.start, blurred(fields))
     np.testing.assert_array_equal(result.before, exact_distance(metric, result.start, fields))
@@ -338,13 +338,13 @@ def test_descent_lowers_the_exact_distance(metric: Minkowski, surrogate: Relaxed
 
 
 def test_descent_is_deterministic(metric: Minkowski, surrogate: RelaxedMinkowski) -> None:
-    runs = [descent(SurrogateDistance(surrogate), metric, rain(2), steps=15) for _ in range(2)]
+    runs = [descent(SurrogateLoss(surrogate), metric, rain(2), steps=15) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].final, runs[1].final)
     assert runs[0].history == runs[1].history
 
 
 def test_descent_of_dry_fields_has_no_share(metric: Minkowski, surrogate: RelaxedMinkowski) -> None:
-    figures = descent(SurrogateDistance(surrogate), metric, np.zeros((1, 8, 8)), steps=2).figures
+    figures = descent(SurrogateLoss(surrogate), metric, np.zeros((1, 8, 8)), steps=2).figures
     assert figures["removed"] is None
     assert figures["rmse_after"] == 0.0
     json.dumps(figures, allow_nan=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..emulators import SurrogateLoss
 from .checkpoint import load
-from .loss import SurrogateLoss
 from .surrogate import Surrogate, relax
 
 __all__ = ["Surrogate", "SurrogateLoss", "load", "relax"]

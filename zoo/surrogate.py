@@ -9,9 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..emulators import relaxation
+from ..emulators import SurrogateLoss, relaxation
 from ..metrics import Metric
-from .loss import SurrogateLoss
 
 
 class Surrogate(nn.Module):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..emulators import CurveDistance
 from ..errors import ArgumentError
-
-if TYPE_CHECKING:
-    from .surrogate import Surrogate
+from ..metrics import Metric
+from .curves import CurveDistance
 
 _SIDES = ("surrogate", "exact")
 _REDUCTIONS = ("mean", "sum", "none")
@@ -27,7 +24,7 @@ class SurrogateLoss(nn.Module):
     metric's levels by the trapezoidal rule, slog(x) = sign(x) log(1 + |x|) (arXiv 2604.11422).
 
     Args:
-        surrogate: the frozen surrogate.
+        surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; has the attribute `metric`.
         forward: curves of the prediction: "surrogate", or "exact": exact values, with the gradient
             of the surrogate (straight through), so that the loss is the true distance.
         reference: curves of the target: "surrogate", so that loss(x, x) = 0, or "exact". Default:
@@ -45,7 +42,7 @@ class SurrogateLoss(nn.Module):
 
     def __init__(
         self,
-        surrogate: Surrogate,
+        surrogate: nn.Module,
         *,
         forward: str = "surrogate",
         reference: str | None = None,
@@ -65,17 +62,18 @@ class SurrogateLoss(nn.Module):
         if trust is not None and not _is_weight(trust):
             raise ArgumentError(f"trust must be a number >= 0, or None, got {trust!r}")
         weights = {} if weights is None else weights
-        if not isinstance(weights, Mapping) or not set(weights) <= set(surrogate.outputs):
+        metric: Metric = surrogate.metric  # type: ignore[assignment]
+        if not isinstance(weights, Mapping) or not set(weights) <= set(metric.outputs):
             raise ArgumentError(
-                f"weights must be numbers by output among {', '.join(surrogate.outputs)}, got {weights!r}"
+                f"weights must be numbers by output among {', '.join(metric.outputs)}, got {weights!r}"
             )
-        values = [weights.get(name, 1.0) for name in surrogate.outputs]
+        values = [weights.get(name, 1.0) for name in metric.outputs]
         if not all(_is_weight(w) for w in values):
             raise ArgumentError(f"weights must be numbers >= 0, got {weights!r}")
-        self.surrogate = surrogate
+        self.surrogate, self.metric = surrogate, metric
         self.exact_forward, self.exact_reference = forward == "exact", reference == "exact"
         self.reduction, self.trust = reduction, trust
-        self.distance = CurveDistance(surrogate.metric.levels)
+        self.distance = CurveDistance(metric.levels)
         self.register_buffer("output_weights", torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(
@@ -153,7 +151,7 @@ class SurrogateLoss(nn.Module):
         fields = fields.detach()[:, 0] if fields.ndim == 4 else fields.detach()
         if fields.dtype != torch.float64:
             fields = fields.float()
-        return torch.from_numpy(self.surrogate.metric(fields.cpu().numpy())).to(fields.device)
+        return torch.from_numpy(self.metric(fields.cpu().numpy())).to(fields.device)
 
 
 def _is_weight(value: object) -> bool:

@@ -1,0 +1,66 @@
+"""What the package's commands share: settings, reading of options, and how errors end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from .errors import ArgumentError, EmulossError
+
+QUIET_TYPER: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": None,
+}
+"""Settings of every command: one line an error, no traceback drawn by typer."""
+
+_OPTIONS_BY_SCHEME = {"rain": ("seed",)}
+"""Options with a default of the command's own that only some sources take."""
+
+
+def numbers(name: str, text: str | None) -> list[float] | None:
+    """Numbers of an option such as "0.1,1,5".
+
+    Raises:
+        ArgumentError: not numbers, or not strictly increasing.
+    """
+    from .metrics.thresholds import as_increasing
+
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ArgumentError(f"--{name} must be numbers separated by commas, got {text!r}") from None
+    return list(as_increasing(f"--{name}", values))
+
+
+def source_options(spec: str, *, seed: int, **given: Any) -> dict[str, Any]:
+    """Options of a field source: those that were given, and the seed where the source is random."""
+    options = {name: value for name, value in given.items() if value is not None}
+    return options | ({"seed": seed} if "seed" in _OPTIONS_BY_SCHEME.get(spec, ()) else {})
+
+
+def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run a command line: bad arguments and unusable data end in one line and exit code 2."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except EmulossError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        # Typer's own complaints about the command line, whichever click it brings.
+        if hasattr(error, "format_message"):
+            return _fail(error.format_message())
+        raise
+    return status or 0  # commands return nothing; typer, the code of an early end such as Ctrl-C
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import emuloss
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,12 @@ def test_blocks_are_found():
 def test_block_runs(block):
     fields = Rain(64, size=64).read(0, "train")
     prediction = torch.from_numpy(fields[:2]).requires_grad_()
-    names = {"prediction": prediction, "target": torch.from_numpy(fields[2:4]), "fields": fields}
+    names = {
+        "emuloss": emuloss,
+        "prediction": prediction,
+        "target": torch.from_numpy(fields[2:4]),
+        "fields": fields,
+    }
     exec(block, names)
     if "backward" in block:
         assert np.isfinite(prediction.grad.numpy()).all()

@@ -16,8 +16,8 @@ QUIET_TYPER: dict[str, Any] = {
 }
 """Settings of every command: one line an error, no traceback drawn by typer."""
 
-_OPTIONS_BY_SCHEME = {"rain": ("seed",)}
-"""Options with a default of the command's own that only some sources take."""
+_SEEDED = ("rain", "images")
+"""Sources that take the command's seed."""
 
 
 def numbers(name: str, text: str | None) -> list[float] | None:
@@ -40,7 +40,7 @@ def numbers(name: str, text: str | None) -> list[float] | None:
 def source_options(spec: str, *, seed: int, **given: Any) -> dict[str, Any]:
     """Options of a field source: those that were given, and the seed where the source is random."""
     options = {name: value for name, value in given.items() if value is not None}
-    return options | ({"seed": seed} if "seed" in _OPTIONS_BY_SCHEME.get(spec, ()) else {})
+    return options | ({"seed": seed} if spec.partition(":")[0] in _SEEDED else {})
 
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
@@ -52,6 +52,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     except Exception as error:
         # Typer's own complaints about the command line, whichever click it brings.

@@ -33,5 +33,5 @@ def show(directory: Annotated[str, typer.Argument(help="folder of a frozen surro
     from .zoo import load
 
     surrogate = load(directory)
-    print(surrogate)
+    print(f"{surrogate.metric!r}, {surrogate.architecture}")
     print(summary_table(surrogate.evaluation) if surrogate.evaluation else "not evaluated")

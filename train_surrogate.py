@@ -15,7 +15,14 @@ if not __package__:
     # of that name, so this folder leaves the search path, and the installed package takes over.
     _here = Path(__file__).resolve().parent
     sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != _here]
-    sys.exit(import_module("emuloss.train_surrogate").main())
+    try:
+        command = import_module("emuloss.train_surrogate")
+    except ModuleNotFoundError as error:
+        print(
+            f"error: {error}; install emuloss, or use .venv/bin/python after `make install`", file=sys.stderr
+        )
+        sys.exit(2)
+    sys.exit(command.main())
 
 import typer
 
@@ -68,7 +75,9 @@ def train(
         str | None,
         typer.Option(help="with --thresholds: their quantile levels, over which curves are integrated"),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="training time")] = 10.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="training time; default: 10, or none with --budget")
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="fields seen after which training ends")] = None,
     size: Annotated[int | None, typer.Option(help="edge length of a field, in pixels")] = None,
     stride: Annotated[int | None, typer.Option(help="step between training patches, in pixels")] = None,
@@ -83,7 +92,9 @@ def train(
     pixel_size: Annotated[
         float | None, typer.Option(help="edge length of a pixel, if the data do not say")
     ] = None,
-    length_unit: Annotated[str, typer.Option(help="unit of the pixel size")] = "km",
+    length_unit: Annotated[
+        str | None, typer.Option(help="unit of the pixel size; default: what the data say")
+    ] = None,
     test_chunks: Annotated[
         int | None, typer.Option(help="last files (or blocks of fields) kept for the test")
     ] = None,
@@ -123,8 +134,10 @@ def train(
 
     if arch not in ARCHITECTURES:
         raise ArgumentError(f"unknown architecture {arch!r}; available: {', '.join(ARCHITECTURES)}")
+    if budget is not None and budget < 1:
+        raise ArgumentError(f"--budget must be a positive number of fields, got {budget}")
     settings = Training(
-        minutes=minutes,
+        minutes=10.0 if minutes is None and budget is None else minutes,
         fields=budget,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -149,7 +162,7 @@ def train(
         raise ArgumentError(
             f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
         )
-    teacher = _teacher(metric, source, roles, axis, outputs, length_unit)
+    teacher = _teacher(metric, source, roles, axis, outputs, length_unit or source.length_unit)
     torch.manual_seed(seed)
     emulator = ARCHITECTURES[arch](teacher)
     emulator.check_shape(source.field_shape)
@@ -170,7 +183,7 @@ def train(
         quantum=store.quantum,
         progress=progress,
     )
-    _say(f"training on {store.counts['train']} fields ({settings.minutes:g} minutes) with {trainer.device}")
+    _say(f"training on {store.counts['train']} fields, on {trainer.device}")
     provenance: dict[str, Any] = {
         "unit": source.unit,
         "field_shape": list(source.field_shape),
@@ -179,13 +192,10 @@ def train(
     try:
         trainer.run()
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to go on")
         if trainer.best["weights"] is not None:
             Surrogate(emulator, arch, provenance).save_pretrained(out)
-            _say(f"until then, emuloss.load({str(out)!r}) gives the best emulator so far")
+            _say(f"emuloss.load({str(out)!r}) gives the best emulator so far")
         raise
-    if not trainer.accelerator.is_main_process:
-        return
     provenance["training"] |= {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": seed}
     surrogate = Surrogate(emulator, arch, provenance)
     surrogate.save_pretrained(out)

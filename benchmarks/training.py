@@ -45,7 +45,7 @@ def steps_on_one_batch(trainer: Trainer, steps: int) -> None:
 
 
 def whole_loop(trainer: Trainer, steps: int) -> None:
-    with prefetched(trainer._share_of_batch, trainer.step) as batches:
+    with prefetched(trainer.batches.__getitem__, trainer.step) as batches:
         for _ in range(steps):
             distance = trainer._step(*next(batches))
         distance.item()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
+from . import shapes
 from .arrays import Arrays
 from .augment import mixup, random_symmetry, rescale
 from .images import Images
@@ -33,6 +34,7 @@ __all__ = [
     "open_source",
     "random_symmetry",
     "rescale",
+    "shapes",
 ]
 
 SOURCES: dict[str, type[FieldSource]] = {"rain": Rain, "opera": Opera, "images": Images, "array": Arrays}

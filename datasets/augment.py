@@ -79,7 +79,8 @@ def rescale(
 def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 1.0) -> NDArray[np.float32]:
     """Mix each field with a coarse and noisy version of itself, to reach fields between real and wrong ones.
 
-    The result is lambda x + (1 - lambda) (coarse x + noise), lambda uniform on [0, 1], cut at 0: the mixing
+    The result is lambda x + (1 - lambda) (coarse x + noise), lambda uniform on [0, 1], cut at 0
+    (at the least value, where that is negative): the mixing
     of Quarenghi, Cotsakis and Beucler (arXiv 2604.11422). The coarse version holds the means over square
     blocks whose side is a random power of two; the noise is Gaussian. The labels change: compute them again
     with the metric.
@@ -91,7 +92,7 @@ def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 
             field; the one used is uniform between 0 and this.
 
     Returns:
-        New fields (N, H, W), at least 0; NaN stays NaN.
+        New fields (N, H, W); NaN stays NaN.
 
     Raises:
         ArgumentError: If `fields` is not a batch, or `noise` is negative.
@@ -116,7 +117,8 @@ def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 
         scratch *= 1 - share[i]
         np.multiply(field, share[i], out=result[i])
         result[i] += scratch
-    return np.maximum(result, 0, out=result)
+    lowest = min(0.0, float(np.nanmin(fields, initial=0.0)))
+    return np.maximum(result, kind(lowest), out=result)
 
 
 def _coarsen(field: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -54,6 +54,7 @@ class Opera(FieldSource):
 
     name = "opera"
     unit = "mm/h"
+    length_unit = "km"
     chronological = True
 
     def __init__(
@@ -144,7 +145,8 @@ class Opera(FieldSource):
         values = raw.astype(np.float64) * layout.gain + layout.offset
         if self.quantity == "DBZH":
             factor, exponent = _MARSHALL_PALMER
-            values = (10 ** (values / 10) / factor) ** (1 / exponent)
+            with np.errstate(over="ignore"):  # markers of missing values, masked below
+                values = (10 ** (values / 10) / factor) ** (1 / exponent)
         return _clean(values, raw, layout, self.bounds, self.quantum)
 
     def config(self) -> dict[str, Any]:

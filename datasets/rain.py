@@ -73,6 +73,7 @@ class Rain(FieldSource):
 
     name = "rain"
     unit = "mm/h"
+    length_unit = "km"
     chronological = False
 
     def __init__(

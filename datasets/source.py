@@ -26,7 +26,8 @@ class FieldSource(abc.ABC):
     Attributes:
         name: What the source is called in reports and in the store.
         unit: Physical unit of the values, such as "mm/h".
-        pixel_size: Side of a pixel, in the unit that lengths are to be measured in (km for radar).
+        pixel_size: Side of a pixel, in `length_unit`.
+        length_unit: Unit of the pixel size; "pixel" where the data do not say.
         chronological: Whether chunks are ordered in time. Their splits then keep a gap before the test
             period; otherwise chunks must be exchangeable.
         quantum: Step that the values are multiples of, or None where they are continuous.
@@ -36,6 +37,7 @@ class FieldSource(abc.ABC):
     name: str
     unit: str
     pixel_size: float
+    length_unit: str = "pixel"
     chronological: bool
     quantum: float | None
     field_shape: tuple[int, int]

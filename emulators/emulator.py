@@ -17,12 +17,8 @@ from .heads import ConstrainedHeads
 from .relaxed import RELAXABLE, RelaxedMinkowski
 from .soft_counts import threshold_sizes
 
-_MASKS = 7
-"""Soft excursion masks that the backbone sees, spread over the thresholds."""
-_MASK_TEMPERATURE = 0.1
-"""Temperature of these masks, relative to their thresholds."""
 _READOUT_SCALE = 0.25
-"""Brings the backbone's signed-log sums, around 5, to order 1."""
+"""Brings the backbone's signed-log sums, around 5, to order 1; part of the architecture."""
 
 
 class LevelEncoding(nn.Module):
@@ -32,18 +28,20 @@ class LevelEncoding(nn.Module):
     save the network from learning these comparisons and bound what an extreme value can do.
 
     Args:
-        thresholds: strictly increasing, in the field's unit; a few are picked evenly.
+        thresholds: strictly increasing, in the field's unit.
+        masks: how many of them get a mask, picked evenly.
+        temperature: width of the masks' steps, relative to their thresholds.
     """
 
     steepness: Tensor
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, thresholds: Sequence[float]) -> None:
+    def __init__(self, thresholds: Sequence[float], masks: int, temperature: float) -> None:
         super().__init__()
-        picks = torch.linspace(0, len(thresholds) - 1, min(_MASKS, len(thresholds))).round().long()
+        picks = torch.linspace(0, len(thresholds) - 1, min(masks, len(thresholds))).round().long()
         sizes = torch.from_numpy(threshold_sizes(thresholds)).float()
-        steepness = 1 / (_MASK_TEMPERATURE * sizes[picks])
+        steepness = 1 / (temperature * sizes[picks])
         shift = -torch.tensor(thresholds)[picks] * steepness
         self.register_buffer("steepness", steepness.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
@@ -69,6 +67,8 @@ class ConstrainedEmulator(nn.Module):
         widths: channels of the backbone's stages, each a multiple of 8.
         hidden: width of the fully connected layers.
         prior: relative temperature of the relaxed prior, or None to do without one.
+        masks: soft excursion masks that the backbone sees, spread over the thresholds.
+        mask_temperature: their temperature, relative to their thresholds.
 
     Raises:
         ArgumentError: an argument out of range, or constraints that no head can guarantee.
@@ -80,18 +80,25 @@ class ConstrainedEmulator(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         hidden: int = 256,
         prior: float | None = 0.05,
+        masks: int = 7,
+        mask_temperature: float = 0.1,
     ) -> None:
         super().__init__()
         if not widths or any(width <= 0 or width % 8 for width in widths):
             raise ArgumentError(f"widths must be positive multiples of 8, got {list(widths)}")
         if hidden <= 0:
             raise ArgumentError(f"hidden must be positive, got {hidden}")
+        if masks <= 0 or not 0 < mask_temperature < float("inf"):
+            raise ArgumentError(
+                f"masks and mask_temperature must be positive, got {masks} and {mask_temperature!r}"
+            )
         self.metric = metric
         self.widths, self.hidden, self.prior_temperature = tuple(widths), int(hidden), prior
         self.heads = ConstrainedHeads(metric)
         self.prior = None if prior is None else _relaxed_part(metric, prior)
-        self.encoding = LevelEncoding(metric.thresholds)
-        self.dry = _dry(metric.thresholds)
+        self.masks, self.mask_temperature = int(masks), float(mask_temperature)
+        self.encoding = LevelEncoding(metric.thresholds, self.masks, self.mask_temperature)
+        self.dry = _dry(metric.thresholds, self.mask_temperature)
         self.backbone = MultiScaleBackbone(self.encoding.channels, self.widths)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         last = nn.Linear(hidden, self.heads.raw_size)
@@ -116,7 +123,13 @@ class ConstrainedEmulator(nn.Module):
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
-        return {"widths": list(self.widths), "hidden": self.hidden, "prior": self.prior_temperature}
+        return {
+            "widths": list(self.widths),
+            "hidden": self.hidden,
+            "prior": self.prior_temperature,
+            "masks": self.masks,
+            "mask_temperature": self.mask_temperature,
+        }
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W) or (N, 1, H, W)."""
@@ -135,10 +148,10 @@ class ConstrainedEmulator(nn.Module):
             return self.heads(raw + self.fc(torch.cat([readout, _READOUT_SCALE * raw], dim=1)), frame)
 
 
-def _dry(thresholds: Sequence[float]) -> float:
+def _dry(thresholds: Sequence[float], temperature: float) -> float:
     """A value below every soft mask's reach: 0, the natural one, unless a threshold lies there or below."""
     lowest = thresholds[0]
-    return 0.0 if lowest > 0 else lowest - 20 * _MASK_TEMPERATURE * float(threshold_sizes(thresholds)[0])
+    return 0.0 if lowest > 0 else lowest - 20 * temperature * float(threshold_sizes(thresholds)[0])
 
 
 def _relaxed_part(metric: Metric, temperature: float) -> RelaxedMinkowski | None:

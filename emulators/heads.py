@@ -72,6 +72,24 @@ class ConstrainedHeads(nn.Module):
         self.order = in_order(metric)
         self.sizes = {name: self._raw_size(name) for name in self.order}
         self.raw_size = sum(self.sizes.values())
+        self._try()
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        """Raise ArgumentError if random raw values lead to curves that break a constraint.
+
+        That happens where declared bounds exclude one another, or where an identity does not imply
+        the bounds of what it defines.
+        """
+        generator = torch.Generator().manual_seed(0)
+        raw = 4 * torch.randn(256, self.raw_size, generator=generator, dtype=torch.float64)
+        curves = self(raw, 128.0**2 * self.metric.pixel_size**2).numpy()
+        broken = [label for label, share in self.metric.check(curves, (128, 128)).items() if share]
+        if broken:
+            raise ArgumentError(
+                f"no head can guarantee {', '.join(broken)} of metric {self.metric.name!r} together with its "
+                "other constraints: order the bounds by further constraints, or leave one out"
+            )
 
     def _of_kind(self, name: str, kind: type) -> list[Any]:
         return [c for c in self.metric.constraints if c.output == name and isinstance(c, kind)]

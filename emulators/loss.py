@@ -123,7 +123,8 @@ class SurrogateLoss(nn.Module):
             loss = (distances * self.output_weights.to(distances.dtype)).sum(1) * gate
         if self.reduction == "none":
             return loss
-        return loss.mean() if self.reduction == "mean" else loss.sum()
+        # The mean of no field would be NaN.
+        return loss.sum() / max(len(loss), 1) if self.reduction == "mean" else loss.sum()
 
     @torch.no_grad()
     def _reference(

@@ -104,4 +104,5 @@ class SoftCounts(nn.Module):
         nodes = len(self.memberships)
         position = node_positions(fields, self._scale, self._origin, self._step, nodes)
         histogram = soft_histogram(position, nodes, touched=self.touched, degrees=self.degrees)
-        return histogram @ self.memberships.to(histogram.dtype)
+        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
+        return (histogram.double() @ self.memberships.double()).to(histogram.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import math
 import os
@@ -41,8 +42,8 @@ class Training:
 
     Attributes:
         minutes: budget of training time; the learning rate falls to 0 over it.
-        fields: budget of fields seen; the run ends at whichever budget is spent first. Only a
-            budget of fields makes a run reproducible to the last bit.
+        fields: budget of fields seen; the run ends at whichever budget is spent first. A run with
+            this budget alone, and a precision that is named, is reproducible to the last bit.
         batch_size: fields a step (over all processes).
         learning_rate: peak of the schedule: linear warm-up, then a half cosine.
         warmup: share of the budget spent warming up.
@@ -52,7 +53,7 @@ class Training:
         mixed: share of fields mixed with their coarsened, noisy selves; both get exact new labels.
         validations: number of validations over the budget.
         patience: validations without improvement after which training stops early.
-        seed: of the weights, batches and augmentation.
+        seed: of the batches and their augmentation.
         precision: "float32", "bfloat16" (autocast), or "auto": the faster one. The memory format is the
             faster one in each case.
     """
@@ -122,7 +123,8 @@ class Batches:
         fields: (N, H, W), float32.
         curves: (N, C, Q), exact.
         options: shares, batch size and seed.
-        quantum: step of the data's values, or None; changed values keep to it.
+        quantum: step of the data's values, or None; rescaled fields keep to it, mixed ones do not, as
+            the predictions that a loss will see do not.
     """
 
     def __init__(
@@ -143,6 +145,8 @@ class Batches:
             fields[:scaled] = rescale(fields[:scaled], rng, 0.3, 3.0, quantum=self.quantum)
         if changed > scaled:
             fields[scaled:changed] = mixup(fields[scaled:changed], rng)
+        if not self.metric.invariant:
+            changed = len(fields)
         if changed:
             curves[:changed] = self.metric(fields[:changed])
         return torch.from_numpy(fields), torch.from_numpy(curves)
@@ -189,7 +193,7 @@ class Trainer:
     """Trains an emulator of an exact metric, with a state on disk from which it resumes.
 
     Args:
-        emulator: fields (N, H, W) -> curves (N, C, Q), physical units.
+        emulator: fields (N, H, W) -> curves (N, C, Q), physical units; has `arguments()`.
         metric: the exact metric.
         training: fields (N, H, W) and exact curves (N, C, Q).
         validation: likewise; decides which weights are kept, and when to stop early.
@@ -220,9 +224,16 @@ class Trainer:
         self.metric, self.options, self.folder = metric, options, folder
         self.batches = Batches(metric, *training, options, quantum)
         self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
-        self.accelerator = Accelerator()
+        # Without CUDA on the CPU: Apple's GPUs lack the double precision that exact bounds need.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        if self.accelerator.num_processes > 1:
+            raise ArgumentError(
+                f"training runs in one process, got {self.accelerator.num_processes}; "
+                "start it without a launcher"
+            )
         self.device = self.accelerator.device
-        self.progress = progress and self.accelerator.is_main_process
+        self.progress = progress
+        self.data = _digest(*training, *validation, np.array([quantum], np.float64))
         self.emulator = emulator
         self.distance = CurveDistance(metric.levels).to(self.device)
         objective = HomoscedasticLoss(len(metric.outputs))
@@ -291,11 +302,11 @@ class Trainer:
             desc="training",
             bar_format="{l_bar}{bar}| {postfix}",
         )
-        saved = time.monotonic()
+        saved = began = time.monotonic()
         recent: list[Tensor] = []
         with (
             bar,
-            prefetched(self._share_of_batch, self.step) as batches,
+            prefetched(self.batches.__getitem__, self.step) as batches,
             interrupts_deferred() as interrupted,
         ):
             for fields, curves in batches:
@@ -304,30 +315,25 @@ class Trainer:
                 if self.spent >= 1 or self.stale >= self.options.patience:
                     break
                 self._between_steps = False
-                began = time.monotonic()
                 recent.append(self._step(fields, curves))
-                self.seconds += time.monotonic() - began
                 bar.n = round(100 * self.spent, 1)
                 if self.step % 10 == 0:
                     bar.set_postfix_str(self._status(recent))
                 if self.spent * self.options.validations >= self.validated + 1:
                     self._validate(torch.stack(recent).mean().item())
                     recent.clear()
+                # The clock runs through: waiting for batches, validating and saving count as well.
+                now = time.monotonic()
+                self.seconds, began = self.seconds + now - began, now
                 self._between_steps = True
-                if time.monotonic() - saved > _SAVE_EVERY:
+                if now - saved > _SAVE_EVERY:
                     self._save()
-                    saved = time.monotonic()
+                    saved = now
 
     def _status(self, recent: list[Tensor]) -> str:
         rate = self.seen / max(self.seconds, 1e-9)
         best = f", validation {self.best['loss']:.4f}" if self.best["weights"] else ""
         return f"{self.seen} fields, {rate:.0f}/s, distance {recent[-1].item():.4f}{best}"
-
-    def _share_of_batch(self, k: int) -> tuple[Tensor, Tensor]:
-        """This process's share of batch k."""
-        fields, curves = self.batches[k]
-        part = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        return fields[part], curves[part]
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -386,6 +392,8 @@ class Trainer:
             totals += self.distance(emulated.float(), curves[part].to(self.device)).sum(0).double().cpu()
         distances = (totals / len(fields)).tolist()
         loss = sum(distances)
+        if not math.isfinite(loss + train_loss):
+            raise ArgumentError(f"training diverged before step {self.step}; lower the learning rate")
         if loss < self.best["loss"]:
             weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.emulator.state_dict().items()
@@ -406,8 +414,6 @@ class Trainer:
         self._write_log()
 
     def _write_log(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
         temporary = self.folder / "log.csv.tmp"
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.log[0]))
@@ -417,8 +423,6 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the whole state aside, then rename it: a kill leaves the old state or the new one."""
-        if not self.accelerator.is_main_process:
-            return
         temporary = self.folder / "training.pt.tmp"
         state = io.BytesIO()  # writing bytes meets a full disk as an OSError, torch as an internal error
         torch.save(self._state(), state)
@@ -429,6 +433,8 @@ class Trainer:
         return {
             "options": asdict(self.options),
             "metric": self.metric.config(),
+            "data": self.data,
+            "network": self.emulator.arguments(),  # type: ignore[operator]
             "precision": self.precision,
             "layout": self.layout,
             "weights": self.emulator.state_dict(),
@@ -453,21 +459,24 @@ class Trainer:
             raise DataError(
                 f"{path} is not a training state ({type(error).__name__}); delete it to start afresh"
             ) from error
-        wanted = {"options": asdict(self.options), "metric": self.metric.config()}
-        for name, value in wanted.items():
-            if state[name] != value:
+        wanted = self._state()
+        for name in ("options", "metric", "data", "network"):
+            if state[name] != wanted[name]:
                 raise ArgumentError(
                     f"{path} belongs to a run with other {name}; choose another folder or delete it"
                 )
-        try:
-            self.emulator.load_state_dict(state["weights"])
-        except RuntimeError as error:
-            raise ArgumentError(
-                f"{path} belongs to a run with another network; choose another folder or delete it"
-            ) from error
+        self.emulator.load_state_dict(state["weights"])
         self.accelerator.unwrap_model(self.objective).load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
         self.precision, self.layout = state["precision"], state["layout"]
         self.best, self.log = state["best"], state["log"]
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """Hash of the arrays' values: a state resumes on the data that it was saved on."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -26,11 +26,14 @@ class Metric(abc.ABC):
         levels: Q strictly increasing coordinates of the threshold axis over which distances
             between curves are integrated (quantile levels, where thresholds are quantiles).
         pixel_size: edge length of a pixel, in the unit of length that `units` uses.
+        invariant: whether turning and mirroring a field leaves its curves as they are, so that
+            training may do so without labelling anew.
         constraints: what exact curves obey; see `emuloss.metrics.constraints`.
     """
 
     name: ClassVar[str]
     arity: ClassVar[int] = 1
+    invariant: ClassVar[bool] = False
     outputs: tuple[str, ...]
     units: tuple[str, ...]
     thresholds: tuple[float, ...]

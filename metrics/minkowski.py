@@ -76,6 +76,7 @@ class Minkowski(Metric):
     """
 
     name = "minkowski"
+    invariant = True
     boundary: str
     connectivity: int
     length_unit: str

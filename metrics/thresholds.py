@@ -69,9 +69,12 @@ def quantile_thresholds(
     if values.size == 0:
         raise ArgumentError(f"fields hold no value above wet (={wet:g}): no quantile can be taken")
     if quantum is None:
-        return as_increasing(
-            "quantile thresholds (the data has too few distinct values)", np.quantile(values, levels)
-        )
+        found = np.quantile(values, levels)
+        if (np.diff(found) <= 0).any():
+            raise ArgumentError(
+                f"fields have too few distinct values for {len(levels)} quantiles; give thresholds"
+            )
+        return tuple(found.tolist())
     steps: np.ndarray = np.round(np.quantile(values, levels, method="inverted_cdf") / quantum)
     for q in range(1, len(steps)):
         steps[q] = max(steps[q], steps[q - 1] + 1)

@@ -94,3 +94,10 @@ def test_mixup_ignores_missing_pixels_in_block_means():
 def test_bad_arguments(fields, change, arguments, name):
     with pytest.raises(ArgumentError, match=f"`{name}`"):
         change(fields, np.random.default_rng(0), **arguments)
+
+
+def test_mixing_goes_below_zero_where_the_data_do(fields):
+    assert mixup(fields, np.random.default_rng(0)).min() == 0
+    anomalies = mixup(fields - 3, np.random.default_rng(0))
+    assert anomalies.min() >= -3
+    assert (anomalies < 0).mean() > 0.5

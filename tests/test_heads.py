@@ -345,3 +345,19 @@ def test_infinite_raw_values_are_the_only_unusable_ones():
     metric = MadeUp(["a"], [lower("a")])
     assert run(metric, torch.tensor([[3e38, -3e38, 0.0, 80.0]])).isfinite().all()
     assert math.isclose(run(metric, torch.zeros((1, 4)))[0, 0, 0], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "constraints"),
+    [
+        (("a", "b"), [Identity("b", "b = a", lambda a: a, ("a",)), NonIncreasing("b")]),
+        (("a", "b"), [Identity("b", "b = a", lambda a: a, ("a",)), AtLeast("b", "b >= 0", lambda: 0.0)]),
+        (
+            ("a", "c"),
+            [AtLeast("c", "c >= a", lambda a: a, ("a",)), AtMost("c", "c <= 5", lambda: 5.0)],
+        ),
+    ],
+)
+def test_what_no_head_can_guarantee_is_refused(outputs, constraints):
+    with pytest.raises(ArgumentError, match=r"^no head can guarantee [^\n]*leave one out$"):
+        ConstrainedHeads(MadeUp(outputs, constraints))

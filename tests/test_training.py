@@ -97,6 +97,29 @@ def test_the_best_weights_are_kept(tmp_path):
     assert validation_loss(run.emulator) == pytest.approx(min(losses), rel=1e-5)
 
 
+def test_divergence_ends_in_one_line_and_saves_nothing(tmp_path):
+    run = trainer(tmp_path, learning_rate=1e20, clip=1e20, validations=12)
+    with pytest.raises(ArgumentError, match=r"^training diverged before step \d+; lower the learning rate$"):
+        run.run()
+    kept = run.best["weights"]
+    assert kept is None or all(tensor.isfinite().all() for tensor in kept.values())
+    assert not trainer(tmp_path, learning_rate=1e20, clip=1e20, validations=12).finished
+
+
+def test_the_clock_counts_waiting_for_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_PREFETCH", 1)
+    run = trainer(tmp_path, minutes=0.5 / 60, fields=None)
+    batch = run.batches[0]
+
+    def slow(self, k):
+        time.sleep(0.1)
+        return batch
+
+    monkeypatch.setattr(Batches, "__getitem__", slow)
+    run.run()
+    assert 1 <= run.step <= 8  # half a second at a tenth of a second each, and what was ahead
+
+
 def test_stops_when_validation_no_longer_improves(tmp_path, monkeypatch):
     run = trainer(tmp_path, fields=12 * 16, batch_size=16, validations=12, patience=3)
     losses = iter([5.0, 4.0, 4.5, 4.0, 6.0, 1.0])
@@ -396,8 +419,15 @@ def test_another_metric_is_refused(begun):
         trainer(begun, fields=2 * BATCH, metric=Minkowski((0.3, 0.8, 2.5)))
 
 
+def test_other_data_are_refused(begun):
+    options = dataclasses.replace(OPTIONS, fields=2 * BATCH)
+    for data, quantum in ((labelled(40, 2), None), (DATA, 0.01)):
+        with refuses(ArgumentError, "belongs to a run with other data"):
+            Trainer(network(), METRIC, data, VALIDATION, options, begun, quantum=quantum, progress=False)
+
+
 def test_another_network_is_refused(begun):
-    with refuses(ArgumentError, "belongs to a run with another network"):
+    with refuses(ArgumentError, "belongs to a run with other network"):
         trainer(begun, fields=2 * BATCH, emulator=network(hidden=8))
 
 
@@ -460,10 +490,20 @@ def test_bad_options_are_refused(changes, message):
 # Batches
 
 
-def batches(**changes) -> Batches:
-    return Batches(
-        METRIC, *DATA, dataclasses.replace(OPTIONS, **changes), quantum=changes.pop("quantum", None)
-    )
+def batches(metric=METRIC, **changes) -> Batches:
+    return Batches(metric, *DATA, dataclasses.replace(OPTIONS, **changes), quantum=None)
+
+
+def test_symmetries_of_a_metric_that_notices_them_get_new_labels():
+    class Directional(Minkowski):
+        invariant = False
+
+        def _compute(self, fields):
+            return super()._compute(fields) + fields[:, :1, :1]
+
+    metric = Directional(METRIC.thresholds, outputs=METRIC.outputs)
+    fields, curves = batches(metric, rescaled=0.0, mixed=0.0)[0]
+    np.testing.assert_allclose(curves.numpy(), metric(fields.numpy()), rtol=1e-6)
 
 
 def test_batches_depend_on_seed_and_number_alone():

@@ -17,7 +17,6 @@ def card(config: dict[str, Any]) -> str:
     lines = [
         "---",
         "library_name: emuloss",
-        "license: apache-2.0",
         f"tags: [emuloss, {metric['name']}, differentiable-metric, loss]",
         "---",
         "",

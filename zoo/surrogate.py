@@ -21,7 +21,8 @@ class Surrogate(nn.Module):
     trained emulator.
 
     Args:
-        module: maps fields (N, H, W) to curves (N, C, Q); has `metric` and `arguments()`.
+        module: maps fields (N, H, W) to curves (N, C, Q); has `metric` and `arguments()`. It is frozen
+            in place, its spectral norms made plain weights.
         architecture: name of the module's architecture.
         provenance: JSON-able facts for the checkpoint: "unit" and "field_shape" of the fields it
             was made for, "training" and "evaluation".

@@ -120,7 +120,11 @@ def test_weights_in_channels_last_come_back_equal(tmp_path):
     trained = emulated()
     trained.module.to(memory_format=torch.channels_last)
     trained.save_pretrained(tmp_path)
-    assert torch.equal(emuloss.load(tmp_path)(rain()), trained(rain()))
+    loaded = emuloss.load(tmp_path)
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    # Convolutions sum in another order in another memory format.
+    torch.testing.assert_close(loaded(rain()), trained(rain()), rtol=1e-4, atol=1e-2)
 
 
 def test_saving_what_was_loaded_changes_nothing(folder, tmp_path):
@@ -166,9 +170,8 @@ def test_configuration_is_the_whole_contract(saved):
     assert config["metric"] == metric.config()
     assert config["metric"]["arguments"]["thresholds"] == [0.105, 0.5, 1.0, 5.0]
     assert config["metric"]["arguments"]["pixel_size"] == 2.0
-    assert config["architecture"] == {
-        "name": "constrained", "arguments": {"widths": [8, 16], "hidden": 16, "prior": 0.05}
-    }  # fmt: skip
+    arguments = {"widths": [8, 16], "hidden": 16, "prior": 0.05, "masks": 7, "mask_temperature": 0.1}
+    assert config["architecture"] == {"name": "constrained", "arguments": arguments}
     assert config["outputs"] == ["area", "perimeter", "euler"]
     assert config["units"] == ["km^2", "km", "1"]
     assert config["constraints"] == [c.label for c in metric.constraints]

@@ -16,6 +16,8 @@ QUIET_TYPER: dict[str, Any] = {
 }
 """Settings of every command: one line an error, no traceback drawn by typer."""
 
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, by convention 128 + SIGINT."""
 _SEEDED = ("rain", "images")
 """Sources that take the command's seed."""
 
@@ -52,14 +54,16 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        status = _INTERRUPTED
     except Exception as error:
         # Typer's own complaints about the command line, whichever click it brings.
         if hasattr(error, "format_message"):
             return _fail(error.format_message())
         raise
-    return status or 0  # commands return nothing; typer, the code of an early end such as Ctrl-C
+    # Commands return nothing; typer, the code of an early end.
+    if status == _INTERRUPTED:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+    return status or 0
 
 
 def _fail(message: str) -> int:

@@ -163,12 +163,12 @@ def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     _threshold_axis(axes, metric, evaluation.figures["field_unit"])
     axes.set_title("$R^2$ over fields, by threshold")
-    _legend_below(axes)
+    _legend_inside(axes, "lower left", 1)
 
 
-def _legend_below(axes: Axes) -> None:
-    """A legend under the axis, where it hides no line; the layout makes room for it."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, columnspacing=1.2, handlelength=1.5)
+def _legend_inside(axes: Axes, place: str, columns: int) -> None:
+    """A legend on a pale ground, so that lines under it do not run through its words."""
+    axes.legend(loc=place, ncols=columns, frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
@@ -209,7 +209,7 @@ def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64
     axes.set_xlabel("fields seen")
     axes.set_title("Training: loss, and validation distance")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-    _legend_below(axes)
+    _legend_inside(axes, "upper right", 2)
 
 
 def _draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) -> None:

@@ -395,6 +395,9 @@ for step in range(3):
     loss(model(x).exp(), y).backward()
     optimizer.step()
 torch.save([p.detach() for p in model.parameters()], f"{folder}/weights{rank}.pt")
+# Both ranks leave together, the reducer first: a group torn down under its threads aborts at times.
+distributed.barrier()
+del model, optimizer
 distributed.destroy_process_group()
 """
 

@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -166,7 +166,7 @@ def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
     _legend_inside(axes, "lower left", 1)
 
 
-def _legend_inside(axes: Axes, place: str, columns: int) -> None:
+def _legend_inside(axes: Axes, place: Literal["lower left", "upper right"], columns: int) -> None:
     """A legend on a pale ground, so that lines under it do not run through its words."""
     axes.legend(loc=place, ncols=columns, frameon=True, framealpha=0.9, edgecolor="none")
 

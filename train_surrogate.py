@@ -53,7 +53,7 @@ class _Axis(NamedTuple):
             raise ArgumentError("give either --thresholds or --quantiles")
         if self.levels and not self.thresholds:
             raise ArgumentError("--levels go with --thresholds; quantiles are levels by themselves")
-        if self.quantiles and not 0 < self.quantiles[0] <= self.quantiles[-1] < 1:
+        if self.quantiles and (self.quantiles[0] <= 0 or self.quantiles[-1] >= 1):
             raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {self.quantiles}")
 
 

@@ -43,7 +43,8 @@ class Training:
     Attributes:
         minutes: budget of training time; the learning rate falls to 0 over it.
         fields: budget of fields seen; the run ends at whichever budget is spent first. A run with
-            this budget alone, and a precision that is named, is reproducible to the last bit.
+            this budget alone, in float32, is reproducible to the last bit: bfloat16 has two memory
+            formats, and the faster one is found by measuring.
         batch_size: fields a step (over all processes).
         learning_rate: peak of the schedule: linear warm-up, then a half cosine.
         warmup: share of the budget spent warming up.

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPING := build/typing/emuloss
-DEMO := train_surrogate.py --metric minkowski --fields rain --arch constrained --minutes 3 --out runs/demo
+DEMO := train_surrogate.py --metric minkowski --fields rain --arch hybrid --minutes 3 --out runs/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format bench constraints clean

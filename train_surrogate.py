@@ -31,8 +31,10 @@ from .errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
-    from .datasets import FieldSource
+    from .datasets import FieldSource, LabelledFields
+    from .emulators import Training
     from .metrics import Metric
     from .zoo import Surrogate
 
@@ -63,7 +65,10 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="folder of the run; an interrupted run in it goes on")],
     metric: Annotated[str, typer.Option(help="metric to emulate")] = "minkowski",
-    arch: Annotated[str, typer.Option(help="architecture of the emulator")] = "constrained",
+    arch: Annotated[
+        str | None,
+        typer.Option(help="architecture; default: excursion for minkowski, constrained for other metrics"),
+    ] = None,
     outputs: Annotated[str, typer.Option(help="outputs of the metric")] = "area,perimeter,euler",
     thresholds: Annotated[
         str | None, typer.Option(help="thresholds, such as 0.1,1,5; default: quantiles of the data")
@@ -102,6 +107,24 @@ def train(
     batch_size: Annotated[int, typer.Option(help="fields a step")] = 32,
     learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
     precision: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
+    spectral: Annotated[
+        str | None,
+        typer.Option(help="spectral normalisation: none | power | exact; default: the architecture's"),
+    ] = None,
+    isoperimetric: Annotated[
+        str | None, typer.Option(help="lower bound of the perimeter in constrained heads: valid | textbook")
+    ] = None,
+    penalty: Annotated[
+        str, typer.Option(help="gradient penalty: none | one-sided | two-sided | jacobian")
+    ] = "none",
+    penalty_weight: Annotated[float | None, typer.Option(help="weight of the penalty; default: 0.01")] = None,
+    penalty_limit: Annotated[
+        float | None,
+        typer.Option(help="slope beyond which it sets in, in log units per field unit; default: 1.5"),
+    ] = None,
+    sobolev: Annotated[
+        float, typer.Option(help="weight of the distillation of the relaxed surrogate's gradient")
+    ] = 0.0,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="seed of weights, batches and synthetic fields")
     ] = 0,
@@ -129,13 +152,14 @@ def train(
     import torch
 
     from .datasets import assign_splits, label, open_source
-    from .emulators import ARCHITECTURES, Trainer, Training
+    from .emulators import ARCHITECTURES, Training, check_shape, default_architecture
     from .zoo import Surrogate
 
-    if arch not in ARCHITECTURES:
+    if arch is not None and arch not in ARCHITECTURES:
         raise ArgumentError(f"unknown architecture {arch!r}; available: {', '.join(ARCHITECTURES)}")
     if budget is not None and budget < 1:
         raise ArgumentError(f"--budget must be a positive number of fields, got {budget}")
+    weights: dict[str, Any] = {"penalty_weight": penalty_weight, "penalty_limit": penalty_limit}
     settings = Training(
         minutes=10.0 if minutes is None and budget is None else minutes,
         fields=budget,
@@ -143,6 +167,9 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
         precision=precision,
+        penalty=penalty,
+        sobolev=sobolev,
+        **{name: value for name, value in weights.items() if value is not None},
     )
     source = open_source(
         fields,
@@ -163,9 +190,10 @@ def train(
             f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
         )
     teacher = _teacher(metric, source, roles, axis, outputs, length_unit or source.length_unit)
+    arch = arch or default_architecture(teacher)
     torch.manual_seed(seed)
-    emulator = ARCHITECTURES[arch](teacher)
-    emulator.check_shape(source.field_shape)
+    emulator = _emulator(arch, teacher, spectral=spectral, isoperimetric=isoperimetric)
+    check_shape(source.field_shape, emulator.stride)  # type: ignore[arg-type]
     out.mkdir(parents=True, exist_ok=True)
 
     _say(f"labelling {fields} with {metric} at {len(teacher.thresholds)} thresholds")
@@ -173,6 +201,51 @@ def train(
     for role, number in store.counts.items():
         if not number:
             raise DataError(f"{fields} holds no usable field for the {role} split; give it more data")
+    provenance: dict[str, Any] = {
+        "unit": source.unit,
+        "field_shape": list(source.field_shape),
+        "training": {"source": store.source_config, "fields": store.counts},
+    }
+    log = None
+    if any(True for _ in emulator.parameters()):
+        provenance["training"] |= _trained(
+            emulator, arch, teacher, store, settings, out, provenance, progress
+        )
+        log = out / "log.csv"
+    else:
+        _say(f"{arch} has nothing to train: options of the training have no effect")
+    surrogate = Surrogate(emulator, arch, provenance)
+    surrogate.save_pretrained(out)
+    _evaluate(surrogate, *store.split("test"), out, log, progress)
+
+
+def _emulator(arch: str, teacher: Metric, **options: str | None) -> nn.Module:
+    """The untrained emulator, with those options that were given."""
+    from inspect import signature
+
+    from .emulators import ARCHITECTURES
+
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in signature(ARCHITECTURES[arch]).parameters:
+            raise ArgumentError(f"--{name} is no option of architecture {arch!r}; leave it out")
+    return ARCHITECTURES[arch](teacher, **given)
+
+
+def _trained(
+    emulator: nn.Module,
+    arch: str,
+    teacher: Metric,
+    store: LabelledFields,
+    settings: Training,
+    out: Path,
+    provenance: dict[str, Any],
+    progress: bool,
+) -> dict[str, Any]:
+    """Train an emulator in place; returns facts about the training."""
+    from .emulators import Trainer
+    from .zoo import Surrogate
+
     trainer = Trainer(
         emulator,
         teacher,
@@ -184,11 +257,6 @@ def train(
         progress=progress,
     )
     _say(f"training on {store.counts['train']} fields, on {trainer.device}")
-    provenance: dict[str, Any] = {
-        "unit": source.unit,
-        "field_shape": list(source.field_shape),
-        "training": {"source": store.source_config, "fields": store.counts},
-    }
     try:
         trainer.run()
     except KeyboardInterrupt:
@@ -196,10 +264,7 @@ def train(
             Surrogate(emulator, arch, provenance).save_pretrained(out)
             _say(f"emuloss.load({str(out)!r}) gives the best emulator so far")
         raise
-    provenance["training"] |= {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": seed}
-    surrogate = Surrogate(emulator, arch, provenance)
-    surrogate.save_pretrained(out)
-    _evaluate(surrogate, *store.split("test"), out, progress)
+    return {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": settings.seed}
 
 
 def _teacher(
@@ -237,7 +302,7 @@ def _sample(source: FieldSource, roles: list[str]) -> np.ndarray:
 
 
 def _evaluate(
-    surrogate: Surrogate, fields: np.ndarray, curves: np.ndarray, out: Path, progress: bool
+    surrogate: Surrogate, fields: np.ndarray, curves: np.ndarray, out: Path, log: Path | None, progress: bool
 ) -> None:
     """Measure the frozen surrogate; print, draw, and put the figures into the checkpoint."""
     import json
@@ -250,7 +315,7 @@ def _evaluate(
     surrogate.provenance["evaluation"] = evaluation.figures
     surrogate.save_pretrained(out)
     (out / "evaluation.json").write_text(json.dumps(evaluation.figures, indent=2))
-    write_report(out / "report.png", surrogate, evaluation, fields, curves, training_log=out / "log.csv")
+    write_report(out / "report.png", surrogate, evaluation, fields, curves, training_log=log)
     print(summary_table(evaluation.figures))
     _say(f"frozen in {out}: loss = emuloss.load({str(out)!r}).as_loss(); pictures in {out / 'report.png'}")
 

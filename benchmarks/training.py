@@ -24,13 +24,13 @@ from emuloss.metrics import Minkowski, quantile_thresholds
 FIELDS = 256
 
 
-def trainer_of(fields: np.ndarray, precision: str, folder: Path) -> Trainer:
+def trainer_of(fields: np.ndarray, arch: str, precision: str, folder: Path) -> Trainer:
     """A trainer of the constrained emulator on these fields, ready to step."""
     folder.mkdir()
     metric = Minkowski(quantile_thresholds(fields, wet=0.1, quantum=0.01))
     data = fields, metric(fields)
     torch.manual_seed(0)
-    emulator = ARCHITECTURES["constrained"](metric)
+    emulator = ARCHITECTURES[arch](metric)
     options = Training(precision=precision)
     trainer = Trainer(emulator, metric, data, data, options, folder, quantum=0.01, progress=False)
     trainer._prepare()
@@ -54,14 +54,15 @@ def whole_loop(trainer: Trainer, steps: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time training steps of the constrained emulator.")
     parser.add_argument("--fields", type=Path, help="rain (N, H, W) in mm/h as .npy; default: synthetic")
+    parser.add_argument("--arch", default="constrained", help="architecture; default: constrained")
     parser.add_argument("--precision", default="auto", help="auto | float32 | bfloat16; default: auto")
     parser.add_argument("--steps", type=int, default=4, help="steps of a turn; default: 4")
     parser.add_argument("--repeats", type=int, default=5, help="turns that each side takes; default: 5")
     arguments = parser.parse_args()
     fields = np.load(arguments.fields)[:FIELDS] if arguments.fields else rain(FIELDS)
     with tempfile.TemporaryDirectory() as folder:
-        plain = trainer_of(fields, "float32", Path(folder, "plain"))
-        ours = trainer_of(fields, arguments.precision, Path(folder, "ours"))
+        plain = trainer_of(fields, arguments.arch, "float32", Path(folder, "plain"))
+        ours = trainer_of(fields, arguments.arch, arguments.precision, Path(folder, "ours"))
     sides = (
         lambda: steps_on_one_batch(plain, arguments.steps),
         lambda: steps_on_one_batch(ours, arguments.steps),

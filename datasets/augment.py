@@ -113,7 +113,7 @@ def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 
         scale = wet.mean() if wet.size else kind(0)
         rng.standard_normal(dtype=kind, out=scratch)
         scratch *= amplitude[i] * scale
-        scratch += _coarsen(field, int(factors[i]))
+        scratch += coarsened(field[None], int(factors[i]))[0]
         scratch *= 1 - share[i]
         np.multiply(field, share[i], out=result[i])
         result[i] += scratch
@@ -121,21 +121,35 @@ def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 
     return np.maximum(result, kind(lowest), out=result)
 
 
-def _coarsen(field: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Means over factor x factor blocks, NaN left out, repeated to the size of the field."""
-    height, width = field.shape
+def coarsened(fields: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Replace each pixel by the mean over its square block.
+
+    Args:
+        fields: Fields (N, H, W), any H and W.
+        factor: Side of a block, in pixels; blocks at the lower and right edge may be smaller.
+
+    Returns:
+        New fields (N, H, W). NaN is left out of the means; a block of nothing else becomes 0.
+
+    Raises:
+        ArgumentError: If `fields` is not a batch of fields, or `factor` is below 1.
+    """
+    _check_batch(fields)
+    if factor < 1:
+        raise ArgumentError(f"`factor` (={factor!r}) must be at least 1.")
+    n, height, width = fields.shape
     rows, columns = -(-height // factor), -(-width // factor)
-    padded = field
-    if (rows * factor, columns * factor) != field.shape:
-        fill = ((0, rows * factor - height), (0, columns * factor - width))
-        padded = np.pad(field, fill, constant_values=np.nan)
-    blocks = padded.reshape(rows, factor, columns, factor)
-    means = blocks.sum(axis=1).sum(axis=2) / factor**2
+    padded = fields
+    if (rows * factor, columns * factor) != (height, width):
+        fill = ((0, 0), (0, rows * factor - height), (0, columns * factor - width))
+        padded = np.pad(fields, fill, constant_values=np.nan)
+    blocks = padded.reshape(n, rows, factor, columns, factor)
+    means = blocks.sum(axis=2).sum(axis=3) / factor**2
     if np.isnan(means).any():
         measured = ~np.isnan(blocks)
-        means = np.where(measured, blocks, 0).sum(axis=(1, 3)) / np.maximum(measured.sum(axis=(1, 3)), 1)
-    spread = np.broadcast_to(means.astype(field.dtype)[:, None, :, None], blocks.shape)
-    return spread.reshape(padded.shape)[:height, :width]
+        means = np.where(measured, blocks, 0).sum(axis=(2, 4)) / np.maximum(measured.sum(axis=(2, 4)), 1)
+    spread = np.broadcast_to(means.astype(fields.dtype)[:, :, None, :, None], blocks.shape)
+    return spread.reshape(padded.shape)[:, :height, :width]
 
 
 def _check_batch(fields: NDArray[np.float32]) -> None:

@@ -6,6 +6,10 @@ blocks. All thresholds therefore share one histogram of the minima, fine enough 
 linear within a bin. Forward: the histogram. Backward: the slope of the incoming gradient at each
 minimum, handed to the pixel that attains it. Neither depends on the number of thresholds.
 
+Components are no sum over small windows, but lowering the threshold starts one at some pixels (local
+maxima) and joins two at others (saddles), whatever the values in between. With +1 and -1 as weights
+of these pixels, components are one more histogram.
+
 On the CPU the work is done by numba kernels, elsewhere by torch operations.
 """
 
@@ -16,12 +20,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..metrics._minkowski_kernels import AXIAL, AXIAL_DEGREE, BLOCKS, DIAGONAL, DIAGONAL_DEGREE, PIXELS
+from ..metrics._minkowski_kernels import (
+    AXIAL,
+    AXIAL_DEGREE,
+    BLOCKS,
+    COMPONENTS,
+    DIAGONAL,
+    DIAGONAL_DEGREE,
+    PIXELS,
+    component_changes,
+)
 from ..metrics._threads import in_threads
 
 F32 = np.float32
-ROWS = 6
-"""Rows of the histogram; `emuloss.metrics.minkowski.functionals` takes them in this order."""
+LOCAL_ROWS = 6
+"""Leading rows of the histogram; `emuloss.metrics.minkowski.functionals` takes them in this order."""
+ROWS = 7
+"""Rows of the histogram; the last is that of the components."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -101,7 +116,7 @@ def _row_shares(above, row, below, extreme, share, axial, diagonal, blocks):
 
 @numba.njit(cache=True, nogil=True)
 def _shares(position, touched, shares):
-    """Write into shares (H, ROWS, W) of how many pairs and blocks each pixel is the extreme."""
+    """Write into shares (H, LOCAL_ROWS, W) of how many pairs and blocks each pixel is the extreme."""
     rows, columns = position.shape
     padded = np.zeros((rows + 2, columns + 2), position.dtype)
     padded[1 : rows + 1, 1 : columns + 1] = position
@@ -119,7 +134,7 @@ def _shares(position, touched, shares):
 
 @numba.njit(cache=True, nogil=True)
 def _constant_shares(shares):
-    """Fill the rows of shares (H, ROWS, W) that depend on a pixel's place alone."""
+    """Fill the rows of shares (H, LOCAL_ROWS, W) that depend on a pixel's place alone."""
     rows, _, columns = shares.shape
     shares[:, PIXELS] = 1
     for i in range(rows):
@@ -131,35 +146,41 @@ def _constant_shares(shares):
 
 
 @numba.njit(cache=True, nogil=True)
-def _forward_kernel(position, touched, used, result):
+def _forward_kernel(position, changes, touched, used, result):
     number, rows, columns = position.shape
     nodes = result.shape[2]
-    shares = np.empty((rows, ROWS, columns), position.dtype)
+    shares = np.empty((rows, LOCAL_ROWS, columns), position.dtype)
     _constant_shares(shares)
     # The rows of a node side by side; one node more, for the empty part of counts on the last one.
     counts = np.empty((nodes + 1, used), np.float64)
+    components = np.empty(nodes + 1, np.float64)
     for n in range(number):
         _shares(position[n], touched, shares)
         counts[:] = 0
+        components[:] = 0
         for i in range(rows):
             for j in range(columns):
                 here = position[n, i, j]
                 if here > 0:
                     node = int(here)
                     fraction = here - node
+                    change = changes[n, i, j]
+                    components[node] += change * (1 - fraction)
+                    components[node + 1] += change * fraction
                     for row in range(used):
                         amount = shares[i, row, j]
                         counts[node, row] += amount * (1 - fraction)
                         counts[node + 1, row] += amount * fraction
         for row in range(used):
             result[n, row] = counts[:nodes, row]
+        result[n, COMPONENTS] = components[:nodes]
 
 
 @numba.njit(cache=True, nogil=True)
-def _backward_kernel(position, gradient, touched, used, result):
+def _backward_kernel(position, changes, gradient, touched, used, result):
     number, rows, columns = position.shape
     nodes = gradient.shape[2]
-    shares = np.empty((rows, ROWS, columns), position.dtype)
+    shares = np.empty((rows, LOCAL_ROWS, columns), position.dtype)
     _constant_shares(shares)
     slopes = np.empty((nodes, used), np.float64)
     for n in range(number):
@@ -174,18 +195,50 @@ def _backward_kernel(position, gradient, touched, used, result):
                 total = 0.0
                 if here > 0:
                     node = int(here)
+                    low = min(node, nodes - 2)
+                    slope = gradient[n, COMPONENTS, low + 1] - gradient[n, COMPONENTS, low]
+                    total += changes[n, i, j] * slope
                     for row in range(used):
                         total += shares[i, row, j] * slopes[node, row]
                 result[n, i, j] = total
 
 
-def _statistics(position: Tensor, touched: bool, degrees: bool) -> list[tuple[int, Tensor, Tensor | float]]:
+@numba.njit(cache=True, nogil=True)
+def _tangent_kernel(position, changes, direction, touched, used, result):
+    number, rows, columns = position.shape
+    nodes = result.shape[2]
+    shares = np.empty((rows, LOCAL_ROWS, columns), position.dtype)
+    _constant_shares(shares)
+    counts = np.empty((nodes, used), np.float64)
+    for n in range(number):
+        _shares(position[n], touched, shares)
+        counts[:] = 0
+        for i in range(rows):
+            for j in range(columns):
+                here = position[n, i, j]
+                if here > 0:
+                    low = min(int(here), nodes - 2)
+                    step = direction[n, i, j]
+                    result[n, COMPONENTS, low] -= changes[n, i, j] * step
+                    result[n, COMPONENTS, low + 1] += changes[n, i, j] * step
+                    for row in range(used):
+                        amount = shares[i, row, j] * step
+                        counts[low, row] -= amount
+                        counts[low + 1, row] += amount
+        for row in range(used):
+            result[n, row] = counts[:, row]
+
+
+def _statistics(
+    position: Tensor, changes: Tensor, touched: bool, degrees: bool
+) -> list[tuple[int, Tensor, Tensor | float]]:
     """(row, order statistics, weights) of a batch of positions, by torch operations."""
     upper, lower = position[:, :-1], position[:, 1:]
     right_of, left_of = position[:, :, 1:], position[:, :, :-1]
     rows, columns = position.shape[1:]
     found: list[tuple[int, Tensor, Tensor | float]] = [
         (PIXELS, position, 1.0),
+        (COMPONENTS, position, changes),
         (AXIAL, torch.minimum(upper, lower), 1.0),
         (AXIAL, torch.minimum(left_of, right_of), 1.0),
         (DIAGONAL, torch.minimum(upper[:, :, :-1], lower[:, :, 1:]), 1.0),
@@ -210,10 +263,12 @@ def _statistics(position: Tensor, touched: bool, degrees: bool) -> list[tuple[in
     return found
 
 
-def _histogram_by_torch(position: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
+def _histogram_by_torch(
+    position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
+) -> Tensor:
     """The same histogram by differentiable torch operations, for any device."""
     result = position.new_zeros((len(position), ROWS, nodes))
-    for row, values, weights in _statistics(position, touched, degrees):
+    for row, values, weights in _statistics(position, changes, touched, degrees):
         flat = values.flatten(1)
         weight = (torch.ones_like(values) * weights).flatten(1) * (flat > 0)
         index = flat.detach().floor().clamp(max=nodes - 2).long()
@@ -275,6 +330,23 @@ def _backward_place(ctx, gradient):
 _place.register_autograd(_backward_place, setup_context=_setup_place)
 
 
+def _setup_place_backward(ctx, inputs, output):
+    fields, gradient, *ctx.axis = inputs
+    ctx.save_for_backward(fields, gradient)
+
+
+def _second_backward_place(ctx, direction):
+    """The slope of the places is diagonal, 1/(step sqrt(x^2 + scale^2)): its derivative is elementary."""
+    fields, gradient = ctx.saved_tensors
+    scale = ctx.axis[0]
+    along = _place_backward(fields, direction, *ctx.axis)
+    bent = -along * gradient * fields / (fields.square() + scale**2)
+    return bent, along, None, None, None, None
+
+
+_place_backward.register_autograd(_second_backward_place, setup_context=_setup_place_backward)
+
+
 def node_positions(fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
     """Places on an axis of nodes that is even in asinh(x / scale), for `soft_histogram`.
 
@@ -286,7 +358,7 @@ def node_positions(fields: Tensor, scale: float, origin: float, step: float, nod
         nodes: number of nodes.
 
     Returns:
-        (asinh(fields / scale) - origin) / step, held within [0, nodes - 1]; differentiable (once).
+        (asinh(fields / scale) - origin) / step, held within [0, nodes - 1]; differentiable (twice).
     """
     if fields.device.type == "cpu":
         return _place(fields, scale, origin, step, nodes - 1)
@@ -295,70 +367,125 @@ def node_positions(fields: Tensor, scale: float, origin: float, step: float, nod
 
 def _used(degrees: bool) -> int:
     """Leading rows to fill."""
-    return ROWS if degrees else AXIAL_DEGREE
+    return LOCAL_ROWS if degrees else AXIAL_DEGREE
+
+
+@torch.library.custom_op("emuloss::component_changes", mutates_args=())
+def _changes(position: Tensor, diagonal: bool) -> Tensor:
+    fields = position.detach().cpu().contiguous().numpy()
+    return torch.from_numpy(component_changes(fields, diagonal)).to(position)
+
+
+@_changes.register_fake
+def _(position, diagonal):
+    return position.new_empty(position.shape)
 
 
 @torch.library.custom_op("emuloss::soft_histogram", mutates_args=(), device_types="cpu")
-def _histogram(position: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
-    fields = position.detach().contiguous().numpy()
+def _histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
+    fields, weights = (t.detach().contiguous().numpy() for t in (position, changes))
     counts = np.zeros((len(fields), ROWS, nodes), np.float64)
 
     def count(batch: slice) -> None:
-        _forward_kernel(fields[batch], touched, _used(degrees), counts[batch])
+        _forward_kernel(fields[batch], weights[batch], touched, _used(degrees), counts[batch])
 
     in_threads(count, len(fields), fields.size)
     return torch.from_numpy(counts).to(position.dtype)
 
 
 @_histogram.register_fake
-def _(position, nodes, touched, degrees):
+def _(position, changes, nodes, touched, degrees):
     return position.new_empty((position.shape[0], ROWS, nodes))
 
 
 @torch.library.custom_op("emuloss::soft_histogram_backward", mutates_args=(), device_types="cpu")
-def _histogram_backward(position: Tensor, gradient: Tensor, touched: bool, degrees: bool) -> Tensor:
-    fields, slopes = (t.detach().contiguous().numpy() for t in (position, gradient))
+def _histogram_backward(
+    position: Tensor, changes: Tensor, gradient: Tensor, touched: bool, degrees: bool
+) -> Tensor:
+    fields, weights, slopes = (t.detach().contiguous().numpy() for t in (position, changes, gradient))
     result = np.empty_like(fields)
 
     def route(batch: slice) -> None:
-        _backward_kernel(fields[batch], slopes[batch], touched, _used(degrees), result[batch])
+        _backward_kernel(fields[batch], weights[batch], slopes[batch], touched, _used(degrees), result[batch])
 
     in_threads(route, len(fields), fields.size)
     return torch.from_numpy(result)
 
 
 @_histogram_backward.register_fake
-def _(position, gradient, touched, degrees):
+def _(position, changes, gradient, touched, degrees):
     return position.new_empty(position.shape)
 
 
 def _setup_context(ctx, inputs, output):
-    position, _, ctx.touched, ctx.degrees = inputs
-    ctx.save_for_backward(position)
+    position, changes, _, ctx.touched, ctx.degrees = inputs
+    ctx.save_for_backward(position, changes)
 
 
 def _backward(ctx, gradient):
-    (position,) = ctx.saved_tensors
-    return _histogram_backward(position, gradient, ctx.touched, ctx.degrees), None, None, None
+    position, changes = ctx.saved_tensors
+    return _histogram_backward(position, changes, gradient, ctx.touched, ctx.degrees), None, None, None, None
 
 
 _histogram.register_autograd(_backward, setup_context=_setup_context)
 
 
-def soft_histogram(position: Tensor, nodes: int, *, touched: bool, degrees: bool) -> Tensor:
+@torch.library.custom_op("emuloss::soft_histogram_tangent", mutates_args=(), device_types="cpu")
+def _histogram_tangent(
+    position: Tensor, changes: Tensor, direction: Tensor, nodes: int, touched: bool, degrees: bool
+) -> Tensor:
+    """Change of the histogram as positions move along a direction: the transpose of its backward."""
+    fields, weights, steps = (t.detach().contiguous().numpy() for t in (position, changes, direction))
+    result = np.zeros((len(fields), ROWS, nodes), np.float64)
+
+    def move(batch: slice) -> None:
+        _tangent_kernel(fields[batch], weights[batch], steps[batch], touched, _used(degrees), result[batch])
+
+    in_threads(move, len(fields), fields.size)
+    return torch.from_numpy(result).to(position.dtype)
+
+
+@_histogram_tangent.register_fake
+def _(position, changes, direction, nodes, touched, degrees):
+    return position.new_empty((position.shape[0], ROWS, nodes))
+
+
+def _setup_backward_context(ctx, inputs, output):
+    position, changes, gradient, ctx.touched, ctx.degrees = inputs
+    ctx.nodes = gradient.shape[2]
+    ctx.save_for_backward(position, changes)
+
+
+def _second_backward(ctx, direction):
+    """The backward is linear in the gradient and, between nodes and ties, constant in the position."""
+    position, changes = ctx.saved_tensors
+    along = _histogram_tangent(position, changes, direction, ctx.nodes, ctx.touched, ctx.degrees)
+    return None, None, along, None, None
+
+
+_histogram_backward.register_autograd(_second_backward, setup_context=_setup_backward_context)
+
+
+def soft_histogram(
+    position: Tensor, nodes: int, *, touched: bool, degrees: bool, components: bool = False
+) -> Tensor:
     """Histogram of pixels, pair minima and blocks over nodes, each count shared by two nodes.
 
     Args:
         position: (N, H, W), float32 or float64, in [0, nodes - 1]: each pixel's place on the axis
             of nodes. Node 0 stands for "certainly outside": what lies on it counts nothing.
         nodes: number of nodes.
-        touched: whether blocks count by their maximum (blocks that the set touches) or by their
-            minimum (blocks inside the set).
+        touched: whether the set connects along diagonals: blocks then count by their maximum (blocks
+            that the set touches), else by their minimum (blocks inside the set).
         degrees: whether to fill the rows of pixels weighted by their inner neighbours.
+        components: whether to fill the row of the components.
 
     Returns:
-        (N, ROWS, nodes), differentiable (once) in position.
+        (N, ROWS, nodes), differentiable in position, and its gradient once more: in the weights that
+        counts are given. In position the gradient is piecewise constant.
     """
+    # What starts and joins components depends on the order of the pixels alone: it has no gradient.
+    changes = _changes(position.detach(), touched) if components else torch.zeros_like(position)
     if position.device.type == "cpu":
-        return _histogram(position, nodes, touched, degrees)
-    return _histogram_by_torch(position, nodes, touched, degrees)
+        return _histogram(position, changes, nodes, touched, degrees)
+    return _histogram_by_torch(position, changes, nodes, touched, degrees)

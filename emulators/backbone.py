@@ -1,4 +1,4 @@
-"""The Lipschitz CNN backbone: spectral-norm residual stages read out at every scale."""
+"""CNN backbones: encoded fields to a vector of features."""
 
 from __future__ import annotations
 
@@ -7,62 +7,95 @@ import itertools
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from .curves import signed_log1p
+from .normalisation import NormGelu
+from .spectral import spectral_conv
+
+_READOUT_SCALE = 0.25
+"""Brings signed-log sums, around 5, to order 1; part of the architecture."""
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    return spectral_norm(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1))
+class PlainBackbone(nn.Module):
+    """Convolutions 3 x 3, ReLU and max-pooling, and the average of the last features.
+
+    Args:
+        channels: input channels.
+        widths: channels of each stage, each of which halves the resolution.
+        spectral: spectral normalisation of the convolutions: "none", "power" or "exact".
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], spectral: str = "none") -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+        for inputs, outputs in itertools.pairwise((channels, *widths)):
+            self.layers.extend([spectral_conv(inputs, outputs, 3, kind=spectral), nn.ReLU(), nn.MaxPool2d(2)])
+        self.stride = 2 ** len(widths)
+        self.features = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
+        return _mean(self.layers(x))
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation residual block: x + conv(gelu(norm(conv(gelu(norm(x)))))), convs of norm <= 1."""
+    """Pre-activation residual block: x + conv(gelu(norm(conv(gelu(norm(x))))))."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, spectral: str) -> None:
         super().__init__()
         # Two channels a group at least: a lone value cannot be normalised, and a stage may be one pixel.
-        self.norms = nn.ModuleList(nn.GroupNorm(min(8, width // 2), width) for _ in range(2))
-        self.convs = nn.ModuleList(_conv(width, width) for _ in range(2))
+        self.norms = nn.ModuleList(NormGelu(min(8, width // 2), width) for _ in range(2))
+        self.convs = nn.ModuleList(spectral_conv(width, width, 3, kind=spectral) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the same shape (N, width, h, w)."""
         y = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            y = conv(F.gelu(norm(y)))
+            y = conv(norm(y))
         return x + y
 
 
-class MultiScaleBackbone(nn.Module):
-    """Entry convolution 5 x 5, then stages of halving resolution; every stage is read out.
-
-    Counts such as a perimeter or an Euler number are sums over small windows, which a global
-    average of the last stage alone would have to carry through every down-sampling. Reading out
-    the sum of each stage's features, on the signed-log scale, gives each scale its own way to the
-    heads.
+class ResidualBackbone(nn.Module):
+    """Entry convolution 5 x 5, then stages of residual blocks, each at half the last one's resolution.
 
     Args:
         channels: input channels.
         widths: channels of each stage; the first stage works at half the input's resolution.
+        depth: residual blocks of a stage.
+        readout: "last": averages of the last stage's features; "all": sums of every stage's features,
+            on the signed-log scale. Counts such as a perimeter or an Euler number are sums over small
+            windows, which the last stage alone would have to receive through every down-sampling;
+            reading out each stage gives each scale its own way to the heads.
+        spectral: spectral normalisation of the stages' convolutions: "none", "power" or "exact".
     """
 
-    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, channels: int, widths: tuple[int, ...], depth: int, readout: str, spectral: str
+    ) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2)
-        self.down = nn.ModuleList(_conv(a, b, stride=2) for a, b in itertools.pairwise(widths))
-        self.blocks = nn.ModuleList(ResidualBlock(width) for width in widths)
+        self.down = nn.ModuleList(
+            spectral_conv(a, b, 3, stride=2, kind=spectral) for a, b in itertools.pairwise(widths)
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width, spectral) for _ in range(depth))) for width in widths
+        )
+        self.all_stages = readout == "all"
         self.stride = 2 ** len(widths)
-        self.features = widths[0] + sum(widths)
+        self.features = widths[0] + sum(widths) if self.all_stages else widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
         pixels = x.shape[2] * x.shape[3]
         x = F.gelu(self.entry(x))
-        means = [_mean(x)]
-        for stage, block in enumerate(self.blocks):
-            x = block(x if stage == 0 else self.down[stage - 1](x))
-            means.append(_mean(x))
-        return signed_log1p(pixels * torch.cat(means, dim=1))
+        means = [_mean(x)] if self.all_stages else []
+        for k, stage in enumerate(self.stages):
+            x = stage(self.down[k - 1](x) if k else x)
+            if self.all_stages:
+                means.append(_mean(x))
+        if not self.all_stages:
+            return _mean(x)
+        return _READOUT_SCALE * signed_log1p(pixels * torch.cat(means, dim=1))
 
 
 def _mean(x: Tensor) -> Tensor:

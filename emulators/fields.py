@@ -38,3 +38,12 @@ def as_batch(fields: Tensor, dry: float = 0.0) -> Tensor:
     if fields.dtype != torch.float64:
         fields = fields.float()
     return torch.where(torch.isnan(fields), dry, fields).clamp(-_LARGEST, _LARGEST)
+
+
+def check_shape(shape: tuple[int, int], stride: int) -> None:
+    """Raise ArgumentError if fields of this shape (H, W) are smaller than a network's stride."""
+    if min(shape) < stride:
+        raise ArgumentError(
+            f"fields must be at least {stride} x {stride} pixels (the network's stride), "
+            f"got {shape[0]} x {shape[1]}"
+        )

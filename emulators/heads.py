@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError
 from ..metrics import Metric
-from ..metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonIncreasing
+from ..metrics.constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing
 from .curves import signed_expm1, signed_log1p
 
 _SMALL_BAND = 1e-6
@@ -30,18 +30,17 @@ _SMALL_SHARE = 1e-4
 """Least distance from a bound at which raw values end, as a share of the way between two bounds."""
 
 
-def in_order(metric: Metric) -> tuple[str, ...]:
-    """The metric's outputs, each after those that its constraints refer to.
+def in_order(metric: Metric, constraints: tuple[Constraint, ...]) -> tuple[str, ...]:
+    """The metric's outputs, each after those that the constraints refer to.
 
     Raises:
         ArgumentError: constraints refer to one another in a circle.
     """
     needs = {
-        name: {other for c in metric.constraints if c.output == name for other in c.of}
-        for name in metric.outputs
+        name: {other for c in constraints if c.output == name for other in c.of} for name in metric.outputs
     }
     # What an identity defines depends on its terms alone; its bounds then follow from theirs.
-    for c in metric.constraints:
+    for c in constraints:
         if isinstance(c, Identity):
             needs[c.output] = set(c.of)
     done: list[str] = []
@@ -61,15 +60,17 @@ class ConstrainedHeads(nn.Module):
 
     Args:
         metric: its `outputs`, `thresholds` and `constraints` decide the maps.
+        constraints: what to guarantee instead of what the metric declares; none: free outputs.
 
     Raises:
         ArgumentError: constraints that no head can guarantee together.
     """
 
-    def __init__(self, metric: Metric) -> None:
+    def __init__(self, metric: Metric, constraints: tuple[Constraint, ...] | None = None) -> None:
         super().__init__()
         self.metric = metric
-        self.order = in_order(metric)
+        self.constraints = metric.constraints if constraints is None else constraints
+        self.order = in_order(metric, self.constraints)
         self.sizes = {name: self._raw_size(name) for name in self.order}
         self.raw_size = sum(self.sizes.values())
         self._try()
@@ -84,7 +85,8 @@ class ConstrainedHeads(nn.Module):
         generator = torch.Generator().manual_seed(0)
         raw = 4 * torch.randn(256, self.raw_size, generator=generator, dtype=torch.float64)
         curves = self(raw, 128.0**2 * self.metric.pixel_size**2).numpy()
-        broken = [label for label, share in self.metric.check(curves, (128, 128)).items() if share]
+        by_name = self.metric.named(curves, (128, 128))
+        broken = [c.label for c in self.constraints if c.violated(by_name).any()]
         if broken:
             raise ArgumentError(
                 f"no head can guarantee {', '.join(broken)} of metric {self.metric.name!r} together with its "
@@ -92,7 +94,7 @@ class ConstrainedHeads(nn.Module):
             )
 
     def _of_kind(self, name: str, kind: type) -> list[Any]:
-        return [c for c in self.metric.constraints if c.output == name and isinstance(c, kind)]
+        return [c for c in self.constraints if c.output == name and isinstance(c, kind)]
 
     def _raw_size(self, name: str) -> int:
         count = len(self.metric.thresholds)
@@ -129,12 +131,33 @@ class ConstrainedHeads(nn.Module):
         values = {FRAME: example.new_tensor(frame), **known}
         parts = []
         for name in self.order:
-            bounds = {other for c in self.metric.constraints if c.output == name for other in c.of}
+            bounds = {other for c in self.constraints if c.output == name for other in c.of}
             if name in known and bounds <= values.keys():
                 parts.append(self._inverse_head(name, known[name], values))
             else:
                 parts.append(example.new_zeros((len(example), self.sizes[name])))
         return torch.cat(parts, dim=1)
+
+    def project(self, curves: Tensor, frame: float) -> Tensor:
+        """Curves (N, C, Q) moved no further than to the nearest bound that they break; frame as above.
+
+        Where a curve obeys its bounds it stays as it is, gradient included.
+        """
+        values: dict[str, Tensor] = {FRAME: curves.new_tensor(frame, dtype=torch.float64)}
+        given = dict(zip(self.metric.outputs, curves.double().unbind(1), strict=True))
+        for name in self.order:
+            low, high = self._bounds(name, values)
+            value = given[name]
+            for c in self._of_kind(name, Identity):
+                value = c.function(*(values[other] for other in c.of))
+            if self._of_kind(name, NonIncreasing):
+                value = value.flip(1).cummax(1).values.flip(1)
+            if high is not None:
+                value = torch.minimum(value, high if low is None else torch.maximum(low, high))
+            if low is not None:
+                value = torch.maximum(value, low)
+            values[name] = _rounded(value, curves.dtype, low, high)
+        return torch.stack([values[name] for name in self.metric.outputs], dim=1).to(curves.dtype)
 
     def _split(self, raw: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.order, raw.split([self.sizes[name] for name in self.order], dim=1), strict=True))
@@ -190,7 +213,8 @@ class ConstrainedHeads(nn.Module):
             return torch.log(bands.clamp(min=0) + _SMALL_BAND)
         if low is not None and high is not None:
             share = (value - low) / (high - low).clamp(min=_SMALL_SHARE)
-            return torch.logit(share, eps=_SMALL_SHARE)
+            # Not logit(eps=...), whose second derivative is NaN where it clamps.
+            return torch.logit(share.clamp(_SMALL_SHARE, 1 - _SMALL_SHARE))
         if low is not None:
             return _inverse_positive(value - low)
         if high is not None:

@@ -1,4 +1,4 @@
-"""Analytical relaxation of the Minkowski curves: soft excursion sets, no training."""
+"""Analytical relaxations of the Minkowski curves: soft excursion sets, no training."""
 
 from __future__ import annotations
 
@@ -12,40 +12,45 @@ from torch import Tensor, nn
 from ..errors import ArgumentError
 from ..metrics import Metric, Minkowski
 from ..metrics.minkowski import functionals
-from ._soft_histogram import ROWS
+from ._soft_histogram import COMPONENTS, LOCAL_ROWS
 from .fields import as_batch
 from .soft_counts import SoftCounts
 
-RELAXABLE = ("area", "perimeter", "euler")
-"""Outputs that have a local relaxation."""
-
 
 class RelaxedMinkowski(nn.Module):
-    """Area, perimeter and Euler number of soft excursion sets s = sigmoid((x - u)/tau).
+    """Minkowski curves of soft excursion sets s = sigmoid((x - u)/tau).
 
-    The exact functionals are linear in counts of pixels, pairs and blocks; soft counts in their
-    place give the relaxation, which tends to the exact values as tau -> 0.
+    Area, perimeter and Euler number are linear in counts of pixels, pairs and blocks, components in
+    counts of the pixels that start them and of those that join two. Soft counts in their place give the
+    relaxation, which tends to the exact values as tau -> 0. It is the mean of the exact curves over
+    thresholds with logistic noise: sigmoid((x - u)/tau) is the probability of x >= u + tau t, t logistic.
+    The gradient of area, perimeter and Euler number reaches every pixel near a threshold, that of
+    components and holes maxima and saddles alone: the critical pixels of the merge tree, as in Hu et al.
+    2019, "Topology-preserving deep image segmentation", but counted without pairing them.
 
     Args:
-        metric: a Minkowski metric whose outputs are among area, perimeter and euler.
+        metric: a Minkowski metric.
         temperature: tau relative to each threshold, tau_q = temperature * |u_q|; or one value a
             threshold, relative likewise. A threshold of 0 takes the smallest |u| of the others.
+        tail: (share, temperature) of a second, hotter sigmoid mixed into s. A cold sigmoid keeps the
+            values close to the exact ones, a small share of a hot one gives pixels away from every
+            threshold a gradient.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
 
     Raises:
-        ArgumentError: an output without a local relaxation, or an argument out of range.
+        ArgumentError: an argument out of range.
     """
 
+    stride = 1
+
     def __init__(
-        self, metric: Minkowski, temperature: float | Sequence[float] = 0.05, forward: str = "soft"
+        self,
+        metric: Minkowski,
+        temperature: float | Sequence[float] = 0.05,
+        tail: tuple[float, float] | None = None,
+        forward: str = "soft",
     ) -> None:
         super().__init__()
-        missing = [name for name in metric.outputs if name not in RELAXABLE]
-        if missing:
-            raise ArgumentError(
-                f"no local relaxation of {', '.join(missing)} is known; "
-                f"ask the metric for outputs among {', '.join(RELAXABLE)}, or train an emulator"
-            )
         if forward not in ("soft", "exact"):
             raise ArgumentError(f"forward must be 'soft' or 'exact', got {forward!r}")
         self.metric = metric
@@ -53,8 +58,10 @@ class RelaxedMinkowski(nn.Module):
         self.counts = SoftCounts(
             metric.thresholds,
             temperature,
+            tail=tail,
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
+            components=bool({"components", "holes"} & set(metric.outputs)),
         )
 
     @property
@@ -71,6 +78,7 @@ class RelaxedMinkowski(nn.Module):
         temperature = self.temperature
         return {
             "temperature": temperature if isinstance(temperature, float) else list(temperature),
+            "tail": None if self.counts.tail is None else list(self.counts.tail),
             "forward": "exact" if self.exact else "soft",
         }
 
@@ -87,11 +95,13 @@ class RelaxedMinkowski(nn.Module):
     def _soft(self, fields: Tensor) -> Tensor:
         counts = self.counts(fields)
         curves = functionals(
-            *(counts[:, row] for row in range(ROWS)),
+            *(counts[:, row] for row in range(LOCAL_ROWS)),
             pixel_size=self.metric.pixel_size,
             boundary=self.metric.boundary,
             connectivity=self.metric.connectivity,
         )
+        curves["components"] = counts[:, COMPONENTS]
+        curves["holes"] = curves["components"] - curves["euler"]
         return torch.stack([curves[name] for name in self.metric.outputs], dim=1)
 
 

@@ -38,8 +38,10 @@ class SoftCounts(nn.Module):
         thresholds: Q values, strictly increasing.
         temperature: tau relative to each threshold, tau_q = temperature * |u_q|: one positive
             number, or one a threshold.
+        tail: share and temperature of a second, hotter sigmoid in the membership, or None.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
+        components: count, too, connected components.
     """
 
     memberships: Tensor
@@ -49,13 +51,17 @@ class SoftCounts(nn.Module):
         thresholds: Sequence[float],
         temperature: float | Sequence[float],
         *,
+        tail: tuple[float, float] | None = None,
         touched: bool = False,
         degrees: bool = False,
+        components: bool = False,
     ) -> None:
         super().__init__()
         self.thresholds = tuple(thresholds)
         self.touched = touched
         self.degrees = degrees
+        self.components = components
+        self.tail = None if tail is None else _checked_tail(tail)
         self.register_buffer("memberships", torch.empty(0, dtype=torch.float64), persistent=False)
         self.temperature = temperature
 
@@ -80,12 +86,18 @@ class SoftCounts(nn.Module):
         self._temperature = float(relative[0]) if np.ndim(value) == 0 else tuple(relative.tolist())
         sizes = threshold_sizes(self.thresholds)
         tau = relative * sizes
+        parts = [(1.0, tau)]
+        if self.tail is not None:
+            share, hotter = self.tail
+            parts = [(1 - share, tau), (share, hotter * sizes)]
+        widest = np.max([width for _, width in parts], axis=0)
         # Nodes are evenly spaced in asinh(x/scale): fine near 0 and in proportion further out, as
         # temperatures are.
         self._scale = float(sizes.min())
-        self._origin = math.asinh((u - _REACH * tau).min() / self._scale)
-        self._step = float((tau / (_NODES_PER_TEMPERATURE * np.hypot(self._scale, u))).min())
-        top = math.asinh((u + _REACH * tau).max() / self._scale)
+        self._origin = math.asinh((u - _REACH * widest).min() / self._scale)
+        narrowest = np.min([width for _, width in parts], axis=0)
+        self._step = float((narrowest / (_NODES_PER_TEMPERATURE * np.hypot(self._scale, u))).min())
+        top = math.asinh((u + _REACH * widest).max() / self._scale)
         nodes_needed = (top - self._origin) / self._step
         if not nodes_needed * len(u) <= _LARGEST_TABLE:
             raise ArgumentError(
@@ -95,7 +107,7 @@ class SoftCounts(nn.Module):
         count = math.ceil(nodes_needed) + 2
         nodes = self._scale * np.sinh(self._origin + self._step * np.arange(count))
         with np.errstate(over="ignore"):
-            memberships = 1 / (1 + np.exp(-(nodes[:, None] - u) / tau))
+            memberships = sum(share / (1 + np.exp(-(nodes[:, None] - u) / width)) for share, width in parts)
         memberships[0] = 0.0
         self.memberships = torch.from_numpy(memberships).to(self.memberships.device)
 
@@ -103,6 +115,20 @@ class SoftCounts(nn.Module):
         """Counts (N, ROWS, Q) of fields (N, H, W), float32 or float64, without NaN."""
         nodes = len(self.memberships)
         position = node_positions(fields, self._scale, self._origin, self._step, nodes)
-        histogram = soft_histogram(position, nodes, touched=self.touched, degrees=self.degrees)
+        histogram = soft_histogram(
+            position, nodes, touched=self.touched, degrees=self.degrees, components=self.components
+        )
         # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
         return (histogram.double() @ self.memberships.double()).to(histogram.dtype)
+
+
+def _checked_tail(tail: tuple[float, float]) -> tuple[float, float]:
+    try:
+        share, temperature = (float(value) for value in tail)
+        if 0 < share < 1 and 0 < temperature < math.inf:
+            return share, temperature
+    except (TypeError, ValueError):
+        pass
+    raise ArgumentError(
+        f"tail must be a share between 0 and 1 and a positive temperature, or None, got {tail!r}"
+    )

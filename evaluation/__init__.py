@@ -1,12 +1,17 @@
-"""How good a surrogate is: fidelity, guarantees, speed, and what its gradient does to fields."""
+"""How good a surrogate is: fidelity, guarantees, speed, gradients, and what they do to fields."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .descent import Descended, Descent, blurred, descend, descent, exact_distance
+from .classes import fidelity_by_class, wetness_classes
+from .descent import Descended, Descent, blurred, descend, descent, exact_distance, noisy
 from .evaluate import Evaluation, evaluate
-from .fidelity import curve_distance, fidelity, r_squared
+from .fidelity import curve_distance, fidelity, r_squared, sample_r_squared
+from .gradients import GradientQuality, gradient_quality, gradient_sizes
+from .inversion import Inversion, Inverted, inversion, invert, storms
+from .shift import shift, shifted
+from .slopes import largest_slope
 from .tables import markdown_table, summary_table
 from .timing import milliseconds_per_field
 
@@ -17,6 +22,9 @@ __all__ = [
     "Descended",
     "Descent",
     "Evaluation",
+    "GradientQuality",
+    "Inversion",
+    "Inverted",
     "blurred",
     "curve_distance",
     "descend",
@@ -24,10 +32,22 @@ __all__ = [
     "evaluate",
     "exact_distance",
     "fidelity",
+    "fidelity_by_class",
+    "gradient_quality",
+    "gradient_sizes",
+    "inversion",
+    "invert",
+    "largest_slope",
     "markdown_table",
     "milliseconds_per_field",
+    "noisy",
     "r_squared",
+    "sample_r_squared",
+    "shift",
+    "shifted",
+    "storms",
     "summary_table",
+    "wetness_classes",
     "write_report",
 ]
 

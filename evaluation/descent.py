@@ -1,12 +1,11 @@
 """What gradient steps on the pixels do to the exact metric: the test that a loss has to pass.
 
-A field is blurred, and a surrogate loss is descended from there towards the field's own curves.
-The exact metric, which the gradient never sees, tells how much of the distance is gone.
+A field is blurred, or made noisy, and a surrogate loss is descended from there towards the field's
+own curves. The exact metric, which the gradient never sees, tells how much of the distance is gone.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .fidelity import curve_distance, number
+from .pixels import PixelSpace, as_fields, minimise, refined
 from .timing import device_of
-
-BAR_DELAY = 3.0
-"""Seconds before a progress bar shows."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(prediction, target) -> scalar, for fields (N, H, W)."""
+
+STARTS = ("blurred", "noisy")
+"""What a descent may start from."""
 
 
 def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
@@ -44,7 +43,7 @@ def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
     Raises:
         ArgumentError: another shape, or factor < 1.
     """
-    x = _as_fields("fields", fields).double()
+    x = as_fields("fields", fields).double()
     if factor < 1:
         raise ArgumentError(f"factor must be at least 1, got {factor}")
     rows, columns = x.shape[1:]
@@ -54,15 +53,48 @@ def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
 
     def smooth(values: Tensor) -> Tensor:
         padded = F.pad(values[:, None], (0, -columns % factor, 0, -rows % factor))
-        coarse = F.avg_pool2d(padded, factor)
-        fine = F.interpolate(coarse, scale_factor=factor, mode="bilinear", align_corners=False)
-        return fine[:, 0, :rows, :columns]
+        return refined(F.avg_pool2d(padded, factor), factor, (rows, columns))
 
     # What was not measured, and the padding, weigh nothing.
     soft = torch.where(measured, smooth(above) / smooth(measured.double()), 0.0)
     totals = (above.sum((1, 2), keepdim=True), soft.sum((1, 2), keepdim=True))
     kept = torch.where(totals[1] > 0, totals[0] / totals[1], 1.0)
     return torch.where(measured, least + kept * soft, torch.nan).float().numpy()
+
+
+def noisy(
+    fields: NDArray[Any], spread: float = 0.5, speckle: float = 0.05, seed: int = 0
+) -> NDArray[np.float32]:
+    """Fields with noise from pixel to pixel: log-normal factors, and speckle.
+
+    Every pixel is multiplied by exp(spread * normal), which leaves its median as it was. Then a
+    share of the pixels, picked at random, takes the values of non-zero pixels picked at random
+    from all the fields: rain where it is dry. Fields without any non-zero pixel stay as they are.
+
+    Args:
+        fields: (N, H, W); NaN marks pixels that were not measured, and stays.
+        spread: standard deviation of the logarithm of the factors.
+        speckle: share of the pixels that speckle replaces.
+        seed: of the noise; the same seed gives the same fields.
+
+    Returns:
+        (N, H, W).
+
+    Raises:
+        ArgumentError: another shape, or a number out of range.
+    """
+    x = as_fields("fields", fields).numpy()
+    if not (spread >= 0 and 0 <= speckle <= 1):
+        raise ArgumentError(
+            f"spread must be at least 0, and speckle within [0, 1], got {spread} and {speckle}"
+        )
+    rng = np.random.default_rng(seed)
+    shaken = x * np.exp(spread * rng.standard_normal(x.shape))
+    values = x[(x != 0) & ~np.isnan(x)]
+    if len(values):
+        struck = (rng.random(x.shape) < speckle) & ~np.isnan(x)
+        shaken[struck] = rng.choice(values, np.count_nonzero(struck))
+    return shaken.astype(np.float32)
 
 
 class Descended(NamedTuple):
@@ -90,8 +122,7 @@ def descend(
 
     Adam with a cosine schedule acts on z = asinh(x/c), c the median size of the target's non-zero
     pixels, so that a step is a share of a large value and an amount for a small one. Each step
-    ends with a projection: no pixel goes below the least value of start and target. Rain stays
-    non-negative, a wet pixel can fall dry, and a dry one turn wet where the loss has a gradient.
+    ends with a projection: no pixel goes below the least value of start and target.
 
     Args:
         loss: loss(prediction, target) -> scalar.
@@ -114,38 +145,19 @@ def descend(
             f"start and target must have one shape (N, H, W), got {tuple(start.shape)} "
             f"and {tuple(target.shape)}"
         )
-    if steps < 1 or not learning_rate > 0:
-        raise ArgumentError(f"steps and learning_rate must be positive, got {steps} and {learning_rate}")
     measured = ~(torch.isnan(start) | torch.isnan(target))
     first, goal = (torch.where(measured, x.detach(), 0.0) for x in (start, target))
-    sizes = goal[goal != 0].abs()
-    scale = sizes.median() if len(sizes) else goal.new_tensor(1.0)
-    lowest = torch.asinh(torch.minimum(first, goal).min() / scale)
-
-    z = torch.asinh(first / scale).requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    history = []
-    for step in tqdm(
-        range(steps), "descent", unit="step", delay=BAR_DELAY, disable=not progress, leave=False
-    ):
-        value = loss(torch.where(measured, scale * torch.sinh(z), 0.0), goal)
-        history.append(float(value.detach()))
-        # Of z alone: the loss's own parameters need no gradient.
-        (z.grad,) = torch.autograd.grad(value, z)
-        if not (math.isfinite(history[-1]) and torch.isfinite(z.grad).all()):
-            raise ArgumentError(
-                f"loss must be finite and have a finite gradient, but is {history[-1]:g} at step {step} "
-                f"with a gradient up to {float(z.grad.abs().max()):g}"
-            )
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            z.clamp_(min=lowest)
-    with torch.no_grad():
-        final = scale * torch.sinh(z)
-        history.append(float(loss(torch.where(measured, final, 0.0), goal)))
-    return Descended(torch.where(measured, final, torch.nan), history)
+    space = PixelSpace.of(goal, lowest=float(torch.minimum(first, goal).min()))
+    z = space.enter(first).requires_grad_()
+    history = minimise(
+        lambda: loss(torch.where(measured, space.leave(z), 0.0), goal),
+        [z],
+        [learning_rate],
+        steps=steps,
+        project=lambda: z.clamp_(min=space.lowest),
+        progress=progress,
+    )
+    return Descended(torch.where(measured, space.leave(z.detach()), torch.nan), history)
 
 
 def exact_distance(metric: Metric, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
@@ -158,19 +170,20 @@ def exact_distance(metric: Metric, first: NDArray[Any], second: NDArray[Any]) ->
 
 
 class Descent(NamedTuple):
-    """A descent from blurred fields towards the true ones.
+    """A descent from spoilt fields towards the true ones.
 
     Attributes:
         truth: (N, H, W), the fields.
-        start: (N, H, W), blurred.
+        start: (N, H, W), blurred or noisy.
         final: (N, H, W), after the steps.
         before: (N, C), exact distances from the truth at the start.
         after: (N, C), likewise at the end.
         history: the loss before each step and after the last one.
-        figures: JSON-able; None stands where a figure is undefined. "fields", "steps",
-            "factor"; for each of "outputs" the exact distance "before" and "after", means over
-            fields, and the share "removed", in %; "removed", the same for the sum over outputs;
-            "rmse_before" and "rmse_after", per pixel, in the fields' unit.
+        figures: JSON-able; None stands where a figure is undefined. "fields", "steps", "start",
+            "factor" of the blur; for each of "outputs" the exact distance "before" and "after",
+            means over fields, and the share "removed", in %; "removed", the same for the sum over
+            outputs; "rmse_before" and "rmse_after", per pixel, in the fields' unit: what the
+            descent costs, or brings, in the usual error.
     """
 
     truth: NDArray[np.float32]
@@ -187,20 +200,24 @@ def descent(
     metric: Metric,
     fields: NDArray[Any],
     *,
+    start: str = "blurred",
     steps: int = 200,
     learning_rate: float = 0.05,
     factor: int = 8,
+    seed: int = 0,
     progress: bool = False,
 ) -> Descent:
-    """Descend a loss from blurred fields, and measure with the exact metric what that brings.
+    """Descend a loss from spoilt fields, and measure with the exact metric what that brings.
 
     Args:
         loss: loss(prediction, target) -> scalar; it decides the device.
         metric: the exact metric.
         fields: (N, H, W), N >= 1, physical units; NaN marks pixels that were not measured.
+        start: "blurred" or "noisy": what is done to the fields first.
         steps: gradient steps, see `descend`.
         learning_rate: see `descend`.
-        factor: see `blurred`.
+        factor: of a blurred start, see `blurred`.
+        seed: of a noisy start, see `noisy`.
         progress: show a bar if it takes longer than a few seconds.
 
     Returns:
@@ -209,23 +226,26 @@ def descent(
     Raises:
         ArgumentError: an argument out of range.
     """
-    truth = _as_fields("fields", fields).numpy()
-    start = blurred(truth, factor)
+    if start not in STARTS:
+        raise ArgumentError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+    truth = as_fields("fields", fields).numpy()
+    first = blurred(truth, factor) if start == "blurred" else noisy(truth, seed=seed)
     device = device_of(loss)
     final, history = descend(
         loss,
-        torch.from_numpy(start).to(device),
+        torch.from_numpy(first).to(device),
         torch.from_numpy(truth).to(device),
         steps=steps,
         learning_rate=learning_rate,
         progress=progress,
     )
     reached = final.cpu().numpy()
-    before, after = exact_distance(metric, start, truth), exact_distance(metric, reached, truth)
+    before, after = exact_distance(metric, first, truth), exact_distance(metric, reached, truth)
     figures = {
         "fields": len(truth),
         "steps": steps,
-        "factor": factor,
+        "start": start,
+        "factor": factor if start == "blurred" else None,
         "outputs": {
             name: {
                 "before": float(before[:, c].mean()),
@@ -235,10 +255,10 @@ def descent(
             for c, name in enumerate(metric.outputs)
         },
         "removed": _removed(before, after),
-        "rmse_before": _rmse(start, truth),
+        "rmse_before": _rmse(first, truth),
         "rmse_after": _rmse(reached, truth),
     }
-    return Descent(truth, start, reached, before, after, history, figures)
+    return Descent(truth, first, reached, before, after, history, figures)
 
 
 def _removed(before: NDArray[np.float64], after: NDArray[np.float64]) -> float | None:
@@ -250,13 +270,3 @@ def _rmse(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | No
     squares = (first.astype(np.float64) - second) ** 2
     measured = ~np.isnan(squares)
     return float(np.sqrt(squares[measured].mean())) if measured.any() else None
-
-
-def _as_fields(name: str, fields: NDArray[Any]) -> Tensor:
-    array = np.asarray(fields)
-    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "fiub":
-        raise ArgumentError(
-            f"{name} must be real numbers of shape (N, H, W) with N, H, W >= 1, "
-            f"got {array.dtype} of {array.shape}"
-        )
-    return torch.from_numpy(array.astype(np.float32))

@@ -9,14 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from ..emulators.loss import SurrogateLoss
 from ..errors import ArgumentError
 from ..metrics import Metric
-from .descent import BAR_DELAY, Descent, descent
+from .classes import fidelity_by_class, fullness
+from .descent import STARTS, Descent, descent
+from .emulate import emulate
 from .fidelity import fidelity
+from .gradients import GradientQuality, gradient_quality, gradient_sizes
+from .inversion import Inversion, inversion
+from .shift import shift
 from .timing import device_of, milliseconds_per_field
+
+_SIZED = 64
+"""Most fields whose gradients are sized."""
+_INVERTED = 2
+"""Most real fields whose curves are inverted."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +33,24 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        figures: JSON-able: "fidelity" (see `fidelity`), "timing" (see `milliseconds_per_field`,
-            and the "device"), "descent" (see `Descent`), and "field_unit".
+        figures: JSON-able: "fidelity" (see `fidelity`), "classes" (see `fidelity_by_class`),
+            "timing" (see `milliseconds_per_field`, and the "device"), "gradients" (see
+            `GradientQuality`, and "sizes", see `gradient_sizes`), "descent" from blurred fields and
+            "descent_noisy" (see `Descent`), and "field_unit"; of a thorough evaluation also
+            "inversion" (see `Inversion`) and "shift" (see `shift`).
         emulated: (N, C, Q), the surrogate's curves of the fields.
-        descent: the fields that were descended, before and after.
+        descent: the fields that were descended from their blur, before and after.
+        descent_noisy: the same fields, descended from noise on them.
+        gradients: the surrogate's gradients beside exact ones.
+        inversion: what noise became, in a thorough evaluation.
     """
 
     figures: dict[str, Any]
     emulated: NDArray[np.float64]
     descent: Descent
+    descent_noisy: Descent
+    gradients: GradientQuality
+    inversion: Inversion | None = None
 
 
 def evaluate(
@@ -43,12 +61,14 @@ def evaluate(
     batch_size: int = 64,
     descent_fields: int = 4,
     descent_steps: int = 200,
+    thorough: bool = False,
     field_unit: str = "",
+    seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """Measure a surrogate: fidelity, broken constraints, time, and descent from blurred fields.
+    """Measure a surrogate: fidelity, broken constraints, time, gradients, and descent.
 
-    Nothing is random, and the surrogate is left as it was.
+    The surrogate is left as it was, and all but the time is the same in every run.
 
     Args:
         surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; has the attribute
@@ -56,16 +76,20 @@ def evaluate(
         fields: (N, H, W), physical units; NaN marks pixels that were not measured.
         curves: (N, C, Q), their exact curves.
         batch_size: fields that the surrogate sees at a time.
-        descent_fields: how many of the fuller fields are descended (all, where there are fewer).
+        descent_fields: how many of the fuller fields are descended (all, where there are fewer);
+            exact gradients are taken at the same.
         descent_steps: gradient steps each.
+        thorough: invert the surrogate and shift the data, too; this takes a minute or more.
         field_unit: name of the fields' unit, for tables and pictures.
+        seed: of all noise.
         progress: show bars for what takes longer than a few seconds.
 
     Returns:
         Figures, and the arrays that pictures need.
 
     Raises:
-        ArgumentError: arguments that do not fit one another or are out of range.
+        ArgumentError: arguments that do not fit one another or are out of range, or a surrogate
+            whose curves or gradients are not finite.
     """
     metric = surrogate.metric
     if not isinstance(metric, Metric):
@@ -82,27 +106,43 @@ def evaluate(
     training = surrogate.training
     surrogate.eval()
     try:
-        emulated = _emulate(surrogate, fields, batch_size, progress)
-        found = fidelity(metric, curves, emulated, fields.shape[1:])
-        timing = milliseconds_per_field(surrogate, fields)
-        picks = _fuller(metric, fields, descent_fields)
-        descended = descent(
-            SurrogateLoss(surrogate), metric, fields[picks], steps=descent_steps, progress=progress
-        )
+        emulated = emulate(surrogate, fields, batch_size=batch_size, progress=progress)
+        fuller = fields[_fuller(metric, fields, descent_fields)]
+        loss = SurrogateLoss(surrogate)
+        descents = {
+            start: descent(
+                loss, metric, fuller, start=start, steps=descent_steps, seed=seed, progress=progress
+            )
+            for start in STARTS
+        }
+        gradients = gradient_quality(surrogate, metric, fuller, seed=seed)
+        figures = {
+            "fidelity": fidelity(metric, curves, emulated, fields.shape[1:]),
+            "classes": fidelity_by_class(metric, fields, curves, emulated),
+            "timing": {
+                **milliseconds_per_field(surrogate, fields),
+                "device": _device_name(device_of(surrogate)),
+            },
+            "gradients": {
+                **gradients.figures,
+                "sizes": gradient_sizes(
+                    surrogate, fields[_fuller(metric, fields, _SIZED)], batch_size=batch_size
+                ),
+            },
+            "descent": descents["blurred"].figures,
+            "descent_noisy": descents["noisy"].figures,
+            "field_unit": field_unit,
+        }
+        inverted = None
+        if thorough:
+            inverted = inversion(surrogate, metric, fuller[:_INVERTED], seed=seed, progress=progress)
+            figures["inversion"] = inverted.figures
+            figures["shift"] = shift(
+                surrogate, metric, fields, seed=seed, batch_size=batch_size, progress=progress
+            )
     finally:
         surrogate.train(training)
-    figures = {
-        "fidelity": found,
-        "timing": {**timing, "device": _device_name(device_of(surrogate))},
-        "descent": descended.figures,
-        "field_unit": field_unit,
-    }
-    return Evaluation(figures, emulated, descended)
-
-
-def fullness(metric: Metric, fields: NDArray[Any]) -> NDArray[np.float64]:
-    """Share of each field's pixels that reach the lowest threshold, (N,); NaN does not."""
-    return (fields >= metric.thresholds[0]).mean((1, 2))
+    return Evaluation(figures, emulated, descents["blurred"], descents["noisy"], gradients, inverted)
 
 
 def _fuller(metric: Metric, fields: NDArray[Any], count: int) -> NDArray[np.intp]:
@@ -110,19 +150,6 @@ def _fuller(metric: Metric, fields: NDArray[Any], count: int) -> NDArray[np.intp
     order = np.argsort(-fullness(metric, fields), kind="stable")
     quarter = max(len(order) // 4, min(count, len(order)))
     return order[np.unique(np.linspace(0, quarter - 1, count).round().astype(int))]
-
-
-def _emulate(
-    surrogate: nn.Module, fields: NDArray[Any], batch_size: int, progress: bool
-) -> NDArray[np.float64]:
-    device = device_of(surrogate)
-    starts = range(0, len(fields), batch_size)
-    parts = []
-    with torch.no_grad():
-        for i in tqdm(starts, "emulate", unit="batch", delay=BAR_DELAY, disable=not progress, leave=False):
-            batch = torch.from_numpy(np.asarray(fields[i : i + batch_size], np.float32)).to(device)
-            parts.append(surrogate(batch).double().cpu().numpy())
-    return np.concatenate(parts)
 
 
 def _device_name(device: torch.device) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,23 @@ def r_squared(exact: ArrayLike, emulated: ArrayLike) -> NDArray[np.float64]:
     variation = ((x - x.mean(0)) ** 2).sum(0)
     varies = x.max(0) > x.min(0)
     return np.where(varies, 1 - error / np.where(varies, variation, 1.0), np.nan)
+
+
+def sample_r_squared(exact: ArrayLike, emulated: ArrayLike) -> NDArray[np.float64]:
+    """Coefficient of determination of each field's curves over the thresholds, in the curves' own units.
+
+    Args:
+        exact: (N, C, Q), exact curves.
+        emulated: (N, C, Q), emulated curves.
+
+    Returns:
+        (N, C), per field and output; NaN where the exact curve is constant, such as a dry field's.
+
+    Raises:
+        ArgumentError: the shapes differ, or are not (N, C, Q) with N >= 1.
+    """
+    x, e = _curves(exact, emulated)
+    return r_squared(np.moveaxis(x, 2, 0), np.moveaxis(e, 2, 0))
 
 
 def curve_distance(exact: ArrayLike, emulated: ArrayLike, levels: Sequence[float]) -> NDArray[np.float64]:
@@ -76,7 +93,9 @@ def fidelity(
 
         - "fields", "field_shape", "thresholds".
         - "outputs": for each output its "unit", "r2" by threshold, "r2_mean", "r2_worst",
-          "r2_worst_threshold", and "distance", the mean over fields of `curve_distance`.
+          "r2_worst_threshold", "distance", the mean over fields of `curve_distance`, and
+          "sample_r2_median" and "sample_r2_mean" of `sample_r_squared` over the fields where it is
+          defined and finite.
         - "violations": {label: % of (field, threshold) pairs that break this constraint}.
         - "textbook_isoperimetry": % of the non-empty sets that break P^2 >= 4 pi A, "exact" and
           "emulated"; None where the metric lacks area or perimeter. Exact digital sets do break
@@ -87,7 +106,7 @@ def fidelity(
     """
     x, e = _curves(exact, emulated)
     violations = metric.check(e, field_shape)
-    r2 = r_squared(x, e)
+    r2, samples = r_squared(x, e), sample_r_squared(x, e)
     distances = curve_distance(x, e, metric.levels).mean(0)
     return {
         "fields": len(x),
@@ -98,6 +117,8 @@ def fidelity(
                 "unit": metric.units[c],
                 **_summary_of_r2(r2[c], metric.thresholds),
                 "distance": number(distances[c]),
+                "sample_r2_median": over_finite(np.median, samples[:, c]),
+                "sample_r2_mean": over_finite(np.mean, samples[:, c]),
             }
             for c, name in enumerate(metric.outputs)
         },
@@ -109,6 +130,12 @@ def fidelity(
 def number(value: float) -> float | None:
     """A plain float, or None where it is not finite, which JSON cannot hold."""
     return float(value) if math.isfinite(value) else None
+
+
+def over_finite(statistic: Callable[..., Any], values: NDArray[np.float64]) -> float | None:
+    """A statistic of the finite values, such as `np.median`; None where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(statistic(finite)) if len(finite) else None
 
 
 def _summary_of_r2(r2: NDArray[np.float64], thresholds: Sequence[float]) -> dict[str, Any]:

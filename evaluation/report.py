@@ -23,10 +23,15 @@ from torch import nn
 
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric
+from .classes import fullness
 from .descent import Descent
-from .evaluate import Evaluation, fullness
+from .evaluate import Evaluation
+from .gradients import GradientQuality
+from .inversion import Inversion
 
-_SIZE, _DPI = (12.0, 11.0), 150
+_WIDTH, _DPI = 12.0, 150
+_HEIGHTS = {"curves": 4.0, "fidelity": 4.3, "gradients": 3.1, "blurred": 3.5, "noisy": 3.5, "inversion": 4.4}
+"""Heights of the report's rows, in inches."""
 _INK, _FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
 _COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c")
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
@@ -71,7 +76,7 @@ def write_report(
     curves: NDArray[Any],
     training_log: TrainingLog | None = None,
 ) -> None:
-    """Draw an evaluation: curves, fidelity by threshold, training, and the descent.
+    """Draw an evaluation: curves, fidelity, training, gradients, descents, and inversion if thorough.
 
     Args:
         path: the PNG file to write.
@@ -97,13 +102,18 @@ def write_report(
     log = None if training_log is None else _columns(training_log)
     with matplotlib.rc_context(_STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=0.05, wspace=0.04)
-        figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout=layout)
+        heights = [height for row, height in _HEIGHTS.items() if row != "inversion" or evaluation.inversion]
+        figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)
-        rows = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.0, 0.85, 0.9))
-        top, middle, bottom = rows[:, 0]
-        _draw_curves(top, metric, evaluation, fields, curves)
-        _draw_fidelity(middle, metric, evaluation, log)
-        _draw_descent(bottom, metric, evaluation.descent, evaluation.figures["field_unit"])
+        rows = iter(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+        unit = evaluation.figures["field_unit"]
+        _draw_curves(next(rows), metric, evaluation, fields, curves)
+        _draw_fidelity(next(rows), metric, evaluation, log)
+        _draw_gradients(next(rows), metric, evaluation)
+        _draw_descent(next(rows), metric, evaluation.descent, unit)
+        _draw_descent(next(rows), metric, evaluation.descent_noisy, unit)
+        if evaluation.inversion:
+            _draw_inversion(next(rows), metric, evaluation.inversion)
         try:
             figure.savefig(path, format="png")
         except OSError as error:
@@ -152,21 +162,31 @@ def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
     """R2 by threshold on an axis on which 0.9, 0.99 and 0.999 are equally far apart."""
     least = 0.1
     for c, (name, found) in enumerate(evaluation.figures["fidelity"]["outputs"].items()):
-        gaps = np.array([np.nan if r2 is None else min(max(1 - r2, _LEAST_GAP), 1.0) for r2 in found["r2"]])
+        gaps = np.array([_gap(r2) for r2 in found["r2"]])
         mean = "" if found["r2_mean"] is None else f", mean {found['r2_mean']:.4f}"
         axes.plot(metric.thresholds, gaps, color=_colour(c), lw=1.4, marker="o", ms=3, label=f"{name}{mean}")
         least = min(least, np.nanmin(gaps, initial=least))
+    _gap_axis(axes, least)
+    _threshold_axis(axes, metric, evaluation.figures["field_unit"])
+    axes.set_title("$R^2$ over fields, by threshold")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, handlelength=1.4, columnspacing=1.2)
+
+
+def _gap(r2: float | None) -> float:
+    """1 - R2, within what the axis can show; NaN where it is undefined."""
+    return math.nan if r2 is None else min(max(1 - r2, _LEAST_GAP), 1.0)
+
+
+def _gap_axis(axes: Axes, least: float) -> None:
+    """R2 along y, on a log axis of 1 - R2 that ends below the least gap."""
     axes.set_yscale("log")
     axes.set_ylim(1.2, 10 ** math.floor(math.log10(least)) / 1.3)
     axes.yaxis.set_major_locator(FixedLocator([1, 0.1, 0.01, 1e-3, 1e-4, 1e-5]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda gap, _: "≤ 0" if gap >= 1 else f"{1 - gap:.6g}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    _threshold_axis(axes, metric, evaluation.figures["field_unit"])
-    axes.set_title("$R^2$ over fields, by threshold")
-    _legend_inside(axes, "lower left", 1)
 
 
-def _legend_inside(axes: Axes, place: Literal["lower left", "upper right"], columns: int) -> None:
+def _legend_inside(axes: Axes, place: Literal["upper right"], columns: int) -> None:
     """A legend on a pale ground, so that lines under it do not run through its words."""
     axes.legend(loc=place, ncols=columns, frameon=True, framealpha=0.9, edgecolor="none")
 
@@ -212,29 +232,135 @@ def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64
     _legend_inside(axes, "upper right", 2)
 
 
-def _draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) -> None:
-    _head(
-        figure,
-        f"Descent: gradient steps on the pixels, from a field blurred {found.figures['factor']}x, "
-        "judged by the exact metric",
+def _draw_gradients(figure: SubFigure, metric: Metric, evaluation: Evaluation) -> None:
+    _head(figure, "Fidelity by wetness, and the gradient at blurred fields beside the exact metric's")
+    panels = figure.subplots(1, 4, width_ratios=(1.35, 0.75, 0.75, 1.05))
+    _draw_classes(panels[0], evaluation)
+    _draw_slopes(panels[1], panels[2], evaluation.gradients)
+    _draw_cosines(panels[3], metric, evaluation.gradients)
+
+
+def _draw_classes(axes: Axes, evaluation: Evaluation) -> None:
+    """Bars of R2 by class of wetness, on the axis of `_draw_r_squared`."""
+    classes = {
+        name: found
+        for name, found in evaluation.figures["classes"].items()
+        if any(output["r2_mean"] is not None for output in found["outputs"].values())
+    }
+    outputs = list(evaluation.figures["fidelity"]["outputs"])
+    width, least = 0.8 / len(outputs), 0.1
+    for c, output in enumerate(outputs):
+        gaps = np.array([_gap(found["outputs"][output]["r2_mean"]) for found in classes.values()])
+        places = np.arange(len(classes)) + (c - (len(outputs) - 1) / 2) * width
+        axes.bar(places, gaps - 1.2, 0.85 * width, 1.2, color=_tint(_colour(c), 0.85), label=output)
+        least = min(least, np.nanmin(gaps, initial=least))
+    _gap_axis(axes, least)
+    axes.set_xticks(
+        range(len(classes)),
+        [
+            f"{name}\n{found['share'][0]:.2g} to {found['share'][1]:.2g} % wet\n{found['fields']} fields"
+            for name, found in classes.items()
+        ],
     )
-    pick = int(np.argsort(found.before.sum(1))[len(found.before) // 2])
-    before, after = found.before[pick].sum(), found.after[pick].sum()
-    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
-    titles = (
-        f"blurred: distance {before:.2f}",
-        f"after {found.figures['steps']} steps: distance {after:.2f}",
-        "truth",
-    )
-    colours, scale = _field_colours(metric, found.truth[pick])
-    # A log scale would show zeros as if they had not been measured.
-    least = metric.thresholds[0] / 2 if isinstance(scale, LogNorm) else -math.inf
-    for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
-        image = axes.imshow(np.maximum(field[pick], least), cmap=colours, norm=scale, interpolation="nearest")
+    axes.tick_params(axis="x", length=0)
+    axes.grid(False, axis="x")
+    axes.set_title("mean $R^2$, by class of wetness")
+
+
+def _draw_slopes(left: Axes, right: Axes, found: GradientQuality) -> None:
+    """The exact gradient and the surrogate's at one field, summed over outputs, tile by tile."""
+    exact, own = found.exact.sum(1), found.surrogate.sum(1)
+    pick = int(np.argsort(np.linalg.norm(exact, axis=(1, 2)))[len(exact) // 2])
+    for axes, slopes, title in (
+        (left, exact[pick], "exact, smoothed"),
+        (right, own[pick], "surrogate"),
+    ):
+        largest = float(np.abs(slopes).max()) or 1.0
+        axes.imshow(slopes, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
         axes.set_title(title)
         axes.grid(False)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
+        axes.set_xlabel(f"tiles of {found.figures['tile']} pixels")
+
+
+def _draw_cosines(axes: Axes, metric: Metric, found: GradientQuality) -> None:
+    """Cosine between the surrogate's gradient and the exact one, by output."""
+    rows = {"total": found.figures["total"], **found.figures["outputs"]}
+    for place, (name, figures) in enumerate(rows.items()):
+        colour = _INK if name == "total" else _colour(metric.outputs.index(name))
+        cosine, smoothed, ceiling = (
+            math.nan if figures[key] is None else figures[key]
+            for key in ("cosine", "cosine_smoothed", "ceiling")
+        )
+        axes.plot([ceiling, ceiling], [place - 0.3, place + 0.3], color=_tint(_INK, 0.5), lw=1.6)
+        axes.scatter(smoothed, place, s=42, facecolor="white", edgecolor=colour, lw=1.5, zorder=2)
+        axes.scatter(cosine, place, s=42, color=colour, zorder=3)
+    shown = (
+        Line2D([], [], color=_INK, marker="o", lw=0, label="at the field"),
+        Line2D([], [], color=_INK, marker="o", mfc="white", lw=0, label="smoothed"),
+        Line2D([], [], color=_tint(_INK, 0.5), marker="|", ms=10, mew=1.6, lw=0, label="exact, twice"),
+    )
+    axes.legend(
+        handles=shown,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -0.1),
+        ncols=3,
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    least = min((x for x in (*axes.dataLim.intervalx, 0.0) if math.isfinite(x)), default=0.0)
+    axes.set_xlim(least - 0.05, 1.05)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(False, axis="y")
+    axes.set_title("cosine with the exact gradient")
+
+
+def _draw_inversion(figure: SubFigure, metric: Metric, found: Inversion) -> None:
+    _head(
+        figure,
+        f"Inversion: from noise to given curves in {found.figures['steps']} steps, "
+        "judged by the exact metric",
+    )
+    panels = figure.subplots(2, len(found.targets), squeeze=False)
+    for column, (name, figures) in enumerate(found.figures["targets"].items()):
+        rmse = "undefined" if figures["rmse"] is None else f"{figures['rmse']:.2f}"
+        for axes, field, title in (
+            (panels[0, column], found.targets[column], f"target: {name}"),
+            (panels[1, column], found.found[column], f"found: RMSE {rmse}"),
+        ):
+            _draw_field(axes, field, title, *_field_colours(metric, found.targets))
+
+
+def _draw_field(axes: Axes, field: NDArray[Any], title: str, colours: Colormap, scale: Normalize) -> Any:
+    """A field as an image, which is returned."""
+    # A log scale would show zeros as if they had not been measured.
+    least = scale.vmin / 2 if isinstance(scale, LogNorm) and scale.vmin else -math.inf
+    image = axes.imshow(np.maximum(field, least), cmap=colours, norm=scale, interpolation="nearest")
+    axes.set_title(title)
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(True)
+    return image
+
+
+def _draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) -> None:
+    spoilt = found.figures["start"]
+    by = f"blurred {found.figures['factor']}x" if spoilt == "blurred" else "made noisy"
+    _head(figure, f"Descent: gradient steps on the pixels, from a field {by}, judged by the exact metric")
+    pick = int(np.argsort(found.before.sum(1))[len(found.before) // 2])
+    before, after = found.before[pick].sum(), found.after[pick].sum()
+    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
+    titles = (
+        f"{spoilt}: distance {before:.2f}",
+        f"after {found.figures['steps']} steps: distance {after:.2f}",
+        "truth",
+    )
+    colours, scale = _field_colours(metric, found.truth[pick])
+    for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
+        image = _draw_field(axes, field[pick], title, colours, scale)
     bar = figure.colorbar(
         image,
         ax=panels[:3],

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 _TEXTBOOK = "P^2 >= 4 pi A"
-_HEADER = ("output", "unit", "R2 mean", "R2 worst", "at u", "distance", "blurred", "descended", "removed")
+_OUTPUTS = ("output", "unit", "R2 mean", "R2 worst", "at u", "distance", "blurred", "descended", "removed")
+
+
+class _Table(NamedTuple):
+    """Rows of cells under a header; the first `left` columns are words, the others numbers."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    left: int
 
 
 def summary_table(figures: dict[str, Any]) -> str:
@@ -14,32 +22,38 @@ def summary_table(figures: dict[str, Any]) -> str:
 
     It reads well in a terminal and in a Markdown code block.
     """
-    parts = [
-        _title(figures),
-        "",
-        *_aligned((_HEADER, *_output_rows(figures)), left=2),
-        "",
-        _descent_note(figures),
-    ]
-    rows = _violation_rows(figures)
-    if rows:
-        parts += ["", "violations, % of fields and thresholds", *(_aligned(rows, left=1))]
-    return "\n".join(line.rstrip() for line in [*parts, "", _time_note(figures)])
+    lines = [_title(figures)]
+    for part in _parts(figures):
+        lines += ["", *(part.splitlines() if isinstance(part, str) else _aligned(part))]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def markdown_table(figures: dict[str, Any]) -> str:
-    """The figures of `Evaluation` as Markdown: two tables and two sentences, for a model card."""
-    parts = [
-        f"{_title(figures)}.",
-        "",
-        *_piped((_HEADER, *_output_rows(figures)), left=2),
-        "",
-        _descent_note(figures),
-    ]
-    rows = _violation_rows(figures)
-    if rows:
-        parts += ["", *_piped((("violation", "% of fields and thresholds"), *rows), left=1)]
-    return "\n".join([*parts, "", _time_note(figures)])
+    """The figures of `Evaluation` as Markdown, tables and sentences, for a model card."""
+    lines = [f"{_title(figures)}."]
+    for part in _parts(figures):
+        lines += ["", *([part] if isinstance(part, str) else _piped(part))]
+    return "\n".join(lines)
+
+
+def _parts(figures: dict[str, Any]) -> Iterator[_Table | str]:
+    """Tables and notes, in the order in which they are read."""
+    yield _Table(_OUTPUTS, _output_rows(figures), left=2)
+    yield _descent_note(figures)
+    yield _gradient_note(figures)
+    outputs = tuple(figures["fidelity"]["outputs"])
+    yield "R2 mean and distance by wetness:"
+    yield _Table(("class", "fields", "wet", *outputs), _class_rows(figures), left=1)
+    if "shift" in figures:
+        yield "R2 mean and distance on shifted data:"
+        yield _Table(("shift", "fields", *outputs), _shift_rows(figures, outputs), left=1)
+    if "inversion" in figures:
+        yield "RMSE of exact signed-log curves after inversion from noise:"
+        yield _Table(("target", "all", *outputs), _inversion_rows(figures), left=1)
+    violations = _violation_rows(figures)
+    if violations:
+        yield _Table(("violation", "% of fields and thresholds"), violations, left=1)
+    yield _time_note(figures)
 
 
 def _title(figures: dict[str, Any]) -> str:
@@ -59,8 +73,8 @@ def _output_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
             (
                 name,
                 found["unit"],
-                _text(found["r2_mean"], ".4f"),
-                _text(found["r2_worst"], ".4f"),
+                _r_squared(found["r2_mean"]),
+                _r_squared(found["r2_worst"]),
                 _text(found["r2_worst_threshold"], ".4g"),
                 _text(found["distance"], ".4f"),
                 _text(reached["before"], ".4f"),
@@ -69,6 +83,37 @@ def _output_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _class_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each class of wetness that has fields."""
+    rows: list[tuple[str, ...]] = []
+    for name, found in figures["classes"].items():
+        if found["fields"]:
+            low, high = (f"{share:.2g}" for share in found["share"])
+            wet = f"{low} %" if low == high else f"{low}-{high} %"
+            rows.append((name, str(found["fields"]), wet, *map(_fit, found["outputs"].values())))
+    return rows
+
+
+def _shift_rows(figures: dict[str, Any], outputs: Sequence[str]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, found in figures["shift"].items():
+        cells = map(_fit, found["outputs"].values()) if "outputs" in found else ["refused"] * len(outputs)
+        rows.append((name, str(found["fields"]), *cells))
+    return rows
+
+
+def _inversion_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (name, _text(found["rmse"], ".2f"), *(_text(each, ".2f") for each in found["outputs"].values()))
+        for name, found in figures["inversion"]["targets"].items()
+    ]
+
+
+def _fit(found: dict[str, Any]) -> str:
+    """R2 and distance of an output in one cell."""
+    return f"{_r_squared(found['r2_mean'])} {_text(found['distance'], '.2f')}"
 
 
 def _violation_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -86,13 +131,32 @@ def _violation_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _descent_note(figures: dict[str, Any]) -> str:
-    found = figures["descent"]
+    found, noise = figures["descent"], figures["descent_noisy"]
     steps, fields = _plural(found["steps"], "gradient step"), _plural(found["fields"], "field")
-    before, after = (_text(found[f"rmse_{when}"], ".3g") for when in ("before", "after"))
     unit = f" {figures['field_unit']}" if figures["field_unit"] else ""
+
+    def pixels(way: dict[str, Any]) -> str:
+        before, after = (_text(way[f"rmse_{when}"], ".3g") for when in ("before", "after"))
+        return f"pixel RMSE {before} before, {after} after{unit}"
+
     return (
         f"Descent: {steps} from {fields} blurred {found['factor']}x remove {_percent(found['removed'])} "
-        f"of the exact distance;\npixel RMSE {before} before, {after} after{unit}."
+        f"of the exact distance;\n{pixels(found)}.\n"
+        f"From noisy ones they remove {_percent(noise['removed'])}; {pixels(noise)}."
+    )
+
+
+def _gradient_note(figures: dict[str, Any]) -> str:
+    found = figures["gradients"]
+    total, sizes = found["total"], found["sizes"]
+    cosine, smoothed, ceiling = (_text(total[key], ".2f") for key in ("cosine", "cosine_smoothed", "ceiling"))
+    outputs = ", ".join(f"{name} {_text(each['cosine'], '.2f')}" for name, each in found["outputs"].items())
+    per = f" per {figures['field_unit']}" if figures["field_unit"] else ""
+    return (
+        f"Gradient: cosine with the exact one {cosine} at blurred fields\n({outputs});\n"
+        f"{smoothed} when smoothed as well, {ceiling} between two exact estimates.\n"
+        f"Near zero on {_percent(sizes['near_zero'])} of the pixels; "
+        f"2-norm {sizes['norm']['q50']:.3g} in the median, {sizes['norm']['max']:.3g} at most{per}."
     )
 
 
@@ -105,26 +169,32 @@ def _time_note(figures: dict[str, Any]) -> str:
     return f"Time per field: {forward}, {gradient} ({timing['device']})."
 
 
-def _aligned(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Rows in columns two blanks apart; the first `left` columns flush left, numbers flush right."""
+def _aligned(table: _Table) -> list[str]:
+    """Columns two blanks apart; words flush left, numbers flush right."""
+    rows = (table.header, *table.rows)
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if k < left else cell.rjust(width)
+            cell.ljust(width) if k < table.left else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
 
 
-def _piped(rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    rule = " | ".join("---" if k < left else "---:" for k in range(len(rows[0])))
-    return [lines[0], f"| {rule} |", *lines[1:]]
+def _piped(table: _Table) -> list[str]:
+    header, *lines = (f"| {' | '.join(row)} |" for row in (table.header, *table.rows))
+    rule = " | ".join("---" if k < table.left else "---:" for k in range(len(table.header)))
+    return [header, f"| {rule} |", *lines]
 
 
 def _text(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _r_squared(value: float | None) -> str:
+    """R2 in at most seven characters: how far it is below -9 tells nothing."""
+    return "< -9" if value is not None and value < -9 else _text(value, ".4f")
 
 
 def _percent(value: float | None) -> str:

@@ -156,6 +156,21 @@ def _root(parent, node):
 
 
 @numba.njit(cache=True, nogil=True)
+def _join(node, links, parent):
+    """Unite the groups that a pixel touches; returns how many components vanish."""
+    root = _root(parent, node)
+    joined = 0
+    for link in links[1:]:
+        if link == 0:
+            break
+        other = _root(parent, node + link)
+        if other != root:
+            parent[other] = root
+            joined += 1
+    return joined
+
+
+@numba.njit(cache=True, nogil=True)
 def _merge(bins, codes, links, histogram, parent, saddles):
     """Take the merges of components off their births, from the highest saddle down."""
     # Counting sort; `slot` is where the next saddle of a bin goes.
@@ -170,14 +185,7 @@ def _merge(bins, codes, links, histogram, parent, saddles):
         slot[bins[node]] += 1
 
     for node in order:
-        root = _root(parent, node)
-        for link in links[codes[node], 1:]:
-            if link == 0:
-                break
-            other = _root(parent, node + link)
-            if other != root:
-                parent[other] = root
-                histogram[bins[node], COMPONENTS] -= 1
+        histogram[bins[node], COMPONENTS] -= _join(node, links[codes[node]], parent)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -241,3 +249,58 @@ def excursion_counts(
 
     in_threads(count, number, fields.size)
     return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _change(positions, links, codes, changes):
+    """Write what each wet pixel adds to the number of components of some padded fields."""
+    rows, columns = codes.shape
+    parent = np.empty(codes.size, np.int64)
+    saddles = np.empty(codes.size, np.int64)
+    for n in range(len(positions)):
+        flat = positions[n].ravel()
+        _encode(positions[n], codes)
+        code_of = codes.ravel()
+        found = 0
+        for i in range(1, rows - 1):
+            for j in range(1, columns - 1):
+                node = i * columns + j
+                if flat[node] > 0:
+                    code = code_of[node]
+                    parent[node] = node + links[code, 0]
+                    changes[n, i - 1, j - 1] = links[code, 0] == 0
+                    saddles[found] = node
+                    found += links[code, 1] != 0
+        # From the highest down; saddles of one height in raster order, as `_encode` has it.
+        order = np.argsort(-flat[saddles[:found]], kind="mergesort")
+        for k in order:
+            node = saddles[k]
+            joined = _join(node, links[code_of[node]], parent)
+            changes[n, node // columns - 1, node % columns - 1] -= joined
+
+
+def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
+    """What each pixel adds to the number of components when the threshold falls past its value.
+
+    A pixel that starts a component counts 1, one that joins k of them 1 - k, any other 0. Pixels of
+    one value fall in raster order. The components of {x >= u} are the sum over its pixels.
+
+    Args:
+        fields: (N, H, W), float32 or float64, without NaN; what is not positive is outside.
+        diagonal: whether sets connect along diagonals too.
+
+    Returns:
+        (N, H, W), of the fields' dtype.
+    """
+    number, rows, columns = fields.shape
+    _, links = _tables(diagonal)
+    steps = np.array([row * (columns + 2) + column for row, column in _RING] + [0])
+    changes = np.zeros_like(fields)
+
+    def find(batch: slice) -> None:
+        padded = np.pad(fields[batch], ((0, 0), (1, 1), (1, 1)))
+        codes = np.zeros((rows + 2, columns + 2), np.uint8)
+        _change(padded, steps[links], codes, changes[batch])
+
+    in_threads(find, number, fields.size)
+    return changes

@@ -268,3 +268,30 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
         ]
     declared += [Identity("holes", "holes = components - euler", lambda c, e: c - e, ("components", "euler"))]
     return tuple(declared)
+
+
+def textbook_constraints(metric: Minkowski) -> tuple[Constraint, ...]:
+    """What the paper's heads enforce: P^2 >= 4 pi A in place of the valid bounds of the perimeter.
+
+    It holds for smooth sets, not for the digital ones: exact curves break it. With it no declared
+    upper bound of the perimeter is compatible, and none that builds on one.
+
+    Args:
+        metric: outputs and pixel size are taken from it.
+
+    Returns:
+        Constraints on its outputs.
+    """
+    kept = [
+        c
+        for c in metric.constraints
+        if c.output == "area"
+        or isinstance(c, Identity)
+        or c.label in ("components >= 0", "components >= euler", "holes >= 0")
+    ]
+    if "perimeter" in metric.outputs:
+        kept += [
+            AtLeast("perimeter", "perimeter >= 0", lambda: 0.0),
+            AtLeast("perimeter", "P^2 >= 4 pi A", lambda a: (4 * math.pi * a) ** 0.5, ("area",)),
+        ]
+    return applicable(tuple(kept), metric.outputs)

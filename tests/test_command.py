@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from emuloss import cli, train_surrogate
-from emuloss.emulators import ARCHITECTURES, ConstrainedEmulator
+from emuloss import cli, evaluation, train_surrogate
+from emuloss.emulators import ARCHITECTURES, ConvEmulator
 
 ROOT = Path(train_surrogate.__file__).resolve().parent
 SCRIPT = ROOT / "train_surrogate.py"
@@ -25,31 +25,33 @@ PRODUCTS = [
     "README.md", "config.json", "evaluation.json", "labels.h5", "log.csv", "model.safetensors", "report.png",
     "training.pt",
 ]  # fmt: skip
+OF_TRAINING = {"log.csv", "training.pt"}
 
 
 SMALL = """
 import functools, sys
 from emuloss import emulators, train_surrogate
 emulators.ARCHITECTURES["constrained"] = functools.partial(
-    emulators.ConstrainedEmulator, widths=(8, 16), hidden=16
+    emulators.ConvEmulator, widths=(8, 16), hidden=16
 )
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_network():
-    """The runs in this process train a small network; those of the script itself the real one."""
-    small = functools.partial(ConstrainedEmulator, widths=(8, 16), hidden=16)
+def small_work():
+    """Runs in this process train a small network and take few steps of descent; the script's own do not."""
+    small = functools.partial(ConvEmulator, widths=(8, 16), hidden=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "constrained", small)
+        patch.setattr(evaluation, "evaluate", functools.partial(evaluation.evaluate, descent_steps=10))
         yield
 
 
 def arguments(out, **options):
     """A whole run of a few seconds."""
     given = {
-        "fields": "rain", "count": 96, "size": 32, "minutes": 5, "budget": 32, "batch-size": 8,
-        "precision": "float32", "thresholds": "0.105,0.5,1,5", "out": out,
+        "fields": "rain", "arch": "constrained", "count": 96, "size": 32, "minutes": 5, "budget": 32,
+        "batch-size": 8, "precision": "float32", "thresholds": "0.105,0.5,1,5", "out": out,
     } | {name.replace("_", "-"): value for name, value in options.items()}  # fmt: skip
     return [*(f"--{name}={value}" for name, value in given.items() if value is not None), "--no-progress"]
 
@@ -70,7 +72,7 @@ def refusal(capsys, status) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, small_network):
+def finished(tmp_path_factory, small_work):
     """The folder of a finished run, which no test changes."""
     out = tmp_path_factory.mktemp("runs") / "deep" / "first"
     assert train_surrogate.main(arguments(out)) == 0
@@ -173,6 +175,46 @@ def test_radar_composites(tmp_path, capsys):
     assert surrogate.trained_on["fields"] == {"train": 72, "validation": 4, "test": 8}
 
 
+@pytest.mark.parametrize("arch", [None, "relaxed"])
+def test_what_needs_no_training_is_evaluated_and_frozen(arch, tmp_path, capsys):
+    outputs = ("area", "perimeter", "euler", "components", "holes")
+    assert train_surrogate.main(arguments(tmp_path, arch=arch, outputs=",".join(outputs))) == 0
+    captured = capsys.readouterr()
+    assert "R2 mean" in captured.out
+    assert "training on" not in captured.err
+    assert {path.name for path in tmp_path.iterdir()} == set(PRODUCTS) - OF_TRAINING
+    surrogate = emuloss.load(tmp_path)
+    assert surrogate.architecture == (arch or "excursion")
+    assert surrogate.outputs == outputs
+    assert "fields_seen" not in surrogate.trained_on
+    assert surrogate.provenance["unit"] == "mm/h"
+    figures = surrogate.evaluation["fidelity"]
+    assert all(output["r2_mean"] > 0.95 for output in figures["outputs"].values())
+    if surrogate.architecture == "excursion":
+        assert set(figures["violations"].values()) == {0.0}
+    assert surrogate.with_thresholds([1.0, 2.0])(torch.rand(1, 8, 8)).shape == (1, 5, 2)
+
+
+def test_settings_of_the_network_and_of_its_gradients(tmp_path, capsys):
+    options = {
+        "spectral": "none", "isoperimetric": "textbook", "penalty": "one-sided", "penalty_weight": 0.5,
+        "penalty_limit": 0.7, "sobolev": 0.25,
+    }  # fmt: skip
+    assert train_surrogate.main(arguments(tmp_path, **options)) == 0
+    capsys.readouterr()
+    built_with = emuloss.load(tmp_path).module.arguments()
+    assert (built_with["spectral"], built_with["isoperimetric"]) == ("none", "textbook")
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert all(float(row["penalty"]) >= 0 and float(row["sobolev"]) >= 0 for row in rows)
+    trained_with = torch.load(tmp_path / "training.pt", weights_only=True)["options"]
+    for name, value in options.items():
+        if name in trained_with:
+            assert trained_with[name] == value
+    assert "other" in refusal(
+        capsys, train_surrogate.main(arguments(tmp_path, **options | {"penalty": "none"}))
+    )
+
+
 @pytest.mark.slow
 def test_script_from_the_root_of_the_repository(tmp_path):
     done = subprocess.run(
@@ -211,6 +253,17 @@ except SystemExit as end:
 MISTAKES = {
     "metric": ({"metric": "minkowsky"}, "minkowsky"),
     "arch": ({"arch": "transformer"}, "transformer"),
+    "spectral": ({"spectral": "svd"}, "spectral must be one of none, power, exact"),
+    "spectral of what has no convolution": (
+        {"spectral": "exact", "arch": "excursion"},
+        "--spectral is no option",
+    ),
+    "isoperimetric": ({"isoperimetric": "best"}, "isoperimetric must be one of valid, textbook"),
+    "isoperimetric of a relaxation": ({"isoperimetric": "valid", "arch": "relaxed"}, "--isoperimetric is no"),
+    "penalty": ({"penalty": "l2"}, "penalty must be one of none, one-sided"),
+    "penalty weight": ({"penalty": "one-sided", "penalty_weight": -1}, "penalty_weight"),
+    "penalty limit": ({"penalty": "one-sided", "penalty_limit": 0}, "penalty_limit"),
+    "sobolev": ({"sobolev": -1}, "sobolev must be 0 or more"),
     "source": ({"fields": "hail"}, "hail"),
     "source without place": ({"fields": "opera"}, "opera"),
     "missing folder": ({"fields": "opera:/no/such/folder", "count": None}, "/no/such/folder"),
@@ -396,7 +449,10 @@ def test_help_is_whole_and_light(capsys, tmp_path):
         assert "Usage" in capsys.readouterr().out
     assert train_surrogate.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for option in ("--fields", "--out", "--metric", "--arch", "--thresholds", "--minutes", "--no-progress"):
+    for option in (
+        "--fields", "--out", "--metric", "--arch", "--thresholds", "--minutes", "--no-progress", "--spectral",
+        "--isoperimetric", "--penalty", "--sobolev",
+    ):  # fmt: skip
         assert option in text
     code = "import sys; from emuloss import cli; cli.main(['--help']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
@@ -420,10 +476,30 @@ def test_show_what_was_not_evaluated(tmp_path, capsys):
     assert "not evaluated" in capsys.readouterr().out
 
 
+def test_certify(tmp_path, capsys):
+    relaxed, network = tmp_path / "relaxed", tmp_path / "network"
+    teacher = emuloss.metric("minkowski", thresholds=[1.0])
+    emuloss.relax(teacher).save_pretrained(relaxed)
+    emuloss.Surrogate(ARCHITECTURES["constrained"](teacher), "constrained").save_pretrained(network)
+    words = ["--count=2", "--steps=2"]
+    assert cli.main(["certify", str(relaxed), *words]) == 0
+    shown = capsys.readouterr().out
+    assert "global bound" in shown
+    assert 0 < float(shown.split("share of the bound:")[1]) <= 1
+    assert cli.main(["certify", str(network), *words]) == 0
+    shown = capsys.readouterr().out
+    assert "no global bound: GroupNorm" in shown
+    assert "largest slope found: " in shown
+    assert "share of the bound" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
-    [([], "command"), (["bogus"], "bogus"), (["show"], "directory"), (["show", "/no/such"], "/no/such"),
-     (["list", "more"], "more"), (["train", "--fields", "rain"], "--out"), (["--bogus"], "--bogus")],
+    [
+        ([], "command"), (["bogus"], "bogus"), (["show"], "directory"), (["show", "/no/such"], "/no/such"),
+        (["list", "more"], "more"), (["train", "--fields", "rain"], "--out"), (["--bogus"], "--bogus"),
+        (["certify"], "directory"), (["certify", "/no/such"], "/no/such"),
+    ],
 )  # fmt: skip
 def test_mistakes_of_the_command(words, word, capsys):
     assert word in refusal(capsys, cli.main(words))

@@ -352,7 +352,9 @@ def test_descent_of_dry_fields_has_no_share(metric: Minkowski, surrogate: Relaxe
 
 def test_evaluation(metric: Minkowski, surrogate: RelaxedMinkowski, found: Evaluation) -> None:
     fields = rain()
-    assert set(found.figures) == {"fidelity", "timing", "descent", "field_unit"}
+    assert set(found.figures) == {
+        "fidelity", "classes", "timing", "gradients", "descent", "descent_noisy", "field_unit"
+    }  # fmt: skip
     assert json.loads(json.dumps(found.figures, allow_nan=False)) == found.figures
     np.testing.assert_allclose(
         found.emulated, surrogate(torch.from_numpy(fields)).numpy(), rtol=1e-5, atol=1e-5
@@ -361,6 +363,30 @@ def test_evaluation(metric: Minkowski, surrogate: RelaxedMinkowski, found: Evalu
     # Two fields are descended: the two that make the fullest quarter of 8.
     fullest = np.argsort(-(fields >= THRESHOLDS[0]).mean((1, 2)), kind="stable")[:2]
     np.testing.assert_array_equal(found.descent.truth, fields[fullest])
+    np.testing.assert_array_equal(found.descent_noisy.truth, fields[fullest])
+    np.testing.assert_array_equal(found.gradients.truth, fields[fullest])
+    assert found.figures["gradients"]["sizes"]["fields"] == 8
+    assert found.inversion is None
+
+
+@pytest.fixture(scope="module")
+def thorough(metric: Minkowski, surrogate: RelaxedMinkowski) -> Evaluation:
+    fields = rain()
+    return evaluate(
+        surrogate, fields, metric(fields), descent_fields=1, descent_steps=5, thorough=True, progress=False
+    )
+
+
+def test_thorough_evaluation(metric: Minkowski, thorough: Evaluation) -> None:
+    figures = thorough.figures
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert thorough.inversion is not None
+    assert figures["inversion"] == thorough.inversion.figures
+    assert figures["shift"]["unshifted"]["fields"] == 8
+    for table in (summary_table(figures), markdown_table(figures)):
+        for name in (*figures["shift"], *figures["inversion"]["targets"]):
+            assert name in table
+    assert max(map(len, summary_table(figures).splitlines())) < 100
 
 
 class Shaky(torch.nn.Module):
@@ -425,12 +451,25 @@ def test_tables_of_undefined_figures(metric: Minkowski, surrogate: RelaxedMinkow
     assert summary_table(figures).splitlines()[3].split()[2:5] == ["-", "-", "-"]
 
 
+def test_tables_stay_narrow_whatever_the_figures(found: Evaluation) -> None:
+    figures = json.loads(json.dumps(found.figures))
+    for each in (figures["fidelity"], *figures["classes"].values()):
+        each["outputs"]["area"] |= {"r2_mean": -1e9, "r2_worst": -1e9}
+    text = summary_table(figures)
+    assert "< -9" in text
+    assert max(map(len, text.splitlines())) < 100
+
+
 def test_markdown_table(found: Evaluation) -> None:
     rows = [line for line in markdown_table(found.figures).splitlines() if line.startswith("|")]
     fidelity_rows = rows[: 2 + 3]
     assert len({row.count("|") for row in fidelity_rows}) == 1
-    assert len({row.count("|") for row in rows[5:]}) == 1
-    assert len(rows) == 2 + 3 + 2 + len(found.figures["fidelity"]["violations"]) + 1
+    classes = sum(each["fields"] > 0 for each in found.figures["classes"].values())
+    class_rows = rows[5 : 5 + 2 + classes]
+    assert len({row.count("|") for row in class_rows}) == 1
+    violation_rows = rows[5 + len(class_rows) :]
+    assert len({row.count("|") for row in violation_rows}) == 1
+    assert len(violation_rows) == 2 + len(found.figures["fidelity"]["violations"]) + 1
 
 
 def size_of_png(path: Path) -> tuple[int, int]:
@@ -451,8 +490,16 @@ def test_report(tmp_path: Path, metric: Minkowski, surrogate: RelaxedMinkowski, 
     write_report(tmp_path / "report.png", surrogate, found, fields, metric(fields), log)
     width, height = size_of_png(tmp_path / "report.png")
     assert 1400 <= width <= 2000
-    assert 1000 <= height <= 2400
+    assert 1000 <= height <= 2900
     assert (tmp_path / "report.png").stat().st_size > 50_000
+
+
+def test_report_of_a_thorough_evaluation(
+    tmp_path: Path, metric: Minkowski, surrogate: RelaxedMinkowski, thorough: Evaluation
+) -> None:
+    fields = rain()
+    write_report(tmp_path / "report.png", surrogate, thorough, fields, metric(fields))
+    assert size_of_png(tmp_path / "report.png")[1] > 3000  # one row more than test_report's
 
 
 def test_report_of_dry_fields_and_other_outputs(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from emuloss.datasets import Rain
-from emuloss.emulators import ConstrainedEmulator, Trainer, Training
+from emuloss.emulators import ARCHITECTURES, ConvEmulator, Excursion, Trainer, Training
+from emuloss.emulators.normalisation import NormGelu
 
 pytestmark = pytest.mark.gpu
 
+ALL = ("area", "perimeter", "euler", "components", "holes")
 METRIC = emuloss.metric("minkowski", thresholds=[0.105, 0.505, 2.005], pixel_size=2.0)
 RAIN = Rain(64, size=64).read(0, "train")
 
@@ -28,17 +30,43 @@ def both(surrogate):
 @pytest.mark.parametrize("connectivity", [1, 2])
 def test_relaxed(boundary, connectivity):
     metric = emuloss.metric(
-        "minkowski", thresholds=METRIC.thresholds, boundary=boundary, connectivity=connectivity
+        "minkowski", thresholds=METRIC.thresholds, boundary=boundary, connectivity=connectivity, outputs=ALL
     )
-    (curves, gradient), (other_curves, other_gradient) = both(emuloss.relax(metric, temperature=0.2))
+    for tail in (None, (0.1, 0.5)):
+        relaxed = emuloss.relax(metric, temperature=0.2, tail=tail)
+        (curves, gradient), (other_curves, other_gradient) = both(relaxed)
+        torch.testing.assert_close(other_curves, curves, rtol=1e-4, atol=1e-2)
+        torch.testing.assert_close(other_gradient, gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("connectivity", [1, 2])
+def test_excursion(boundary, connectivity):
+    metric = emuloss.metric(
+        "minkowski", thresholds=METRIC.thresholds, boundary=boundary, connectivity=connectivity, outputs=ALL
+    )
+    surrogate = emuloss.Surrogate(Excursion(metric), "excursion")
+    (curves, _), (other_curves, other_gradient) = both(surrogate)
     torch.testing.assert_close(other_curves, curves, rtol=1e-4, atol=1e-2)
-    torch.testing.assert_close(other_gradient, gradient, rtol=1e-3, atol=1e-4)
+    assert not any(metric.check(other_curves.double().numpy(), (64, 64)).values())
+    assert other_gradient.isfinite().all()
 
 
-def test_constrained():
-    emulator = ConstrainedEmulator(METRIC, widths=(8, 16), hidden=16)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=str)
+def test_normalisation(layout):
+    norm = NormGelu(4, 16).cuda()
+    x = torch.randn(3, 16, 9, 7, device="cuda").to(memory_format=layout).requires_grad_()
+    y = norm(x)
+    plain = torch.nn.functional.gelu(torch.nn.functional.group_norm(x, 4, norm.weight, norm.bias))
+    torch.testing.assert_close(y, plain)
+    assert y.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("arch", ["constrained", "hybrid"])
+def test_constrained(arch):
+    emulator = ARCHITECTURES[arch](METRIC, widths=(8, 16), hidden=16)
     torch.nn.init.normal_(emulator.fc[-1].weight, std=0.1)
-    surrogate = emuloss.Surrogate(emulator, "constrained")
+    surrogate = emuloss.Surrogate(emulator, arch)
     (curves, _), (other_curves, _) = both(surrogate)
     torch.testing.assert_close(other_curves, curves, rtol=1e-2, atol=1.0)
     assert not any(METRIC.check(other_curves.numpy(), (64, 64)).values())
@@ -55,7 +83,7 @@ def test_loss_with_exact_forward():
 
 def test_training(tmp_path):
     curves = METRIC(RAIN)
-    emulator = ConstrainedEmulator(METRIC, widths=(8, 16), hidden=16)
+    emulator = ConvEmulator(METRIC, widths=(8, 16), hidden=16)
     options = Training(minutes=None, fields=320, batch_size=32)
     trainer = Trainer(emulator, METRIC, (RAIN, curves), (RAIN, curves), options, tmp_path, progress=False)
     assert trainer.device.type == "cuda"

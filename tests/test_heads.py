@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from emuloss.emulators import ConstrainedHeads
+from emuloss.emulators import ConstrainedHeads, signed_log1p
 from emuloss.emulators.heads import in_order
 from emuloss.errors import ArgumentError
 from emuloss.metrics import Metric, Minkowski
 from emuloss.metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonIncreasing
-from hypothesis import assume, given, settings
+from emuloss.metrics.minkowski import textbook_constraints
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -67,12 +68,6 @@ def raw_values(number: int, size: int) -> torch.Tensor:
     return torch.cat([noise * scales, uniform, signs])
 
 
-def lacks_declarations(metric: Metric) -> bool:
-    """Whether the perimeter bounds other outputs, but may itself be negative and leave them no room."""
-    bounded = any(isinstance(c, AtLeast) and c.output == "perimeter" for c in metric.constraints)
-    return not bounded and any("perimeter" in c.of for c in metric.constraints)
-
-
 # Minkowski
 
 
@@ -80,8 +75,6 @@ def lacks_declarations(metric: Metric) -> bool:
 @pytest.mark.parametrize("outputs", SUBSETS, ids="-".join)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_constraint_of_every_subset_holds(outputs, boundary, dtype):
-    if lacks_declarations(Minkowski(THRESHOLDS, 1.0, outputs, boundary)):
-        pytest.xfail("the metric does not declare perimeter >= 0 where area is no output")
     for pixel_size, names in itertools.product(PIXEL_SIZES, (outputs, outputs[::-1])):
         metric = Minkowski(THRESHOLDS, pixel_size, names, boundary)
         raw = raw_values(60, ConstrainedHeads(metric).raw_size).to(dtype)
@@ -104,7 +97,6 @@ def test_any_raw_value_obeys_every_constraint(boundary, elements):
         outputs = data.draw(st.permutations(OUTPUTS))[: data.draw(st.integers(1, 5))]
         pixel_size = data.draw(st.sampled_from(PIXEL_SIZES))
         metric = Minkowski(THRESHOLDS, pixel_size, outputs, boundary)
-        assume(not lacks_declarations(metric))
         size = ConstrainedHeads(metric).raw_size
         assert (
             violations(metric, run(metric, data.draw(hnp.arrays(np.float32, (3, size), elements=elements))))
@@ -124,7 +116,7 @@ def test_identity_has_no_raw_values_and_holds_exactly():
 @pytest.mark.parametrize("outputs", list(itertools.permutations(OUTPUTS, 3))[::7], ids="-".join)
 def test_outputs_come_after_those_they_need(outputs):
     metric = Minkowski(THRESHOLDS, outputs=outputs)
-    order = in_order(metric)
+    order = in_order(metric, metric.constraints)
     assert sorted(order) == sorted(outputs)
     for c in metric.constraints:
         if not isinstance(c, Identity):
@@ -207,6 +199,131 @@ def test_unknown_outputs_start_at_zero():
     assert area.count_nonzero()
     # The bounds of the Euler number need the perimeter, which is unknown.
     assert not any(part.any() for part in others)
+
+
+# Projection
+
+
+def broken_curves(metric: Metric, dtype=torch.float64) -> torch.Tensor:
+    """Exact curves with noise of all magnitudes, and noise alone."""
+    exact = exact_curves(metric, dtype)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(exact.shape, generator=generator, dtype=dtype)
+    scales = torch.logspace(-4, 5, len(exact), dtype=dtype)[:, None, None]
+    constants = [torch.full_like(exact[:1], value) for value in (0.0, 1e-30, -1e6, 1e6, 1e30, -1e30)]
+    return torch.cat([exact + scales * noise, scales * noise, *constants])
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("outputs", SUBSETS, ids="-".join)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_projected_curves_obey_every_constraint(outputs, boundary, dtype):
+    for pixel_size, names in itertools.product((1.0, 1000.0), (outputs, outputs[::-1])):
+        metric = Minkowski(THRESHOLDS, pixel_size, names, boundary)
+        curves = broken_curves(metric, dtype)
+        if dtype == torch.float64:
+            curves = curves.clamp(-1e6, 1e6)
+        projected = ConstrainedHeads(metric).project(curves, frame(metric))
+        assert projected.dtype == dtype
+        assert projected.shape == curves.shape
+        assert violations(metric, projected) == {}
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("outputs", [OUTPUTS, *SUBSETS[:16]], ids="-".join)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_projection_leaves_exact_curves_as_they_are(outputs, boundary, dtype):
+    metric = Minkowski(THRESHOLDS, 2.0, outputs, boundary)
+    exact = exact_curves(metric, dtype).requires_grad_()
+    projected = ConstrainedHeads(metric).project(exact, frame(metric))
+    torch.testing.assert_close(projected, exact, rtol=1e-6, atol=1e-6)
+
+
+def test_projection_keeps_the_gradient_of_what_it_leaves():
+    # Well inside all bounds: a few large objects.
+    metric = Minkowski((0.2, 0.7), outputs=OUTPUTS[:4])
+    curves = torch.tensor([[[300.0, 200.0], [150.0, 120.0], [1.0, 2.0], [3.0, 4.0]]], requires_grad=True)
+    projected = ConstrainedHeads(metric).project(curves, frame(metric))
+    assert torch.equal(projected, curves)
+    weights = torch.arange(8.0).reshape(1, 4, 2)
+    (gradient,) = torch.autograd.grad((weights * projected).sum(), curves)
+    assert torch.equal(gradient, weights)
+
+
+def test_projection_goes_no_further_than_the_bound():
+    metric = MadeUp(["a", "b"], [NonIncreasing("a"), lower("b", -1.0), upper("b", 1.0)], (1.0, 2.0, 3.0))
+    curves = torch.tensor([[[3.0, 5.0, 4.0], [-7.0, 0.5, 7.0]]])
+    expected = torch.tensor([[[5.0, 5.0, 4.0], [-1.0, 0.5, 1.0]]])
+    assert torch.equal(ConstrainedHeads(metric).project(curves, 1.0), expected)
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+def test_projecting_twice_changes_nothing_more(boundary):
+    metric = Minkowski(THRESHOLDS, 2.0, OUTPUTS, boundary)
+    heads = ConstrainedHeads(metric)
+    once = heads.project(broken_curves(metric), frame(metric))
+    torch.testing.assert_close(heads.project(once, frame(metric)), once, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_of_a_projection_are_finite():
+    metric = Minkowski(THRESHOLDS, 2.0, OUTPUTS)
+    curves = broken_curves(metric, torch.float32).requires_grad_()
+    ConstrainedHeads(metric).project(curves, frame(metric)).sum().backward()
+    assert curves.grad.isfinite().all()
+    assert curves.grad.any()
+
+
+def test_no_curves_are_projected_to_none():
+    metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
+    assert ConstrainedHeads(metric).project(torch.zeros((0, 5, 4)), 1.0).shape == (0, 5, 4)
+
+
+# Other constraints than the declared ones
+
+
+@pytest.mark.parametrize("boundary", ["closed", "open"])
+@pytest.mark.parametrize("outputs", SUBSETS, ids="-".join)
+def test_textbook_constraints_hold(outputs, boundary):
+    metric = Minkowski(THRESHOLDS, 2.0, outputs, boundary)
+    constraints = textbook_constraints(metric)
+    heads = ConstrainedHeads(metric, constraints)
+    curves = heads(raw_values(60, heads.raw_size), frame(metric))
+    assert curves.isfinite().all()
+    by_name = metric.named(curves.double().numpy(), SHAPE)
+    assert [c.label for c in constraints if c.violated(by_name).any()] == []
+    if "perimeter" in outputs and "area" in outputs:
+        assert (by_name["perimeter"] ** 2 >= 4 * math.pi * by_name["area"] * (1 - 1e-6)).all()
+        assert (np.diff(by_name["area"]) <= 0).all()
+
+
+def test_exact_curves_are_out_of_reach_of_textbook_heads():
+    metric = Minkowski(THRESHOLDS, outputs=("area", "perimeter"))
+    pixel = torch.from_numpy(metric(np.pad([[[9.0]]], ((0, 0), (5, 5), (5, 5)))))
+    known = dict(zip(metric.outputs, pixel.unbind(1), strict=True))
+    for constraints, reached in ((None, True), (textbook_constraints(metric), False)):
+        heads = ConstrainedHeads(metric, constraints)
+        curves = heads(heads.inverse(known, 121.0), 121.0)
+        assert torch.allclose(curves, pixel, atol=0.05) == reached
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_free_heads(dtype):
+    metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
+    heads = ConstrainedHeads(metric, ())
+    assert heads.order == OUTPUTS
+    assert heads.sizes == dict.fromkeys(OUTPUTS, len(THRESHOLDS))
+    raw = raw_values(60, heads.raw_size).to(dtype)
+    curves = heads(raw, frame(metric))
+    assert curves.isfinite().all()
+    torch.testing.assert_close(signed_log1p(curves).flatten(1), raw.clamp(-69, 69), rtol=1e-5, atol=1e-5)
+    assert violations(metric, curves)
+
+
+def test_free_heads_reach_any_curve():
+    metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
+    heads, wanted = ConstrainedHeads(metric, ()), broken_curves(metric)[:80]
+    raw = heads.inverse(dict(zip(OUTPUTS, wanted.unbind(1), strict=True)), frame(metric))
+    torch.testing.assert_close(heads(raw, frame(metric)), wanted, rtol=1e-9, atol=1e-9)
 
 
 # Other metrics
@@ -306,7 +423,7 @@ def test_bounds_of_what_an_identity_defines_follow_from_its_terms():
             AtMost("a", "a <= c", lambda c: c, ("c",)),
         ],
     )
-    assert in_order(metric) == ("b", "a", "c")
+    assert in_order(metric, metric.constraints) == ("b", "a", "c")
     assert violations(metric, run(metric, raw_values(50, 8))) == {}
 
 

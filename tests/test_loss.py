@@ -10,7 +10,7 @@ import emuloss
 import numpy as np
 import pytest
 import torch
-from emuloss.emulators import ConstrainedEmulator
+from emuloss.emulators import ARCHITECTURES
 from emuloss.errors import ArgumentError
 from emuloss.zoo import Surrogate
 from torch import nn
@@ -22,16 +22,21 @@ def teacher():
     return emuloss.metric("minkowski", thresholds=[0.105, 0.5, 1, 5], pixel_size=2.0, levels=LEVELS)
 
 
-def emulated(**arguments):
+def emulated(arch="hybrid", **arguments):
     torch.manual_seed(0)
-    emulator = ConstrainedEmulator(teacher(), **{"widths": (8, 16), "hidden": 16} | arguments)
+    emulator = ARCHITECTURES[arch](teacher(), **{"widths": (8, 16), "hidden": 16} | arguments)
     with torch.no_grad():
         for parameter in emulator.parameters():  # the last layer starts at 0, which would hide it
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return Surrogate(emulator, "constrained")
+    return Surrogate(emulator, arch)
 
 
-KINDS = {"relaxed": lambda: emuloss.relax(teacher()), "constrained": emulated}
+KINDS = {
+    "relaxed": lambda: emuloss.relax(teacher()),
+    "excursion": lambda: Surrogate(ARCHITECTURES["excursion"](teacher()), "excursion"),
+    "constrained": lambda: emulated("constrained"),
+    "hybrid": emulated,
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -220,13 +225,16 @@ def test_autocast(surrogate, forward):
         assert loss(target, target) == 0
         assert gradient(loss, prediction, target).isfinite().all()
     assert (value.dtype, curves.dtype) == (torch.float32, torch.float32)
-    if surrogate.architecture == "relaxed" or forward == "exact":  # all curve arithmetic in float32
+    if (
+        surrogate.architecture in ("relaxed", "excursion") or forward == "exact"
+    ):  # all curve arithmetic in float32
         assert torch.equal(value, loss(prediction, target))
     else:
         torch.testing.assert_close(value, loss(prediction, target), rtol=0.05, atol=0.01)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports what is deprecated
+@pytest.mark.parametrize("surrogate", ["excursion", "hybrid"], indirect=True)  # they hold the others' parts
 def test_compile_without_a_break(surrogate):
     loss = surrogate.as_loss(weights={"euler": 0.5})
     prediction, target = rain(seed=1), rain(seed=2)

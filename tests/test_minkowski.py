@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from emuloss.errors import ArgumentError
 from emuloss.metrics import Metric, Minkowski, list_metrics, metric, metric_from_config
-from emuloss.metrics.minkowski import PIXEL_PERIMETER
+from emuloss.metrics._minkowski_kernels import component_changes
+from emuloss.metrics.constraints import Identity
+from emuloss.metrics.minkowski import PIXEL_PERIMETER, textbook_constraints
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -452,6 +454,105 @@ def test_holes_are_components_of_the_complement(mask: np.ndarray, connectivity: 
     assert values(mask, connectivity=connectivity)["holes"] == dry["components"] - 1
 
 
+# What each pixel adds to the components
+
+
+def fields_with_and_without_ties(shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Positive inside, 0 and below outside."""
+    rng = np.random.default_rng(sum(shape))
+    noise = rng.normal(size=shape)
+    few = rng.integers(-1, 4, shape).astype(float)
+    return [noise, few, np.ones(shape), np.zeros(shape), noise.astype(np.float32)]
+
+
+def by_adding_pixels(field: np.ndarray, connectivity: int) -> np.ndarray:
+    """Changes of the label count as pixels join one by one, the highest first, ties in raster order."""
+    inside, changes = np.zeros(field.shape, bool), np.zeros(field.shape)
+    count = 0
+    for place in np.argsort(-field, axis=None, kind="stable"):
+        if field.flat[place] > 0:
+            inside.flat[place] = True
+            before, count = count, label(inside, connectivity=connectivity).max()
+            changes.flat[place] = count - before
+    return changes
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1), (2, 2), (6, 7), (11, 5)], ids=str)
+def test_component_changes_by_adding_pixels_one_by_one(shape, connectivity: int) -> None:
+    for field in fields_with_and_without_ties(shape):
+        changes = component_changes(field[None], connectivity == 2)
+        assert changes.dtype == field.dtype
+        np.testing.assert_array_equal(changes[0], by_adding_pixels(field, connectivity))
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("shape", [(17, 13), (40, 33)], ids=str)
+def test_component_changes_sum_to_the_components_of_every_excursion_set(shape, connectivity: int) -> None:
+    for field in fields_with_and_without_ties(shape):
+        changes = component_changes(field[None], connectivity == 2)[0]
+        thresholds = np.unique(field[field > 0])
+        if not len(thresholds):
+            assert not changes.any()
+            continue
+        of_each = [changes[field >= u].sum() for u in thresholds]
+        exact = curves(field[None], thresholds, connectivity=connectivity)["components"][0]
+        np.testing.assert_array_equal(of_each, exact)
+        for u, count in list(zip(thresholds, of_each, strict=True))[:: max(1, len(thresholds) // 10)]:
+            assert label(field >= u, connectivity=connectivity).max() == count
+
+
+@quick
+@given(
+    hnp.arrays(np.int8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(-2, 6)),
+    st.sampled_from(CONNECTIVITIES),
+)
+def test_component_changes_of_any_field(field: np.ndarray, connectivity: int) -> None:
+    changes = component_changes(field[None].astype(np.float32), connectivity == 2)[0]
+    for u in range(1, 7):
+        expected = brute_components((field >= u)[None], connectivity)[0]
+        assert changes[field >= u].sum() == expected
+    assert not changes[field <= 0].any()
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_component_changes_of_drawn_shapes(name: str) -> None:
+    mask, *expected = DRAWN[name]
+    for connectivity, (components, _) in zip(CONNECTIVITIES, expected, strict=True):
+        changes = component_changes(mask[None].astype(float), connectivity == 2)
+        assert changes.sum() == components
+        # The same shape, drawn pixel by pixel as a mountain: births and merges end at the same count.
+        slope = mask * np.random.default_rng(0).permutation(mask.size).reshape(mask.shape)
+        assert component_changes((slope + mask)[None].astype(float), connectivity == 2).sum() == components
+
+
+def test_a_ring_joins_itself_without_a_change() -> None:
+    ring = np.array([[8.0, 7, 6], [1, 0, 5], [2, 3, 4]])
+    for diagonal in (False, True):
+        changes = component_changes(ring[None], diagonal)[0]
+        assert changes[0, 0] == 1
+        assert np.count_nonzero(changes) == 1
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_a_pixel_joins_up_to_four_components(connectivity: int) -> None:
+    arms = {
+        1: [[0.0, 2, 0], [3, 1, 4], [0, 5, 0]],
+        2: [[2.0, 0, 3], [0, 1, 0], [4, 0, 5]],
+    }
+    field = np.array(arms[connectivity])
+    expected = np.where(field > 1, 1, 0)
+    expected[1, 1] = -3
+    assert component_changes(field[None], connectivity == 2)[0].tolist() == expected.tolist()
+
+
+def test_component_changes_one_by_one_and_in_batches() -> None:
+    fields = np.random.default_rng(0).normal(size=(6, 150, 160))
+    whole = component_changes(fields, False)
+    np.testing.assert_array_equal(whole, np.concatenate([component_changes(f[None], False) for f in fields]))
+    assert component_changes(fields[:0], True).shape == (0, 150, 160)
+
+
 # What a metric says of itself
 
 
@@ -465,6 +566,30 @@ def test_declaration() -> None:
     assert teacher.levels == (0.25, 0.75)
     assert Minkowski([1]).outputs == ("area", "perimeter", "euler")
     assert "thresholds=[0.105, 1.0]" in repr(teacher)
+
+
+def test_textbook_constraints() -> None:
+    teacher = Minkowski([0.5, 1], pixel_size=2.0, outputs=OUTPUTS)
+    textbook = {c.label: c for c in textbook_constraints(teacher)}
+    assert set(textbook) == {
+        "area non-increasing", "area >= 0", "area <= field", "perimeter >= 0", "P^2 >= 4 pi A",
+        "components >= 0", "components >= euler", "holes >= 0", "holes = components - euler",
+    }  # fmt: skip
+    bound = textbook["P^2 >= 4 pi A"]
+    area = np.array([[0.0, 1.0, 400.0]])
+    np.testing.assert_allclose(bound.bound(area) ** 2, 4 * math.pi * area)
+    # A circle obeys it; a pixel does not, nor do many exact excursion sets.
+    circle = {"area": np.array([[math.pi]]), "perimeter": np.array([[2 * math.pi]])}
+    assert not bound.violated(circle).any()
+    pixel = teacher.named(teacher(np.ones((1, 1, 1))))
+    assert bound.violated(pixel).all()
+
+
+@pytest.mark.parametrize("outputs", [("area",), ("perimeter",), ("euler", "perimeter"), ("holes", "area")])
+def test_textbook_constraints_speak_of_declared_outputs_alone(outputs: tuple[str, ...]) -> None:
+    found = textbook_constraints(Minkowski([1], outputs=outputs))
+    assert all({c.output, *c.of} <= {*outputs, "frame"} for c in found)
+    assert not any(isinstance(c, Identity) for c in found)
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,32 @@ def test_from_metric_to_gradient(fields, tmp_path):
     np.testing.assert_array_equal(again.metric(fields), metric(fields))
 
 
+def test_every_output_can_be_relaxed(fields):
+    outputs = ("holes", "components", "euler", "perimeter", "area")
+    metric = emuloss.metric("minkowski", thresholds=[0.3, 1.0], outputs=outputs)
+    curves = emuloss.relax(metric, temperature=1e-4)(torch.from_numpy(fields))
+    np.testing.assert_allclose(curves.numpy(), metric(fields), rtol=0.01, atol=0.5)
+
+
+def test_other_thresholds_without_training(fields):
+    metric = emuloss.metric("minkowski", thresholds=[0.105, 0.5, 1, 5], pixel_size=2.0)
+    surrogate = emuloss.relax(metric).with_thresholds([0.3, 3.0])
+    assert surrogate.metric == emuloss.metric("minkowski", thresholds=[0.3, 3.0], pixel_size=2.0)
+    assert surrogate(torch.from_numpy(fields)).shape == (3, 3, 2)
+
+
 def test_what_cannot_be_relaxed():
-    metric = emuloss.metric("minkowski", thresholds=[1.0], outputs=("area", "components", "holes"))
-    with pytest.raises(emuloss.ArgumentError, match="components, holes"):
-        emuloss.relax(metric)
+    class Brightest(emuloss.Metric):
+        name = "brightest"
+
+        def arguments(self):
+            return {}
+
+        def _compute(self, fields):
+            return fields.max((1, 2))[:, None, None]
+
+    with pytest.raises(emuloss.ArgumentError, match="no relaxation of metric 'brightest' is known"):
+        emuloss.relax(Brightest())
 
 
 def test_errors_share_a_base():

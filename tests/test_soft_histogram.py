@@ -5,7 +5,10 @@ import itertools
 import pytest
 import torch
 from emuloss.emulators._soft_histogram import (
+    COMPONENTS,
+    LOCAL_ROWS,
     ROWS,
+    _changes,
     _histogram,
     _histogram_backward,
     _histogram_by_torch,
@@ -14,6 +17,8 @@ from emuloss.emulators._soft_histogram import (
     node_positions,
     soft_histogram,
 )
+from emuloss.metrics._minkowski_kernels import component_changes
+from skimage.measure import label
 
 NODES = 9
 OPTIONS = list(itertools.product((False, True), repeat=2))
@@ -38,6 +43,10 @@ def positions(kind: str, shape=(3, 7, 5), dtype=torch.float64) -> torch.Tensor:
     return torch.full(shape, {"lowest": 0.0, "highest": NODES - 1.0}[kind], dtype=dtype)
 
 
+def changes_of(position: torch.Tensor, touched: bool) -> torch.Tensor:
+    return torch.from_numpy(component_changes(position.contiguous().numpy(), touched))
+
+
 def with_gradient(function, position, *arguments, weights):
     """A function's value and the gradient of its weighted sum."""
     position = position.clone().requires_grad_()
@@ -52,9 +61,10 @@ def with_gradient(function, position, *arguments, weights):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_kernels_equal_torch_operations(kind, shape, touched, degrees, dtype):
     position = positions(kind, shape, dtype)
+    changes = changes_of(position, touched)
     weights = torch.randn((shape[0], ROWS, NODES), generator=torch.Generator().manual_seed(1), dtype=dtype)
-    ours = with_gradient(_histogram, position, NODES, touched, degrees, weights=weights)
-    theirs = with_gradient(_histogram_by_torch, position, NODES, touched, degrees, weights=weights)
+    ours = with_gradient(_histogram, position, changes, NODES, touched, degrees, weights=weights)
+    theirs = with_gradient(_histogram_by_torch, position, changes, NODES, touched, degrees, weights=weights)
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == dtype
         torch.testing.assert_close(a, b, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype])
@@ -64,7 +74,8 @@ def test_a_tie_shares_the_gradient():
     position = torch.full((1, 1, 2), 2.5, dtype=torch.float64)
     weights = torch.zeros((1, ROWS, NODES), dtype=torch.float64)
     weights[0, 1] = torch.arange(NODES)  # the axial pair alone: slope 1
-    _, gradient = with_gradient(_histogram, position, NODES, False, False, weights=weights)
+    changes = torch.zeros_like(position)
+    _, gradient = with_gradient(_histogram, position, changes, NODES, False, False, weights=weights)
     assert gradient.tolist() == [[[0.5, 0.5]]]
 
 
@@ -73,17 +84,53 @@ def test_counts_of_a_drawn_field():
     position = torch.zeros((1, 4, 4))
     position[0, 1:3, 1:3] = 3.25
     for touched, blocks in ((False, 1), (True, 9)):
-        histogram = soft_histogram(position, NODES, touched=touched, degrees=True)[0]
-        assert histogram[:, 3].tolist() == [0.75 * n for n in (4, 4, 2, blocks, 16, 16)]
-        assert histogram[:, 4].tolist() == [0.25 * n for n in (4, 4, 2, blocks, 16, 16)]
+        histogram = soft_histogram(position, NODES, touched=touched, degrees=True, components=True)[0]
+        assert histogram[:, 3].tolist() == [0.75 * n for n in (4, 4, 2, blocks, 16, 16, 1)]
+        assert histogram[:, 4].tolist() == [0.25 * n for n in (4, 4, 2, blocks, 16, 16, 1)]
         assert histogram[:, [0, 1, 2, 5, 6, 7, 8]].count_nonzero() == 0
+
+
+def test_two_peaks_start_components_and_their_saddle_joins_them():
+    position = torch.tensor([[[5.0, 3.0, 6.0]]], dtype=torch.float64)
+    weights = torch.zeros((1, ROWS, NODES), dtype=torch.float64)
+    weights[0, COMPONENTS] = torch.arange(NODES) ** 2  # slopes 2 k + 1 from node k on
+    changes = changes_of(position, False)
+    histogram, gradient = with_gradient(_histogram, position, changes, NODES, False, False, weights=weights)
+    assert histogram[0, COMPONENTS].tolist() == [0, 0, 0, -1, 0, 1, 1, 0, 0]
+    assert gradient.tolist() == [[[11.0, -7.0, 13.0]]]
+
+
+@both_options
+def test_rows_not_asked_for_stay_empty(touched, degrees):
+    position = positions("random")
+    for components in (False, True):
+        histogram = soft_histogram(position, NODES, touched=touched, degrees=degrees, components=components)
+        filled = histogram.count_nonzero((0, 2)) > 0
+        assert filled.tolist() == [True] * 4 + [degrees] * (LOCAL_ROWS - 4) + [components]
+
+
+@both_options
+def test_the_component_row_leaves_the_others_alone(touched, degrees):
+    options = {"touched": touched, "degrees": degrees}
+    position = positions("ties")
+    without, with_it = (soft_histogram(position, NODES, components=c, **options) for c in (False, True))
+    assert torch.equal(with_it[:, :LOCAL_ROWS], without[:, :LOCAL_ROWS])
+
+
+@pytest.mark.parametrize("touched", [False, True])
+@pytest.mark.parametrize("kind", ["random", "some outside", "ties"])
+def test_component_row_sums_to_the_components_of_all_that_is_inside(kind, touched):
+    position = positions(kind, (4, 7, 9))
+    row = soft_histogram(position, NODES, touched=touched, degrees=False, components=True)[:, COMPONENTS]
+    sets = [label(field.numpy() > 0, connectivity=1 + touched).max() for field in position]
+    torch.testing.assert_close(row.sum(1), torch.tensor(sets, dtype=row.dtype))
 
 
 @both_options
 def test_gradient_by_finite_differences(touched, degrees):
     position = positions("random").requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda p: soft_histogram(p, NODES, touched=touched, degrees=degrees), position
+        lambda p: soft_histogram(p, NODES, touched=touched, degrees=degrees, components=True), position
     )
 
 
@@ -94,17 +141,21 @@ def test_operators_are_sound(touched, degrees, dtype):
     position = positions("random", dtype=dtype)
     gradient = torch.ones((len(position), ROWS, NODES), dtype=dtype)
     for layout in (position, position.transpose(1, 2), position[:, ::2]):
-        torch.library.opcheck(_histogram, (layout.clone().requires_grad_(), NODES, touched, degrees))
-        torch.library.opcheck(_histogram, (layout, NODES, touched, degrees))
-        torch.library.opcheck(_histogram_backward, (layout, gradient, touched, degrees))
+        changes = changes_of(layout, touched)
+        arguments = (changes, NODES, touched, degrees)
+        torch.library.opcheck(_histogram, (layout.clone().requires_grad_(), *arguments))
+        torch.library.opcheck(_histogram, (layout, *arguments))
+        torch.library.opcheck(_histogram_backward, (layout, changes, gradient, touched, degrees))
+        torch.library.opcheck(_changes, (layout, touched))
 
 
 @both_precisions
 def test_layout_does_not_matter(dtype):
     position = positions("random", (2, 6, 8), dtype).transpose(1, 2)
     weights = torch.randn((2, ROWS, NODES), generator=torch.Generator().manual_seed(2), dtype=dtype)
-    strided = with_gradient(_histogram, position, NODES, False, True, weights=weights)
-    packed = with_gradient(_histogram, position.contiguous(), NODES, False, True, weights=weights)
+    changes = changes_of(position, False)
+    strided = with_gradient(_histogram, position, changes, NODES, False, True, weights=weights)
+    packed = with_gradient(_histogram, position.contiguous(), changes, NODES, False, True, weights=weights)
     for a, b in zip(strided, packed, strict=True):
         assert torch.equal(a, b)
 
@@ -114,25 +165,18 @@ def test_layout_does_not_matter(dtype):
 def test_empty_batch(touched, degrees, dtype):
     for function in (_histogram, _histogram_by_torch):
         position = torch.zeros((0, 4, 5), dtype=dtype, requires_grad=True)
-        result = function(position, NODES, touched, degrees)
+        result = function(position, changes_of(position.detach(), touched), NODES, touched, degrees)
         assert result.shape == (0, ROWS, NODES)
         result.sum().backward()
         assert position.grad.shape == position.shape
 
 
-def test_second_derivative_is_refused():
-    position = positions("random").requires_grad_()
-    histogram = soft_histogram(position, NODES, touched=False, degrees=False)
-    (gradient,) = torch.autograd.grad(histogram.square().sum(), position, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
-        gradient.sum().backward()
-
-
 def test_threads_change_nothing():
     # Large enough to be split into batches.
     position = positions("random", (5, 160, 180))
-    whole = soft_histogram(position, NODES, touched=False, degrees=False)
-    apart = torch.cat([soft_histogram(p[None], NODES, touched=False, degrees=False) for p in position])
+    options = {"touched": False, "degrees": False, "components": True}
+    whole = soft_histogram(position, NODES, **options)
+    apart = torch.cat([soft_histogram(p[None], NODES, **options) for p in position])
     assert torch.equal(whole, apart)
 
 

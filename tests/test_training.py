@@ -14,10 +14,18 @@ import time
 import numpy as np
 import pytest
 import torch
-from emuloss.emulators import ConstrainedEmulator, CurveDistance, Trainer, Training, training
+from emuloss.emulators import (
+    ConvEmulator,
+    CurveDistance,
+    RelaxedMinkowski,
+    Trainer,
+    Training,
+    penalties,
+    training,
+)
 from emuloss.emulators.training import Batches, HomoscedasticLoss, interrupts_deferred, prefetched
 from emuloss.errors import ArgumentError, DataError
-from emuloss.metrics import Minkowski
+from emuloss.metrics import Metric, Minkowski
 
 METRIC = Minkowski((0.3, 0.8, 2.0), outputs=("area", "perimeter", "euler"))
 BATCH = 8
@@ -36,9 +44,9 @@ def labelled(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 DATA, VALIDATION = labelled(40, 0), labelled(11, 1)
 
 
-def network(seed: int = 0, **arguments) -> ConstrainedEmulator:
+def network(seed: int = 0, **arguments) -> ConvEmulator:
     torch.manual_seed(seed)
-    return ConstrainedEmulator(METRIC, **{"widths": (8, 16), "hidden": 16, "prior": None, **arguments})
+    return ConvEmulator(METRIC, **{"widths": (8, 16), "hidden": 16, "prior": None, **arguments})
 
 
 def trainer(folder, options=OPTIONS, emulator=None, metric=METRIC, **changes) -> Trainer:
@@ -126,7 +134,7 @@ def test_stops_when_validation_no_longer_improves(tmp_path, monkeypatch):
 
     def step(*batch):
         run.step += 1
-        return torch.tensor(0.0)
+        return torch.tensor([0.0])
 
     def distance(first, second):
         return torch.full((len(first), 3), next(losses) / 3)
@@ -194,6 +202,15 @@ def test_log(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "training.pt"]
 
 
+def test_log_of_the_terms_on_gradients(tmp_path):
+    run = trainer(tmp_path, penalty="two-sided", sobolev=0.5)
+    run.run()
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[3:7] == ["learning_rate", "train_loss", "penalty", "sobolev"]
+    assert all(float(row["penalty"]) > 0 and 0 < float(row["sobolev"]) <= 2 for row in rows)
+
+
 def test_homoscedastic_loss_learns_the_scale_of_each_distance():
     loss = HomoscedasticLoss(2)
     distances = torch.tensor([0.5, 20.0])
@@ -205,10 +222,119 @@ def test_homoscedastic_loss_learns_the_scale_of_each_distance():
     torch.testing.assert_close(loss.log_scale.exp().detach(), distances, rtol=0.02, atol=0)
 
 
+# Terms on gradients
+
+
+def gradients(surrogate, seed: int = 5) -> torch.Tensor:
+    """Along the same directions at the same probes of the data, whatever the surrogate."""
+    rng = np.random.default_rng(seed)
+    fields = torch.from_numpy(penalties.probes(DATA[0], rng))
+    return penalties.pulled_back(surrogate, fields, penalties.directions((len(fields), 3, 3), rng))
+
+
+def mean_slope(surrogate) -> float:
+    return penalties.slopes(gradients(surrogate)).mean().item()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Trainer:
+    run = trainer(tmp_path_factory.mktemp("plain") / "run", fields=40 * BATCH)
+    run.run()
+    return run
+
+
+@pytest.mark.parametrize("penalty", ["one-sided", "two-sided", "jacobian"])
+def test_penalties_flatten(tmp_path, plain, penalty):
+    changes = {"penalty": penalty, "penalty_weight": 10.0, "penalty_share": 1.0}
+    limit = 0.3 * mean_slope(plain.emulator)
+    run = trainer(tmp_path, fields=40 * BATCH, penalty_limit=limit, **changes)
+    run.run()
+    assert mean_slope(run.emulator) < 0.7 * mean_slope(plain.emulator)
+
+
+def test_sobolev_training_brings_gradients_closer_to_those_of_the_relaxation(tmp_path):
+    # Hotter than usual: white noise has hardly a pixel within 5 % of a threshold.
+    wanted = RelaxedMinkowski(METRIC, temperature=0.3)
+    distances = []
+    for sobolev in (0.0, 30.0):
+        run = trainer(
+            tmp_path / f"{sobolev}",
+            emulator=network(masks=7),
+            fields=60 * BATCH,
+            learning_rate=1e-2,
+            sobolev=sobolev,
+            penalty_limit=0.1,
+            penalty_share=1.0,
+        )
+        run.relaxed = wanted if sobolev else None
+        run.run()
+        distances.append(penalties.sobolev_distance(gradients(run.emulator), gradients(wanted), 0.1).item())
+    assert distances[1] < 0.95 * distances[0]
+
+
+def test_terms_on_gradients_depend_on_seed_and_step_alone(tmp_path):
+    fields = torch.from_numpy(DATA[0][:BATCH])
+
+    def terms(name: str, step: int = 0, **changes) -> dict[str, torch.Tensor]:
+        run = trainer(
+            tmp_path / name, emulator=network(prior=0.05), penalty="two-sided", sobolev=1.0, **changes
+        )
+        run.step = step
+        return run._on_gradients(fields)
+
+    first = terms("first")
+    assert list(first) == ["penalty", "sobolev"]
+    torch.manual_seed(123)  # the global generator plays no part
+    assert terms("again") == first
+    assert terms("another seed", seed=1) != first
+    assert terms("another step", step=1) != first
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_terms_on_gradients_with_a_relaxed_prior(tmp_path, precision):
+    changes = {"penalty": "one-sided", "sobolev": 1.0, "precision": precision}
+    run = trainer(tmp_path, emulator=network(prior=0.05), fields=4 * BATCH, **changes)
+    run.run()
+    assert all(math.isfinite(value) for row in run.log for value in row.values())
+
+
+class Wetness(Metric):
+    name = "wetness"
+    outputs, units, constraints = ("wetness",), ("1",), ()
+    thresholds, levels, pixel_size = (0.5,), (0.5,), 1.0
+
+    def arguments(self):
+        return {}
+
+    def _compute(self, fields):
+        return (fields >= 0.5).mean((1, 2))[:, None, None]
+
+
+def test_sobolev_training_needs_a_relaxation(tmp_path):
+    message = "sobolev needs a metric whose relaxation is known, got 'wetness'; set it to 0"
+    with pytest.raises(ArgumentError, match=f"^{message}$"):
+        trainer(tmp_path, metric=Wetness(), sobolev=1.0)
+
+
+def test_there_must_be_weights_to_train(tmp_path):
+    message = r"emulator \(RelaxedMinkowski\) has no weights to train; use it as it is"
+    with pytest.raises(ArgumentError, match=f"^{message}$"):
+        trainer(tmp_path, emulator=RelaxedMinkowski(METRIC))
+
+
+def test_frozen_weights_stay(tmp_path):
+    emulator = network()
+    frozen = emulator.fc[0].requires_grad_(False)
+    before, other = frozen.weight.clone(), emulator.fc[2].weight.clone()
+    trainer(tmp_path, emulator=emulator, fields=4 * BATCH, penalty="jacobian").run()
+    assert torch.equal(frozen.weight, before)
+    assert not torch.equal(emulator.fc[2].weight, other)
+
+
 # Interruption and resumption
 
 
-class Interrupting(ConstrainedEmulator):
+class Interrupting(ConvEmulator):
     """Raises at a given call in training, at a given place in the step."""
 
     calls, at, where = 0, 0, "before"
@@ -243,6 +369,21 @@ def uninterrupted(tmp_path_factory) -> Trainer:
     run = trainer(tmp_path_factory.mktemp("whole") / "run")
     run.run()
     return run
+
+
+@pytest.mark.parametrize("changes", [{"penalty": "one-sided"}, {"sobolev": 1.0}], ids=str)
+def test_a_run_with_terms_on_gradients_resumes_to_the_last_bit(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(training, "_SAVE_EVERY", 0.0)
+    whole = trainer(tmp_path / "whole", **changes)
+    whole.run()
+    run = trainer(tmp_path / "run", emulator=interrupting(9, "before"), **changes)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    torch.manual_seed(123)  # the global generator plays no part
+    resumed = trainer(tmp_path / "run", emulator=network(seed=9), **changes)
+    assert 0 < resumed.step < whole.step
+    resumed.run()
+    assert_same_end(resumed, whole)
 
 
 @pytest.mark.parametrize("where", ["before", "backward", "validation", "signal"])
@@ -479,6 +620,12 @@ def test_data_are_needed(tmp_path, missing):
         ({"mixed": math.nan}, "mixed must be a share in [0, 1], got nan"),
         ({"rescaled": 0.7, "mixed": 0.6}, "rescaled + mixed must be at most 1, got 1.3"),
         ({"precision": "float16"}, "precision must be auto, float32 or bfloat16, got 'float16'"),
+        ({"penalty": "l2"}, "penalty must be one of none, one-sided, two-sided, jacobian, got 'l2'"),
+        ({"penalty_weight": 0.0}, "penalty_weight must be positive, got 0.0"),
+        ({"penalty_limit": -1.0}, "penalty_limit must be positive, got -1.0"),
+        ({"penalty_share": 0.0}, "penalty_share must be a share in (0, 1], got 0.0"),
+        ({"penalty_share": math.nan}, "penalty_share must be a share in (0, 1], got nan"),
+        ({"sobolev": -0.5}, "sobolev must be 0 or more, got -0.5"),
     ],
     ids=str,
 )

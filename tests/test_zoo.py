@@ -11,7 +11,7 @@ from pathlib import Path
 import emuloss
 import pytest
 import torch
-from emuloss.emulators import ConstrainedEmulator
+from emuloss.emulators import ARCHITECTURES
 from emuloss.errors import ArgumentError, CheckpointError, EmulossError
 from emuloss.zoo import Surrogate, checkpoint
 from torch import nn
@@ -25,14 +25,14 @@ def teacher(**arguments):
     )
 
 
-def emulated(seed=0, provenance=None, **arguments):
+def emulated(arch="hybrid", seed=0, provenance=None, **arguments):
     torch.manual_seed(seed)
-    emulator = ConstrainedEmulator(teacher(), **{"widths": (8, 16), "hidden": 16} | arguments)
+    emulator = ARCHITECTURES[arch](teacher(), **{"widths": (8, 16), "hidden": 16} | arguments)
     with torch.no_grad():
         for parameter in emulator.parameters():  # the last layer starts at 0, which would hide it
             parameter.add_(0.05 * torch.randn_like(parameter))
         emulator(torch.rand(2, 32, 32))  # a step of the power iteration, as in training
-    return Surrogate(emulator, "constrained", provenance)
+    return Surrogate(emulator, arch, provenance)
 
 
 def rain(count=3, seed=0, dtype=torch.float32):
@@ -45,8 +45,13 @@ SURROGATES = {
     "relaxed, one temperature each": lambda: emuloss.relax(
         teacher(boundary="open", connectivity=2), temperature=[0.1, 0.05, 0.02, 0.01], forward="exact"
     ),
-    "constrained": emulated,
-    "constrained without prior": lambda: emulated(prior=None),
+    "relaxed, with a tail": lambda: emuloss.relax(teacher(), tail=(0.1, 0.5)),
+    "excursion": lambda: Surrogate(ARCHITECTURES["excursion"](teacher()), "excursion"),
+    "baseline": lambda: emulated("baseline"),
+    "constrained": lambda: emulated("constrained"),
+    "constrained by exact norms": lambda: emulated("constrained", spectral="exact"),
+    "constrained by the textbook": lambda: emulated("constrained", isoperimetric="textbook"),
+    "hybrid": emulated,
 }
 
 
@@ -170,8 +175,12 @@ def test_configuration_is_the_whole_contract(saved):
     assert config["metric"] == metric.config()
     assert config["metric"]["arguments"]["thresholds"] == [0.105, 0.5, 1.0, 5.0]
     assert config["metric"]["arguments"]["pixel_size"] == 2.0
-    arguments = {"widths": [8, 16], "hidden": 16, "prior": 0.05, "masks": 7, "mask_temperature": 0.1}
-    assert config["architecture"] == {"name": "constrained", "arguments": arguments}
+    arguments = {
+        "widths": [8, 16], "hidden": 16, "backbone": "residual", "depth": 1, "readout": "all",
+        "spectral": "power", "heads": "constrained", "isoperimetric": "valid", "masks": 7,
+        "mask_temperature": 0.1, "prior": 0.05,
+    }  # fmt: skip
+    assert config["architecture"] == {"name": "hybrid", "arguments": arguments}
     assert config["outputs"] == ["area", "perimeter", "euler"]
     assert config["units"] == ["km^2", "km", "1"]
     assert config["constraints"] == [c.label for c in metric.constraints]
@@ -270,7 +279,15 @@ CHANGES = {
     "architecture a list": (lambda c: c["architecture"].update(name=["relaxed"]), ""),
     "architecture without arguments": (lambda c: c["architecture"].pop("arguments"), "architecture"),
     "arguments a list": (lambda c: c["architecture"].update(arguments=[1]), "architecture"),
-    "unknown argument": (lambda c: c["architecture"]["arguments"].update(depth=3), "depth"),
+    "unknown argument": (lambda c: c["architecture"]["arguments"].update(colour=3), "colour"),
+    "other depth": (lambda c: c["architecture"]["arguments"].update(depth=2), "stages.0.1"),
+    "negative depth": (lambda c: c["architecture"]["arguments"].update(depth=-1), "depth"),
+    "fractional depth": (lambda c: c["architecture"]["arguments"].update(depth=1.5), ""),
+    "absurd depth": (lambda c: c["architecture"]["arguments"].update(depth=2**40), "too large"),
+    "unknown backbone": (lambda c: c["architecture"]["arguments"].update(backbone="other"), "backbone"),
+    "unhashable backbone": (lambda c: c["architecture"]["arguments"].update(backbone=["plain"]), "backbone"),
+    "absurd masks": (lambda c: c["architecture"]["arguments"].update(masks=2**40), "too large"),
+    "other readout": (lambda c: c["architecture"]["arguments"].update(readout="last"), "size mismatch"),
     "no widths": (lambda c: c["architecture"]["arguments"].update(widths=[]), "widths"),
     "odd widths": (lambda c: c["architecture"]["arguments"].update(widths=[7, 16]), "widths"),
     "widths of text": (lambda c: c["architecture"]["arguments"].update(widths="816"), ""),

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ..emulators import ARCHITECTURES, relaxation
+from ..emulators import ARCHITECTURES
 from ..errors import ArgumentError, CheckpointError
 from ..metrics import metric_from_config
 from .card import card
@@ -147,9 +147,8 @@ def _build(config: dict[str, Any], weights_size: int) -> torch.nn.Module:
     if set(architecture) != {"name", "arguments"} or not isinstance(architecture["arguments"], dict):
         raise ArgumentError("architecture must have a name and arguments")
     name, arguments = architecture["name"], architecture["arguments"]
-    builders: dict[str, Callable[..., torch.nn.Module]] = {"relaxed": relaxation, **ARCHITECTURES}
-    if name not in builders:
-        raise ArgumentError(f"unknown architecture {name!r}; known: {', '.join(builders)}")
+    if name not in ARCHITECTURES:
+        raise ArgumentError(f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
     _refuse_excess(config, weights_size)
     metric = metric_from_config(config["metric"])
     for key, value in (
@@ -162,7 +161,7 @@ def _build(config: dict[str, Any], weights_size: int) -> torch.nn.Module:
                 f"its {key} differ from those that metric {metric.name!r} declares here; "
                 f"load it with emuloss {config['package_version']}, or train it again"
             )
-    module = builders[name](metric, **arguments)
+    module = ARCHITECTURES[name](metric, **arguments)
     _refuse_change("metric", config["metric"]["arguments"], metric.arguments())
     _refuse_change("architecture", arguments, module.arguments())  # type: ignore[operator]
     return frozen(module)
@@ -174,8 +173,11 @@ def _refuse_excess(config: dict[str, Any], weights_size: int) -> None:
     if any(len(value) > _LONGEST for value in _values(built_from) if isinstance(value, list)):
         raise ArgumentError(f"it holds a list of more than {_LONGEST} entries")
     # A layer of a certain width holds a square matrix of it, or more, in four bytes a number.
-    widths = [value for value in _values(config["architecture"]["arguments"]) if isinstance(value, int)]
-    if 4 * sum(width**2 for width in widths) > max(weights_size, _LEAST_BUDGET):
+    arguments = config["architecture"]["arguments"]
+    widths = [value for value in _values(arguments) if isinstance(value, int)]
+    depth = arguments.get("depth", 1)
+    layers = depth if isinstance(depth, int) else 1
+    if 4 * layers * sum(width**2 for width in widths) > max(weights_size, _LEAST_BUDGET):
         raise ArgumentError(f"its architecture is too large for weights of {weights_size} bytes")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..emulators import SurrogateLoss, relaxation
-from ..metrics import Metric
+from ..errors import ArgumentError
+from ..metrics import Metric, metric_from_config
 
 
 class Surrogate(nn.Module):
@@ -85,6 +86,36 @@ class Surrogate(nn.Module):
         """
         return self.module(fields)
 
+    @property
+    def threshold_free(self) -> bool:
+        """Whether `with_thresholds` works: nothing was trained for these thresholds."""
+        return not any(True for _ in self.module.parameters())
+
+    def with_thresholds(
+        self, thresholds: Sequence[float], *, levels: Sequence[float] | None = None, **units: Any
+    ) -> Surrogate:
+        """The same surrogate at other thresholds; nothing is trained.
+
+        Args:
+            thresholds: strictly increasing, in the field's unit.
+            levels: coordinates of the threshold axis for integration; default: evenly spaced.
+            **units: other arguments of the metric, such as `pixel_size`, `length_unit` or `outputs`.
+
+        Raises:
+            ArgumentError: an architecture trained for its thresholds, or an argument out of range.
+        """
+        if not self.threshold_free:
+            raise ArgumentError(
+                f"architecture {self.architecture!r} is trained for its thresholds; "
+                "take excursion or relaxed, or train another one"
+            )
+        given = {**self.metric.arguments(), "thresholds": thresholds, "levels": levels, **units}
+        metric = metric_from_config({"name": self.metric.name, "arguments": given})
+        module = type(self.module)(metric, **self.module.arguments())  # type: ignore[operator]
+        module.to(next(self.module.buffers()).device)
+        provenance = {name: fact for name, fact in self.provenance.items() if name != "evaluation"}
+        return Surrogate(module, self.architecture, provenance)
+
     def as_loss(
         self,
         *,
@@ -130,8 +161,9 @@ def relax(metric: Metric, **arguments: Any) -> Surrogate:
     """Analytical surrogate of a metric; no training.
 
     Args:
-        metric: a Minkowski metric with outputs among area, perimeter and euler.
-        **arguments: `temperature` (relative to each threshold; default 0.05) and `forward`
+        metric: a Minkowski metric.
+        **arguments: of `emuloss.emulators.RelaxedMinkowski`: `temperature` (relative to each threshold;
+            default 0.05), `tail` (share and temperature of a hotter sigmoid mixed in) and `forward`
             ("soft", or "exact": exact values with the gradient of the soft ones).
 
     Raises:

@@ -1,0 +1,261 @@
+"""The family of emulators on one data set with one budget: the tables of docs/ablation.md.
+
+    python benchmarks/ablation.py --opera FOLDER --out runs/ablation [--budget 9600] [--only NAME ...]
+
+Each variant is trained on the same patches with the same number of fields seen, evaluated on the composites
+after the training period, and certified. Finished variants are kept in the folder and not run again; an
+interrupted one goes on where it was. The tables in docs/ablation.md, between its markers, are then drawn anew
+from the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from emuloss.datasets import assign_splits, label, open_source
+from emuloss.emulators import ARCHITECTURES, Trainer, Training
+from emuloss.emulators.certificates import certify
+from emuloss.evaluation import evaluate, largest_slope
+from emuloss.metrics import Minkowski
+from emuloss.zoo import Surrogate, load
+
+THRESHOLDS = (0.105, 0.115, 0.125, 0.145, 0.165, 0.185, 0.215, 0.245, 0.285, 0.325, 0.385)
+THRESHOLDS += (0.455, 0.545, 0.655, 0.795, 0.985, 1.245, 1.645, 2.305, 3.685, 8.865)
+"""Quantiles 0.01, 0.05, 0.1, ..., 0.95, 0.99 of the wet pixels of an evening, between steps of the data."""
+LEVELS = (0.01, *(k / 20 for k in range(1, 20)), 0.99)
+OUTPUTS = ("area", "perimeter", "euler", "components")
+CLASSES = ("dry", "low", "mid", "high")
+STRIDE = 48
+"""Step between training patches, in pixels."""
+SEARCHED, SEARCH_STEPS = 8, 40
+"""Fields from which steep places are searched, and steps of the search."""
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "ablation.md"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An architecture, its arguments, and what differs in its training."""
+
+    arch: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "baseline": Variant("baseline"),
+    "lipschitz": Variant("lipschitz"),
+    "constrained": Variant("constrained"),
+    "constrained, textbook": Variant("constrained", {"isoperimetric": "textbook"}),
+    "constrained, no spectral": Variant("constrained", {"spectral": "none"}),
+    "constrained, one-sided": Variant("constrained", {}, {"penalty": "one-sided"}),
+    "constrained, two-sided": Variant("constrained", {}, {"penalty": "two-sided"}),
+    "constrained, jacobian": Variant("constrained", {}, {"penalty": "jacobian"}),
+    "constrained, sobolev": Variant("constrained", {}, {"sobolev": 1.0}),
+    "certified": Variant("certified"),
+    "hybrid": Variant("hybrid"),
+    "relaxed, 0.2": Variant("relaxed", {"temperature": 0.2}),
+    "relaxed, 0.05": Variant("relaxed", {"temperature": 0.05}),
+    "relaxed, 0.01": Variant("relaxed", {"temperature": 0.01}),
+    "excursion": Variant("excursion"),
+}
+
+
+class Data:
+    """The patches of all composites, split in time, with their exact curves."""
+
+    def __init__(self, opera: str, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        source = open_source(f"opera:{opera}", stride=STRIDE)
+        self.metric = Minkowski(
+            THRESHOLDS, source.pixel_size, OUTPUTS, length_unit=source.length_unit, levels=LEVELS
+        )
+        store = label(source, self.metric, out / "labels.h5", splits=assign_splits(source))
+        self.quantum, self.unit = store.quantum, source.unit
+        self.training, self.validation, self.test = (
+            store.split(name) for name in ("train", "validation", "test")
+        )
+
+
+def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogate:
+    """The variant's surrogate, trained if it has weights."""
+    torch.manual_seed(0)
+    module = ARCHITECTURES[variant.arch](data.metric, **variant.arguments)
+    facts: dict[str, Any] = {}
+    if any(True for _ in module.parameters()):
+        facts["weights"] = sum(p.numel() for p in module.parameters())
+        options = Training(minutes=None, fields=budget, **variant.training)
+        trainer = Trainer(
+            module,
+            data.metric,
+            data.training,
+            data.validation,
+            options,
+            folder,
+            quantum=data.quantum,
+        )
+        trainer.run()
+        facts |= {"fields_seen": trainer.seen, "seconds": round(trainer.seconds)}
+    provenance = {"unit": data.unit, "field_shape": list(data.test[0].shape[1:]), "training": facts}
+    surrogate = Surrogate(module, variant.arch, provenance)
+    surrogate.save_pretrained(folder)
+    return surrogate
+
+
+def measured(name: str, variant: Variant, data: Data, folder: Path, budget: int) -> dict[str, Any]:
+    """All figures of a variant, kept in its folder."""
+    path = folder / "figures.json"
+    settings = {"variant": asdict(variant), "budget": budget}
+    if path.exists():
+        figures = json.loads(path.read_text())
+        if figures["settings"] == json.loads(json.dumps(settings)):
+            return figures
+    print(f"== {name}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    surrogate = trained(variant, data, folder, budget)
+    fields, curves = data.test
+    certificate = certify(surrogate.module, fields.shape[1:])
+    reloaded = certify(load(folder).module, fields.shape[1:])
+    if reloaded.bound != certificate.bound:
+        raise RuntimeError(f"{folder}: the certificate changed from {certificate} to {reloaded} on reload")
+    picks = np.linspace(0, len(fields) - 1, SEARCHED).round().astype(int)
+    figures = {
+        "settings": settings,
+        "training": surrogate.trained_on,
+        "certificate": {"bound": certificate.bound, "reason": certificate.reason},
+        "largest_slope": largest_slope(surrogate, fields[picks], steps=SEARCH_STEPS),
+        **evaluate(surrogate, fields, curves, field_unit=data.unit, thorough=True).figures,
+    }
+    path.write_text(json.dumps(figures, indent=1))
+    return figures
+
+
+Column = tuple[str, Callable[[dict[str, Any]], str]]
+"""Header and text of a cell, given a variant's figures."""
+
+
+def shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def r_squared(figures: dict[str, Any], output: str) -> str:
+    found = figures["fidelity"]["outputs"][output]
+    return f"{shown(found['r2_mean'], '.4f')} / {shown(found['r2_worst'], '.3f')}"
+
+
+def violations(figures: dict[str, Any]) -> str:
+    """The most broken constraint, in %."""
+    return shown(max(figures["fidelity"]["violations"].values()), ".2f")
+
+
+def bound(figures: dict[str, Any]) -> str:
+    return shown(figures["certificate"]["bound"], ".3g")
+
+
+def inverted(target: str) -> Callable[[dict[str, Any]], str]:
+    return lambda figures: shown(figures["inversion"]["targets"][target]["rmse"], ".2f")
+
+
+def over_outputs(found: dict[str, Any]) -> str:
+    """The mean over outputs of R2 means; where it is undefined or refused, a dash."""
+    values = [each["r2_mean"] for each in found.get("outputs", {}).values()]
+    values = [value for value in values if value is not None]
+    return shown(float(np.mean(values)), ".3f") if values else "-"
+
+
+FIDELITY: tuple[Column, ...] = (
+    *((f"R2 {name}", lambda figures, name=name: r_squared(figures, name)) for name in OUTPUTS),
+    (
+        "distance",
+        lambda f: shown(sum(f["fidelity"]["outputs"][name]["distance"] for name in OUTPUTS), ".3f"),
+    ),
+    ("violations, %", violations),
+)
+GRADIENTS: tuple[Column, ...] = (
+    ("bound", bound),
+    ("slope found", lambda f: shown(f["largest_slope"], ".3g")),
+    ("cosine", lambda f: shown(f["gradients"]["total"]["cosine"], ".2f")),
+    ("near zero, %", lambda f: shown(f["gradients"]["sizes"]["near_zero"], ".0f")),
+    ("descent, %", lambda f: shown(f["descent"]["removed"], ".1f")),
+    ("of components", lambda f: shown(f["descent"]["outputs"]["components"]["removed"], ".1f")),
+    ("RMSE after", lambda f: shown(f["descent"]["rmse_after"], ".2f")),
+    ("noisy, %", lambda f: shown(f["descent_noisy"]["removed"], ".1f")),
+)
+COSTS: tuple[Column, ...] = (
+    ("weights", lambda f: shown(f["training"].get("weights"), ",d")),
+    ("ms forward", lambda f: shown(f["timing"]["forward"], ".2f")),
+    ("ms with gradient", lambda f: shown(f["timing"]["gradient"], ".2f")),
+    ("training, min", lambda f: shown(f["training"].get("seconds", 0) / 60, ".1f")),
+)
+
+
+def by_class(figures: dict[str, dict[str, Any]]) -> tuple[Column, ...]:
+    def cell(name: str) -> Callable[[dict[str, Any]], str]:
+        return lambda f: (
+            f"{over_outputs(f['classes'][name])} / "
+            + shown(sum(f["classes"][name]["outputs"][output]["distance"] or 0 for output in OUTPUTS), ".3f")
+        )
+
+    return tuple((name, cell(name)) for name in CLASSES)
+
+
+def by_shift(figures: dict[str, dict[str, Any]]) -> tuple[Column, ...]:
+    names = max((list(found["shift"]) for found in figures.values()), key=len)
+    return tuple((name, lambda f, name=name: over_outputs(f["shift"].get(name, {}))) for name in names)
+
+
+def by_target(figures: dict[str, dict[str, Any]]) -> tuple[Column, ...]:
+    names = next(iter(figures.values()))["inversion"]["targets"]
+    return tuple((name, inverted(name)) for name in names)
+
+
+def table(figures: dict[str, dict[str, Any]], columns: tuple[Column, ...]) -> str:
+    rows = [["", *(header for header, _ in columns)], ["---", *("---:" for _ in columns)]]
+    rows += [[name, *(cell(found) for _, cell in columns)] for name, found in figures.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def write_page(figures: dict[str, dict[str, Any]]) -> None:
+    """Put the tables between their markers; the text around them stays."""
+    tables = {
+        "fidelity": FIDELITY,
+        "gradients": GRADIENTS,
+        "inversion": by_target(figures),
+        "classes": by_class(figures),
+        "shift": by_shift(figures),
+        "costs": COSTS,
+    }
+    text = PAGE.read_text()
+    for name, columns in tables.items():
+        marked = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, found = marked.subn(lambda m, c=columns: f"{m[1]}{table(figures, c)}\n{m[2]}", text)
+        if not found:
+            raise RuntimeError(f"{PAGE} has no place marked <!-- {name} -->")
+    PAGE.write_text(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train, evaluate and certify the family of emulators.")
+    parser.add_argument("--opera", required=True, help="folder of ODIM-HDF5 composites")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--budget", type=int, default=9600, help="fields seen by each; default: 9600")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, help="variants to run; default: all")
+    arguments = parser.parse_args()
+    data = Data(arguments.opera, arguments.out)
+    figures = {}
+    for name in arguments.only or VARIANTS:
+        folder = arguments.out / re.sub(r"[^a-z0-9.]+", "-", name)
+        figures[name] = measured(name, VARIANTS[name], data, folder, arguments.budget)
+    if not arguments.only:
+        write_page(figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""How emulators see a field: physical values to channels of order 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .soft_counts import threshold_sizes
+
+
+class LogEncoding(nn.Module):
+    """The field on a log-like scale, asinh(x / c), c the size of the lowest threshold: one channel.
+
+    Args:
+        thresholds: strictly increasing, in the field's unit.
+    """
+
+    scale: Tensor
+    channels = 1
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        super().__init__()
+        sizes = torch.from_numpy(threshold_sizes(thresholds)).float()
+        self.register_buffer("scale", sizes.min(), persistent=False)
+        self.dry = min(0.0, thresholds[0])
+        """What stands for pixels outside the field and for those that were not measured."""
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Encoded fields (N, 1, H, W) of fields (N, H, W)."""
+        return torch.asinh(fields[:, None] / self.scale)
+
+    def slope(self) -> float:
+        """Largest slope of a pixel's channel in its value."""
+        return 1 / float(self.scale)
+
+
+class LevelEncoding(nn.Module):
+    """Soft excursion masks, and the field on a log-like scale.
+
+    Metrics of excursion sets depend on intensities through comparisons with thresholds; the masks
+    save the network from learning these comparisons and bound what an extreme value can do.
+
+    Args:
+        thresholds: strictly increasing, in the field's unit.
+        masks: how many of them get a mask, picked evenly.
+        temperature: width of the masks' steps, relative to their thresholds.
+    """
+
+    steepness: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, thresholds: Sequence[float], masks: int, temperature: float) -> None:
+        super().__init__()
+        picks = torch.linspace(0, len(thresholds) - 1, min(masks, len(thresholds))).round().long()
+        sizes = torch.from_numpy(threshold_sizes(thresholds)).float()
+        steepness = 1 / (temperature * sizes[picks])
+        shift = -torch.tensor(thresholds)[picks] * steepness
+        self.register_buffer("steepness", steepness.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("scale", sizes.min(), persistent=False)
+        self.channels = len(picks) + 1
+        lowest = thresholds[0]
+        self.dry = 0.0 if lowest > 0 else lowest - 20 * temperature * float(sizes[0])
+        """A value below every mask's reach: 0, the natural one, unless a threshold lies there or below."""
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Encoded fields (N, channels, H, W) of fields (N, H, W)."""
+        x = fields[:, None]
+        masks = torch.sigmoid(torch.addcmul(self.shift, x, self.steepness))
+        return torch.cat([masks, torch.asinh(x / self.scale)], dim=1)
+
+    def slope(self) -> float:
+        """A bound of the 2-norm of the slopes of a pixel's channels in its value."""
+        largest = torch.cat([self.steepness.double().flatten() / 4, 1 / self.scale.double()[None]])
+        return float(torch.linalg.vector_norm(largest))

@@ -1,0 +1,83 @@
+"""Fidelity by how wet the fields are: a mean over all of them hides the few that matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ArgumentError
+from ..metrics import Metric
+from .fidelity import curve_distance, number, over_finite, r_squared, sample_r_squared
+
+CLASSES = ("dry", "low", "mid", "high")
+"""Wetness classes: no pixel reaches the lowest threshold; then terciles of the others."""
+
+
+def fullness(metric: Metric, fields: NDArray[Any]) -> NDArray[np.float64]:
+    """Share of each field's pixels that reach the lowest threshold, (N,); NaN does not."""
+    return (fields >= metric.thresholds[0]).mean((1, 2))
+
+
+def wetness_classes(share: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
+    """Indices of the fields of each of `CLASSES`, from the shares (N,) of wet pixels.
+
+    Equal shares keep the order of the fields, so that each field has one class and the terciles
+    differ by one field at most.
+    """
+    order = np.argsort(share, kind="stable")
+    dry = np.count_nonzero(share == 0)
+    return dict(zip(CLASSES, (order[:dry], *np.array_split(order[dry:], 3)), strict=True))
+
+
+def fidelity_by_class(
+    metric: Metric, fields: NDArray[Any], exact: ArrayLike, emulated: ArrayLike
+) -> dict[str, Any]:
+    """Figures of emulated curves against exact ones, by class of wetness.
+
+    Args:
+        metric: the exact metric of both.
+        fields: (N, H, W), the fields.
+        exact: (N, C, Q), their exact curves, in the metric's units.
+        emulated: (N, C, Q), likewise.
+
+    Returns:
+        JSON-able, for each of `CLASSES`: "fields", their number; "share", the [least, largest]
+        share of wet pixels in %; and for each of "outputs" "r2_mean" (over the thresholds where it
+        is defined, see `r_squared`), "distance" (mean of `curve_distance`) and "sample_r2_median"
+        (see `sample_r_squared`). None stands where a figure is undefined.
+
+    Raises:
+        ArgumentError: the arguments do not belong together.
+    """
+    fields, x, e = np.asarray(fields), np.asarray(exact, np.float64), np.asarray(emulated, np.float64)
+    if len(fields) != len(x):
+        raise ArgumentError(f"fields and curves must come in equal number, got {len(fields)} and {len(x)}")
+    share = fullness(metric, fields)
+    return {
+        name: {
+            "fields": len(members),
+            "share": [100 * float(bound(share[members])) for bound in (np.min, np.max)]
+            if len(members)
+            else None,
+            "outputs": _outputs(metric, x[members], e[members]),
+        }
+        for name, members in wetness_classes(share).items()
+    }
+
+
+def _outputs(metric: Metric, x: NDArray[np.float64], e: NDArray[np.float64]) -> dict[str, Any]:
+    """The figures of each output of a class, which may be empty."""
+    if len(x) == 0:
+        return {name: dict.fromkeys(("r2_mean", "distance", "sample_r2_median")) for name in metric.outputs}
+    r2, samples = r_squared(x, e), sample_r_squared(x, e)
+    distances = curve_distance(x, e, metric.levels).mean(0)
+    return {
+        name: {
+            "r2_mean": over_finite(np.mean, r2[c]),
+            "distance": number(distances[c]),
+            "sample_r2_median": over_finite(np.median, samples[:, c]),
+        }
+        for c, name in enumerate(metric.outputs)
+    }

@@ -1,0 +1,120 @@
+"""The largest slope of a surrogate that a search finds: a lower bound of its Lipschitz constant."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..emulators.curves import signed_log1p
+from ..errors import ArgumentError
+from .descent import blurred
+from .pixels import PixelSpace, as_fields, typical_size
+from .timing import device_of
+
+_FADES = (1.0, 0.3, 0.1)
+"""Factors of the fields to start from: curves on a log scale are steepest where little is wet."""
+_NEAR = 1e-2
+"""Distance between the fields of a near pair, in units of a typical pixel."""
+_LEAST = 1e-3
+"""Least distance, likewise: below, rounding of the curves could pass for a slope."""
+_RATE = 0.05
+"""First learning rate of a pair's place, in units of z = asinh(x/c)."""
+
+
+def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 100, seed: int = 0) -> float:
+    """Search for the largest slope ||F(y) - F(x)|| / ||y - x|| of a surrogate, in 2-norms.
+
+    F maps a field to its signed-log1p curves, all C x Q of them. Whatever the search finds is a
+    true slope, hence a lower bound of the Lipschitz constant of F, to be held against an upper one.
+
+    Pairs start as a field, whole or faded, and itself with a little noise, and as a field and its
+    blur. Each step turns the difference y - x into the direction in which the curves' difference
+    grows fastest (a power iteration), and moves the place of the pair uphill by Adam. No pixel goes
+    below the least value of the fields. A copy of the surrogate computes in double precision.
+
+    Args:
+        surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; it decides the device,
+            and is left as it was.
+        fields: (N, H, W), N >= 1, where to start; NaN counts as their least value. Each field gives
+            four pairs.
+        steps: steps of the search; 0 gives the largest slope of the first pairs.
+        seed: of the noise.
+
+    Returns:
+        The largest slope met, per field unit.
+
+    Raises:
+        ArgumentError: an argument out of range, or a surrogate whose curves or gradient are not
+            finite.
+    """
+    x = as_fields("fields", fields).double()
+    if steps < 0:
+        raise ArgumentError(f"steps must be at least 0, got {steps}")
+    lowest = float(torch.nan_to_num(x, nan=torch.inf).min()) if not torch.isnan(x).all() else 0.0
+    x = torch.nan_to_num(x, nan=lowest)
+    space = PixelSpace.above(lowest, typical_size(x))
+    # A copy, for double precision must not reach the caller's surrogate.
+    exact = copy.deepcopy(surrogate).double().eval()
+    first, second = (part.to(device_of(exact)) for part in _pairs(x, space, lowest, seed))
+    length = _norms(second - first)
+    z = space.enter(first)
+    optimizer = torch.optim.Adam([z], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    largest = 0.0
+    for step in range(steps + 1):
+        rise, *uphill = _rise(exact, first, second)
+        largest = max(largest, float((rise / _norms(second - first)).max()))
+        if step == steps:
+            break
+        # Uphill for both fields of a pair together; dx/dz = sqrt(x^2 + c^2).
+        z.grad = -(uphill[0] + uphill[1]) * (first**2 + space.scale**2).sqrt()
+        optimizer.step()
+        schedule.step()
+        z.clamp_(min=space.lowest)
+        first = space.leave(z)
+        second = _apart(first, uphill[1] - uphill[0], length, lowest, _LEAST * space.scale)
+    return largest
+
+
+def _pairs(x: Tensor, space: PixelSpace, lowest: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The pairs to start from, (P, H, W) each."""
+    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(_FADES), *x.shape)))
+    near = [lowest + fade * (x - lowest) for fade in _FADES]
+    length = torch.full((len(x), 1, 1), _NEAR * space.scale, dtype=x.dtype)
+    beside = [_apart(y, part, length, lowest, 0.0) for y, part in zip(near, noise, strict=True)]
+    soft = torch.from_numpy(blurred(x.numpy())).to(x)
+    # A field that is its own blur makes no pair.
+    rough = (_norms(soft - x) > _NEAR * space.scale).flatten()
+    return torch.cat([*near, x[rough]]), torch.cat([*beside, soft[rough]])
+
+
+def _apart(first: Tensor, direction: Tensor, length: Tensor, lowest: float, least: float) -> Tensor:
+    """Fields (P, H, W) away from the first ones by `length` along some directions, clamped to the range."""
+    size = _norms(direction)
+    unit = torch.where(size > 0, direction / size, 1 / math.sqrt(first[0].numel()))
+    second = (first + length * unit).clamp(min=lowest)
+    # Where the range leaves nothing of the way down, go up.
+    stuck = _norms(second - first) < torch.clamp(length / 2, min=least)
+    return torch.where(stuck, first + length * unit.abs(), second)
+
+
+def _rise(surrogate: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """||F(y) - F(x)|| (P, 1, 1) of pairs, and its gradients (P, H, W) with respect to x and y."""
+    x, y = (part.detach().requires_grad_() for part in (first, second))
+    low, high = signed_log1p(surrogate(torch.cat([x, y])).double()).flatten(1).chunk(2)
+    rise = torch.linalg.vector_norm(high - low, dim=1)
+    gradients = torch.autograd.grad(rise.sum(), (x, y))
+    if not all(torch.isfinite(part).all() for part in (rise, *gradients)):
+        raise ArgumentError("surrogate must have finite curves and a finite gradient, but they are not")
+    return rise.detach().view(-1, 1, 1), *gradients
+
+
+def _norms(fields: Tensor) -> Tensor:
+    """2-norms (P, 1, 1) of fields (P, H, W)."""
+    return torch.linalg.vector_norm(fields, dim=(1, 2), keepdim=True)

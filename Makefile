@@ -8,7 +8,7 @@ TYPING := build/typing/emuloss
 DEMO := train_surrogate.py --metric minkowski --fields rain --arch hybrid --minutes 3 --out runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench constraints clean
+.PHONY: help install demo test test-all lint format bench ablation constraints clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,8 +33,11 @@ format: $(INSTALLED)  ## Format the code and apply the safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(INSTALLED)  ## Run every benchmark in turn
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(INSTALLED)  ## Run the speed benchmarks in turn
+	@set -e; for name in exact relaxed training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+
+ablation: $(INSTALLED)  ## Train and compare the whole family: make ablation OPERA=FOLDER
+	$(BIN)/python benchmarks/ablation.py --opera $(OPERA) --out runs/ablation
 
 constraints:  ## Recompile constraints.txt at the newest versions
 	$(PYTHON) -m venv build/uv

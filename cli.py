@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ._command import QUIET_TYPER, run, source_options
-from .errors import DataError
+from .errors import ArgumentError, DataError
 from .train_surrogate import train
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .zoo import Surrogate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     app.command()(train)
     app.command("list")(list_metrics)
     app.command()(show)
+    app.command()(evaluate)
     app.command()(certify)
     return run(app, arguments)
 
@@ -42,6 +46,45 @@ def show(directory: Annotated[str, typer.Argument(help="folder of a frozen surro
     print(summary_table(surrogate.evaluation) if surrogate.evaluation else "not evaluated")
 
 
+def evaluate(
+    directory: Annotated[str, typer.Argument(help="folder of a frozen surrogate")],
+    fields: Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE")] = "rain",
+    count: Annotated[int, typer.Option(min=1, help="most fields to evaluate on")] = 400,
+    whole: Annotated[
+        bool, typer.Option(help="take all the data, not the last part that training leaves for the test")
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option(help="invert the surrogate and shift the data, too; takes minutes")
+    ] = True,
+    out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and report.png")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of all noise and of rain")] = 0,
+    progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
+) -> None:
+    """Measure a frozen surrogate on labelled fields: fidelity, gradients, descent, inversion, shift."""
+    import json
+
+    from . import evaluation
+    from .zoo import load
+
+    surrogate = load(directory)
+    sample = _some_fields(fields, count, seed, surrogate, whole=whole)
+    curves = surrogate.metric(sample)
+    found = evaluation.evaluate(
+        surrogate,
+        sample,
+        curves,
+        thorough=thorough,
+        field_unit=surrogate.provenance.get("unit", ""),
+        seed=seed,
+        progress=progress,
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "evaluation.json").write_text(json.dumps(found.figures, indent=2))
+        evaluation.write_report(out / "report.png", surrogate, found, sample, curves)
+    print(evaluation.summary_table(found.figures))
+
+
 def certify(
     directory: Annotated[str, typer.Argument(help="folder of a frozen surrogate")],
     fields: Annotated[
@@ -61,7 +104,7 @@ def certify(
     from .zoo import load
 
     surrogate = load(directory)
-    sample = _some_fields(fields, count, seed)
+    sample = _some_fields(fields, count, seed, surrogate, whole=True)
     certificate = certificate_of(surrogate.module, sample.shape[1:])
     print(certificate)
     for name, norm in certificate.layers:
@@ -72,18 +115,23 @@ def certify(
         print(f"share of the bound:  {slope / certificate.bound:.3g}")
 
 
-def _some_fields(spec: str, count: int, seed: int) -> np.ndarray:
-    """The first usable fields of a source."""
+def _some_fields(spec: str, count: int, seed: int, surrogate: Surrogate, *, whole: bool) -> np.ndarray:
+    """The first usable fields of a source, or of its test split, in the surrogate's unit."""
     import numpy as np
 
-    from .datasets import open_source
+    from .datasets import assign_splits, open_source
 
     source = open_source(spec, **source_options(spec, seed=seed))
+    unit = surrogate.provenance.get("unit", "")
+    if unit and source.unit and unit != source.unit:
+        raise ArgumentError(f"--fields (={spec!r}) come in {source.unit}, the surrogate takes {unit}")
+    roles = ["test"] * len(source) if whole else assign_splits(source)
     found: list[np.ndarray] = []
-    for k in range(len(source)):
-        found += list(source.read(k, "test"))
+    for k, role in enumerate(roles):
+        if role == "test":
+            found += list(source.read(k, "test"))
         if len(found) >= count:
             break
     if not found:
-        raise DataError(f"{spec} holds no usable field")
+        raise DataError(f"{spec} holds no usable field; give it more data")
     return np.stack(found[:count])

@@ -15,3 +15,31 @@ class DataError(EmulossError):
 
 class CheckpointError(EmulossError):
     """A frozen surrogate cannot be read or written; the message names the file and the remedy."""
+
+
+class NotFoundError(CheckpointError):
+    """A repository, a revision or a file does not exist on the Hub; the message says which."""
+
+
+class AccessError(CheckpointError):
+    """The Hub refuses access: a gated or private repository, or a token without the right."""
+
+
+class OfflineError(CheckpointError):
+    """A checkpoint is not in the cache, and the Hub may not be asked."""
+
+
+class HubConnectionError(CheckpointError):
+    """The Hub cannot be reached, answers with an error of its own, or stalls."""
+
+
+class ConflictError(CheckpointError):
+    """What is published stands in the way: the branch moved meanwhile, or the tag exists."""
+
+
+class CorruptedError(CheckpointError):
+    """A file is not the one that was published: its hash or its length differs."""
+
+
+class IncompatibleError(CheckpointError):
+    """A checkpoint is sound, but not for this version: unknown format, metric or architecture."""

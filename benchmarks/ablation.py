@@ -35,7 +35,7 @@ OUTPUTS = ("area", "perimeter", "euler", "components")
 CLASSES = ("dry", "low", "mid", "high")
 STRIDE = 48
 """Step between training patches, in pixels."""
-SEARCHED, SEARCH_STEPS = 8, 40
+SEARCHED, SEARCH_STEPS = 2, 30
 """Fields from which steep places are searched, and steps of the search."""
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ablation.md"
 
@@ -145,9 +145,14 @@ def shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def score(value: float | None, form: str) -> str:
+    """An R2; how far it is below any use does not matter."""
+    return "< -1" if value is not None and value < -1 else shown(value, form)
+
+
 def r_squared(figures: dict[str, Any], output: str) -> str:
     found = figures["fidelity"]["outputs"][output]
-    return f"{shown(found['r2_mean'], '.4f')} / {shown(found['r2_worst'], '.3f')}"
+    return f"{score(found['r2_mean'], '.4f')} / {score(found['r2_worst'], '.3f')}"
 
 
 def violations(figures: dict[str, Any]) -> str:
@@ -167,7 +172,7 @@ def over_outputs(found: dict[str, Any]) -> str:
     """The mean over outputs of R2 means; where it is undefined or refused, a dash."""
     values = [each["r2_mean"] for each in found.get("outputs", {}).values()]
     values = [value for value in values if value is not None]
-    return shown(float(np.mean(values)), ".3f") if values else "-"
+    return score(float(np.mean(values)), ".3f") if values else "-"
 
 
 FIDELITY: tuple[Column, ...] = (

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError
 from ..metrics import Metric, Minkowski
-from ..metrics.minkowski import textbook_constraints
 from .backbone import PlainBackbone, ResidualBackbone
 from .encodings import LevelEncoding, LogEncoding
 from .fields import as_batch, check_shape
 from .heads import ConstrainedHeads
 from .relaxed import RelaxedMinkowski
+from .spectral import KINDS
 
 _RAW_SCALE = 0.25
 """Brings the prior's raw values, around 5, to order 1; part of the architecture."""
@@ -25,16 +25,16 @@ _CHOICES = {
     "readout": ("last", "all"),
     "heads": ("free", "constrained"),
     "isoperimetric": ("valid", "textbook"),
-    "spectral": ("none", "power", "exact"),
+    "spectral": KINDS,
 }
 
 
 class ConvEmulator(nn.Module):
     """A CNN with output heads, and, where asked for, a relaxed prior that it corrects.
 
-    With a prior, those outputs of which a relaxation is known are carried through the inverse of
-    their heads, and the network adds to them there; the last layer starts at 0, so that training
-    starts from the relaxation, made admissible. Outputs without one are the network's alone.
+    With a prior, the metric's relaxation is carried through the inverse of the heads, and the network
+    adds to it there; the last layer starts at 0, so that training starts from the relaxation, made
+    admissible.
 
     Args:
         metric: the metric to emulate; its declarations build the heads.
@@ -52,7 +52,8 @@ class ConvEmulator(nn.Module):
         masks: soft excursion masks that the backbone sees, spread over the thresholds; 0: the
             field on a log-like scale alone.
         mask_temperature: their temperature, relative to their thresholds.
-        prior: relative temperature of the relaxed prior, or None to do without one.
+        prior: relative temperature of the relaxed prior, or None to do without one; a metric of which no
+            relaxation is known has none in any case.
 
     Raises:
         ArgumentError: an argument out of range, or constraints that no head can guarantee.
@@ -94,6 +95,14 @@ class ConvEmulator(nn.Module):
                 "masks must not be negative and mask_temperature must be positive, "
                 f"got {masks} and {mask_temperature!r}"
             )
+        guarantee = "free" if heads == "free" else "declared"
+        if isoperimetric == "textbook":
+            if heads == "free":
+                raise ArgumentError(
+                    f"isoperimetric (={isoperimetric!r}) is for constrained heads; these are free"
+                )
+            guarantee = "textbook"
+        relaxable = isinstance(metric, Minkowski)
         self.metric = metric
         self._arguments: dict[str, Any] = {
             "widths": list(widths),
@@ -101,7 +110,7 @@ class ConvEmulator(nn.Module):
             "depth": int(depth),
             "masks": int(masks),
             "mask_temperature": float(mask_temperature),
-            "prior": prior,
+            "prior": prior if relaxable else None,
             **chosen,
         }
         self.encoding = (
@@ -114,7 +123,7 @@ class ConvEmulator(nn.Module):
             if backbone == "plain"
             else ResidualBackbone(self.encoding.channels, tuple(widths), depth, readout, spectral)
         )
-        self.heads = ConstrainedHeads(metric, _head_constraints(metric, heads, isoperimetric))
+        self.heads = ConstrainedHeads(metric, guarantee)
         self.prior = None
         if prior is not None and isinstance(metric, Minkowski):
             self.prior = RelaxedMinkowski(metric, prior)
@@ -150,18 +159,3 @@ class ConvEmulator(nn.Module):
             known = {name: relaxed[:, c] for c, name in enumerate(self.prior.metric.outputs)}
             raw = self.heads.inverse(known, frame)
             return self.heads(raw + self.fc(torch.cat([readout, _RAW_SCALE * raw], dim=1)), frame)
-
-
-def _head_constraints(metric: Metric, heads: str, isoperimetric: str) -> tuple[Any, ...]:
-    """The constraints that the heads guarantee."""
-    if heads == "free":
-        if isoperimetric != "valid":
-            raise ArgumentError(
-                f"isoperimetric (={isoperimetric!r}) is for constrained heads; these are free"
-            )
-        return ()
-    if isoperimetric == "valid":
-        return metric.constraints
-    if not isinstance(metric, Minkowski):
-        raise ArgumentError(f"isoperimetric='textbook' is for Minkowski metrics, got {metric.name!r}")
-    return textbook_constraints(metric)

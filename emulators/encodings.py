@@ -10,26 +10,42 @@ from torch import Tensor, nn
 from .soft_counts import threshold_sizes
 
 
+def _log_axis(thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Origin and scale of asinh((x - origin) / scale): 0, unless the thresholds lie far from it."""
+    sizes = torch.from_numpy(threshold_sizes(thresholds))
+    far = len(thresholds) > 1 and min(map(abs, thresholds)) > thresholds[-1] - thresholds[0]
+    return torch.tensor(thresholds[0] if far else 0.0).float(), sizes.min().float()
+
+
+def _dry(lowest: float, reach: float) -> float:
+    """A value below the lowest threshold by some reach: 0, the natural one, where that lies above it."""
+    return 0.0 if lowest > 0 else lowest - reach
+
+
 class LogEncoding(nn.Module):
-    """The field on a log-like scale, asinh(x / c), c the size of the lowest threshold: one channel.
+    """The field on a log-like scale, asinh(x / c), c the least size of a threshold: one channel.
+
+    Where all thresholds lie far from 0, x counts from the lowest of them.
 
     Args:
         thresholds: strictly increasing, in the field's unit.
     """
 
+    origin: Tensor
     scale: Tensor
     channels = 1
 
     def __init__(self, thresholds: Sequence[float]) -> None:
         super().__init__()
-        sizes = torch.from_numpy(threshold_sizes(thresholds)).float()
-        self.register_buffer("scale", sizes.min(), persistent=False)
-        self.dry = min(0.0, thresholds[0])
+        origin, scale = _log_axis(thresholds)
+        self.register_buffer("origin", origin, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.dry = _dry(thresholds[0], float(threshold_sizes(thresholds)[0]))
         """What stands for pixels outside the field and for those that were not measured."""
 
     def forward(self, fields: Tensor) -> Tensor:
         """Encoded fields (N, 1, H, W) of fields (N, H, W)."""
-        return torch.asinh(fields[:, None] / self.scale)
+        return torch.asinh((fields[:, None] - self.origin) / self.scale)
 
     def slope(self) -> float:
         """Largest slope of a pixel's channel in its value."""
@@ -50,6 +66,7 @@ class LevelEncoding(nn.Module):
 
     steepness: Tensor
     shift: Tensor
+    origin: Tensor
     scale: Tensor
 
     def __init__(self, thresholds: Sequence[float], masks: int, temperature: float) -> None:
@@ -60,17 +77,18 @@ class LevelEncoding(nn.Module):
         shift = -torch.tensor(thresholds)[picks] * steepness
         self.register_buffer("steepness", steepness.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("scale", sizes.min(), persistent=False)
+        origin, scale = _log_axis(thresholds)
+        self.register_buffer("origin", origin, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
         self.channels = len(picks) + 1
-        lowest = thresholds[0]
-        self.dry = 0.0 if lowest > 0 else lowest - 20 * temperature * float(sizes[0])
+        self.dry = _dry(thresholds[0], 20 * temperature * float(sizes[0]))
         """A value below every mask's reach: 0, the natural one, unless a threshold lies there or below."""
 
     def forward(self, fields: Tensor) -> Tensor:
         """Encoded fields (N, channels, H, W) of fields (N, H, W)."""
         x = fields[:, None]
         masks = torch.sigmoid(torch.addcmul(self.shift, x, self.steepness))
-        return torch.cat([masks, torch.asinh(x / self.scale)], dim=1)
+        return torch.cat([masks, torch.asinh((x - self.origin) / self.scale)], dim=1)
 
     def slope(self) -> float:
         """A bound of the 2-norm of the slopes of a pixel's channels in its value."""

@@ -45,11 +45,20 @@ class Excursion(nn.Module):
         if not isinstance(metric, Minkowski):
             raise ArgumentError(
                 f"the excursion architecture is for Minkowski metrics, got {metric.name!r}; "
-                "take a trained one, such as hybrid"
+                "take a trained one, such as constrained"
             )
         self.metric = metric
         self.relaxed = RelaxedMinkowski(metric, temperature, tail)
         self.heads = ConstrainedHeads(metric)
+
+    @property
+    def temperature(self) -> float | tuple[float, ...]:
+        """Relative temperature of the cold sigmoid; set it between steps to anneal."""
+        return self.relaxed.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.relaxed.temperature = value
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""

@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ArgumentError
-from ..metrics import Metric
+from ..metrics import Metric, Minkowski
 from ..metrics.constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing
+from ..metrics.minkowski import textbook_constraints
 from .curves import signed_expm1, signed_log1p
+
+GUARANTEES = ("declared", "textbook", "free")
+"""What heads may be asked to hold."""
 
 _SMALL_BAND = 1e-6
 """Share of the field that an empty band counts as: a sixtieth of a pixel of a 128 x 128 field."""
@@ -60,20 +64,31 @@ class ConstrainedHeads(nn.Module):
 
     Args:
         metric: its `outputs`, `thresholds` and `constraints` decide the maps.
-        constraints: what to guarantee instead of what the metric declares; none: free outputs.
+        guarantee: "declared": what the metric declares; "textbook": what the paper's heads enforce, see
+            `emuloss.metrics.minkowski.textbook_constraints`; "free": nothing.
 
     Raises:
         ArgumentError: constraints that no head can guarantee together.
     """
 
-    def __init__(self, metric: Metric, constraints: tuple[Constraint, ...] | None = None) -> None:
+    def __init__(self, metric: Metric, guarantee: str = "declared") -> None:
         super().__init__()
-        self.metric = metric
-        self.constraints = metric.constraints if constraints is None else constraints
+        if guarantee not in GUARANTEES:
+            raise ArgumentError(f"guarantee must be one of {', '.join(GUARANTEES)}, got {guarantee!r}")
+        if guarantee == "textbook" and not isinstance(metric, Minkowski):
+            raise ArgumentError(f"textbook constraints are for Minkowski metrics, got {metric.name!r}")
+        self.metric, self.guarantee = metric, guarantee
         self.order = in_order(metric, self.constraints)
         self.sizes = {name: self._raw_size(name) for name in self.order}
         self.raw_size = sum(self.sizes.values())
         self._try()
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """What is guaranteed. Not stored: constraints hold functions, which do not pickle."""
+        if self.guarantee == "textbook":
+            return textbook_constraints(self.metric)  # type: ignore[arg-type]
+        return self.metric.constraints if self.guarantee == "declared" else ()
 
     @torch.no_grad()
     def _try(self) -> None:

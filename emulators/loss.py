@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,23 @@ _SIDES = ("surrogate", "exact")
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-class SurrogateLoss(nn.Module):
+class WidePrecision(nn.Module):
+    """A module that follows moves and casts of its parent, but no cast below single precision.
+
+    Curves span decades, and gradients come from small differences of their logarithms.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        def kept(tensor: Tensor) -> Tensor:
+            aim = fn(tensor.new_empty((0,) * tensor.ndim))
+            if aim.is_floating_point() and torch.finfo(aim.dtype).bits < 32:
+                return tensor.to(aim.device)
+            return fn(tensor)
+
+        return super()._apply(kept, recurse)
+
+
+class SurrogateLoss(WidePrecision):
     """Distance between the curves of a prediction and of a target: differentiable in the prediction.
 
     The distance of one field is sum_c w_c * integral |slog a_c - slog b_c|, the integral over the
@@ -33,6 +50,11 @@ class SurrogateLoss(nn.Module):
         weights: weight of each output by name; an output left out weighs 1.
         trust: if given, the weight of a field is exp(-trust * err^2), err the distance between
             surrogate and exact curves of its target: where the surrogate errs, it is heeded less.
+        in_state_dict: whether a state dict of this loss, or of a module that holds it, has the
+            surrogate's frozen weights. Without, they stay what the surrogate was made with; a state
+            dict that has them can be loaded all the same.
+
+    Casts of a parent module to half precision (`half()`, `bfloat16()`) leave a loss in single precision.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -49,6 +71,7 @@ class SurrogateLoss(nn.Module):
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
+        in_state_dict: bool = True,
     ) -> None:
         super().__init__()
         reference = forward if reference is None else reference
@@ -75,6 +98,9 @@ class SurrogateLoss(nn.Module):
         self.reduction, self.trust = reduction, trust
         self.distance = CurveDistance(metric.levels)
         self.register_buffer("output_weights", torch.tensor(values, dtype=torch.float32), persistent=False)
+        if not in_state_dict:
+            self.register_state_dict_post_hook(_leave_out)
+            self.register_load_state_dict_pre_hook(_fill_in)
 
     def forward(
         self, prediction: Tensor, target: Tensor | None = None, *, target_curves: Tensor | None = None
@@ -153,6 +179,19 @@ class SurrogateLoss(nn.Module):
         if fields.dtype != torch.float64:
             fields = fields.float()
         return torch.from_numpy(self.metric(fields.cpu().numpy())).to(fields.device)
+
+
+def _leave_out(loss: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """Drop the surrogate's weights from a state dict."""
+    for name in [name for name in state if name.startswith(f"{prefix}surrogate.")]:
+        del state[name]
+
+
+def _fill_in(loss: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Put the surrogate's own weights into a state dict that has none."""
+    prefix = f"{prefix}surrogate."
+    if not any(name.startswith(prefix) for name in state):
+        state.update(loss.surrogate.state_dict(prefix=prefix))  # type: ignore[union-attr]
 
 
 def _is_weight(value: object) -> bool:

@@ -21,8 +21,13 @@ _LARGEST_TABLE = 2**24
 
 
 def threshold_sizes(thresholds: Sequence[float]) -> np.ndarray:
-    """|u| of each threshold (Q,), to which temperatures are relative; 0 takes the smallest of the others."""
-    sizes = np.abs(np.asarray(thresholds, np.float64))
+    """What temperatures are relative to, (Q,): |u|, or the range of the thresholds where that is less.
+
+    The range is the scale of data far from 0, such as temperatures in kelvin. A threshold of 0 takes
+    the smallest size of the others; a lone one has no range.
+    """
+    u = np.asarray(thresholds, np.float64)
+    sizes = np.abs(u) if len(u) == 1 else np.minimum(np.abs(u), u[-1] - u[0])
     sizes[sizes == 0] = sizes[sizes > 0].min() if sizes.any() else 1.0
     return sizes
 

@@ -1,6 +1,7 @@
 """Certificates: never below a measured slope, close to the true norm of a layer, or a reason."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -467,6 +468,106 @@ def test_relaxed_bounds_of_area_and_perimeter_hardly_grow_with_the_field():
     metric = Minkowski(THRESHOLDS, 2.0, outputs=("area", "perimeter"))
     small, large = (certify(RelaxedMinkowski(metric, 0.1), (edge, edge)).bound for edge in (32, 1024))
     assert small <= large <= 1.1 * small
+
+
+# Bounds that are attained: a lost or a doubled factor shows
+
+
+SIGNS = torch.tensor([1.0, -1.0], dtype=torch.float64)
+"""Centring and MaxMin leave features (a, -a), a >= 0, as they are."""
+
+
+def transparent(readouts: tuple[int, ...], channel: int, temperature: float) -> CertifiedEmulator:
+    """Weights that carry one signal through every layer, each with a norm of its own, and all else nowhere.
+
+    The kernels do to a uniform change of the field all that their norms allow, and the first fully
+    connected layer weighs the readouts (0: the encoding, 1 to 3: the stages) by what they carry.
+    """
+    metric = Minkowski(THRESHOLDS, 2.0)
+    module = CertifiedEmulator(metric, widths=(2, 2, 2), hidden=2, masks=1, mask_temperature=temperature)
+    frozen(module).double()
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    identity = torch.eye(2, dtype=torch.float64)
+    module.entry.weight[:, channel, 2:4, 2:4] = (2 / math.sqrt(8)) * SIGNS[:, None, None]
+    for k, block in enumerate(module.blocks):
+        for conv, norm in zip(block.convs, (2.0, 1.5 + k), strict=True):
+            conv.weight[..., 1, 1] = norm * identity
+    for widen, norm in zip(module.widen, (3.0, 0.3), strict=True):
+        widen.weight[..., 1, 1] = norm * identity
+    norms = list(itertools.accumulate((2 * 2.0, 3 * 2.5, 0.3 * 4.0), lambda a, b: a * b, initial=1.0))
+    # Small readouts, for which the signed logarithm has slope 1; each of them as steep as the others.
+    module.log_gains.fill_(-10.0)
+    for k in readouts:
+        module.log_gains[k] = math.log(1e-7 / norms[k]) / 8
+    weight = torch.zeros(8, dtype=torch.float64)
+    for k in readouts:
+        weight[2 * k : 2 * k + 2] = SIGNS / math.sqrt(2)
+    if 0 in readouts:
+        weight[:2] = 0.0
+        weight[channel] = 1.0
+    module.fc[0].weight[0] = 5 * weight / math.sqrt(len(readouts))
+    module.fc[1].weight[0, 0] = 0.4
+    for layer in module.fc[:2]:
+        layer.bias[1] = -1.0  # the smaller one of the pair
+    module.fc[2].weight[:, 0] = 30.0
+    module.fc[2].bias.fill_(2 / 8)
+    return module
+
+
+@pytest.mark.parametrize("readouts", [(0,), (1,), (2,), (3,), (0, 1, 2, 3)], ids=str)
+@pytest.mark.parametrize(
+    ("channel", "temperature", "level"),
+    [(0, 0.01, THRESHOLDS[0]), (1, 100.0, 0.0)],
+    ids=["mask", "log-like scale"],
+)
+@pytest.mark.parametrize("size", [(8, 16), (32, 24)])
+def test_certified_bound_is_nearly_attained(readouts, channel, temperature, level, size):
+    module = transparent(readouts, channel, temperature)
+    field = torch.full((1, *size), level, dtype=torch.float64)
+    certificate = certify(module, size)
+    assert 0.85 <= steepest(module, (field, field + 1e-4)) / certificate.bound <= 1
+    assert [name for name, _ in certificate.layers] == [
+        "encoding", "entry", "blocks.0.convs.0", "blocks.0.convs.1", "widen.0", "blocks.1.convs.0",
+        "blocks.1.convs.1", "widen.1", "blocks.2.convs.0", "blocks.2.convs.1", *(f"gain.{k}" for k in range(4)),
+        "fc.0", "fc.1", "fc.2", "scale",
+    ]  # fmt: skip
+
+
+def test_padding_is_part_of_the_certified_bound():
+    """A field smaller than its padded shape comes to the share of the root of the pixels that it has."""
+    module = transparent((0,), 0, 0.01)
+    field = torch.full((1, 9, 9), THRESHOLDS[0], dtype=torch.float64)
+    found = steepest(module, (field, field + 1e-4)) / certify(module, (9, 9)).bound
+    assert found == pytest.approx(9 / 16, rel=0.03)
+
+
+def one_way(masks: int, temperature: float) -> ConvEmulator:
+    """A plain network that lets one channel through, at the steepest places of its GELUs."""
+    module = frozen(plain(masks=masks, mask_temperature=temperature)).double()
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    convolutions = [layer for layer in module.backbone.layers if isinstance(layer, nn.Conv2d)]
+    for conv, norm in zip(convolutions, (3.0, 0.25), strict=True):
+        conv.weight[0, 0, 1, 1] = norm
+    steep = math.sqrt(2)
+    module.fc[0].weight[0, 0], module.fc[0].bias[0] = 1e-5, steep
+    at_steep = float(F.gelu(torch.tensor(steep, dtype=torch.float64)))
+    module.fc[2].weight[0, 0], module.fc[2].bias[0] = 3.0, steep - 3.0 * at_steep
+    module.fc[4].weight[:, 0] = 0.5
+    return module
+
+
+@pytest.mark.parametrize(
+    ("masks", "temperature", "level"), [(0, 0.1, 0.0), (1, 0.01, THRESHOLDS[0])], ids=["log", "mask"]
+)
+@pytest.mark.parametrize("size", [(8, 12), (32, 24)])
+def test_bound_of_a_plain_network_is_nearly_attained(masks, temperature, level, size):
+    module = one_way(masks, temperature)
+    field = torch.full((1, *size), level, dtype=torch.float64)
+    other = field.clone()
+    other[:, ::4, ::4] += 1e-4  # one pixel of each window of the pools, and so the largest of it
+    assert 0.9 <= steepest(module, (field, other)) / certify(module, size).bound <= 1
 
 
 # Those that have none

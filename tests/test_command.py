@@ -22,8 +22,8 @@ from emuloss.emulators import ARCHITECTURES, ConvEmulator
 ROOT = Path(train_surrogate.__file__).resolve().parent
 SCRIPT = ROOT / "train_surrogate.py"
 PRODUCTS = [
-    "README.md", "config.json", "evaluation.json", "labels.h5", "log.csv", "model.safetensors", "report.png",
-    "training.pt",
+    "README.md", "config.json", "evaluation.json", "golden.safetensors", "labels.h5", "log.csv",
+    "model.safetensors", "report.png", "training.pt",
 ]  # fmt: skip
 OF_TRAINING = {"log.csv", "training.pt"}
 

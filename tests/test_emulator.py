@@ -156,7 +156,7 @@ def test_without_a_prior_all_fields_start_alike():
 def test_metrics_without_a_relaxation_have_no_prior():
     emulator = build(Total(), **HYBRID)
     assert emulator.prior is None
-    assert emulator.arguments()["prior"] == 0.05
+    assert emulator.arguments()["prior"] is None
 
 
 # Encodings
@@ -256,9 +256,7 @@ def test_textbook_heads_obey_the_textbook(weights):
 
 
 def test_textbook_heads_are_for_minkowski_metrics():
-    with pytest.raises(
-        ArgumentError, match=r"^isoperimetric='textbook' is for Minkowski metrics, got 'total'$"
-    ):
+    with pytest.raises(ArgumentError, match=r"^textbook constraints are for Minkowski metrics, got 'total'$"):
         build(Total(), isoperimetric="textbook")
 
 

@@ -286,7 +286,7 @@ def test_no_curves_are_projected_to_none():
 def test_textbook_constraints_hold(outputs, boundary):
     metric = Minkowski(THRESHOLDS, 2.0, outputs, boundary)
     constraints = textbook_constraints(metric)
-    heads = ConstrainedHeads(metric, constraints)
+    heads = ConstrainedHeads(metric, "textbook")
     curves = heads(raw_values(60, heads.raw_size), frame(metric))
     assert curves.isfinite().all()
     by_name = metric.named(curves.double().numpy(), SHAPE)
@@ -300,8 +300,8 @@ def test_exact_curves_are_out_of_reach_of_textbook_heads():
     metric = Minkowski(THRESHOLDS, outputs=("area", "perimeter"))
     pixel = torch.from_numpy(metric(np.pad([[[9.0]]], ((0, 0), (5, 5), (5, 5)))))
     known = dict(zip(metric.outputs, pixel.unbind(1), strict=True))
-    for constraints, reached in ((None, True), (textbook_constraints(metric), False)):
-        heads = ConstrainedHeads(metric, constraints)
+    for guarantee, reached in (("declared", True), ("textbook", False)):
+        heads = ConstrainedHeads(metric, guarantee)
         curves = heads(heads.inverse(known, 121.0), 121.0)
         assert torch.allclose(curves, pixel, atol=0.05) == reached
 
@@ -309,7 +309,7 @@ def test_exact_curves_are_out_of_reach_of_textbook_heads():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_free_heads(dtype):
     metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
-    heads = ConstrainedHeads(metric, ())
+    heads = ConstrainedHeads(metric, "free")
     assert heads.order == OUTPUTS
     assert heads.sizes == dict.fromkeys(OUTPUTS, len(THRESHOLDS))
     raw = raw_values(60, heads.raw_size).to(dtype)
@@ -321,7 +321,7 @@ def test_free_heads(dtype):
 
 def test_free_heads_reach_any_curve():
     metric = Minkowski(THRESHOLDS, outputs=OUTPUTS)
-    heads, wanted = ConstrainedHeads(metric, ()), broken_curves(metric)[:80]
+    heads, wanted = ConstrainedHeads(metric, "free"), broken_curves(metric)[:80]
     raw = heads.inverse(dict(zip(OUTPUTS, wanted.unbind(1), strict=True)), frame(metric))
     torch.testing.assert_close(heads(raw, frame(metric)), wanted, rtol=1e-9, atol=1e-9)
 

@@ -16,7 +16,7 @@ from emuloss.errors import ArgumentError, CheckpointError, EmulossError
 from emuloss.zoo import Surrogate, checkpoint
 from torch import nn
 
-FILES = ["README.md", "config.json", "model.safetensors"]
+FILES = ["README.md", "config.json", "golden.safetensors", "model.safetensors"]
 
 
 def teacher(**arguments):
@@ -200,7 +200,7 @@ def test_card_tells_what_the_checkpoint_is(saved, tmp_path):
     assert "analytical relaxation" in (tmp_path / "README.md").read_text()
 
 
-def test_only_three_files_are_left_and_none_is_a_pickle(saved):
+def test_only_these_files_are_left_and_none_is_a_pickle(saved):
     assert sorted(path.name for path in saved.iterdir()) == FILES
     package = Path(checkpoint.__file__).parent
     source = "".join(path.read_text() for path in package.glob("*.py"))
@@ -223,7 +223,7 @@ def test_missing_folder(place, tmp_path):
     assert "no directory" in refusal(tmp_path / place) if place else refusal(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("name", FILES[1:])
 def test_missing_file(folder, name):
     (folder / name).unlink()
     assert name in refusal(folder)
@@ -280,25 +280,25 @@ CHANGES = {
     "architecture without arguments": (lambda c: c["architecture"].pop("arguments"), "architecture"),
     "arguments a list": (lambda c: c["architecture"].update(arguments=[1]), "architecture"),
     "unknown argument": (lambda c: c["architecture"]["arguments"].update(colour=3), "colour"),
-    "other depth": (lambda c: c["architecture"]["arguments"].update(depth=2), "stages.0.1"),
+    "other depth": (lambda c: c["architecture"]["arguments"].update(depth=2), "too large"),
     "negative depth": (lambda c: c["architecture"]["arguments"].update(depth=-1), "depth"),
     "fractional depth": (lambda c: c["architecture"]["arguments"].update(depth=1.5), ""),
-    "absurd depth": (lambda c: c["architecture"]["arguments"].update(depth=2**40), "too large"),
+    "absurd depth": (lambda c: c["architecture"]["arguments"].update(depth=2**40), "from 1 to 8"),
     "unknown backbone": (lambda c: c["architecture"]["arguments"].update(backbone="other"), "backbone"),
     "unhashable backbone": (lambda c: c["architecture"]["arguments"].update(backbone=["plain"]), "backbone"),
-    "absurd masks": (lambda c: c["architecture"]["arguments"].update(masks=2**40), "too large"),
+    "absurd masks": (lambda c: c["architecture"]["arguments"].update(masks=2**40), "from 0 to 1024"),
     "other readout": (lambda c: c["architecture"]["arguments"].update(readout="last"), "size mismatch"),
     "no widths": (lambda c: c["architecture"]["arguments"].update(widths=[]), "widths"),
     "odd widths": (lambda c: c["architecture"]["arguments"].update(widths=[7, 16]), "widths"),
     "widths of text": (lambda c: c["architecture"]["arguments"].update(widths="816"), ""),
     "fractional hidden": (lambda c: c["architecture"]["arguments"].update(hidden=16.5), ""),
     "negative hidden": (lambda c: c["architecture"]["arguments"].update(hidden=-1), "hidden"),
-    "absurd widths": (lambda c: c["architecture"]["arguments"].update(widths=[2**40]), "too large"),
+    "absurd widths": (lambda c: c["architecture"]["arguments"].update(widths=[2**40]), "from 1 to 4096"),
     "many wide stages": (lambda c: c["architecture"]["arguments"].update(widths=[512] * 8), "too large"),
     "many narrow stages": (lambda c: c["architecture"]["arguments"].update(widths=[8] * 5000), "list"),
-    "absurd hidden": (lambda c: c["architecture"]["arguments"].update(hidden=2**31), "too large"),
-    "cold prior": (lambda c: c["architecture"]["arguments"].update(prior=1e-12), "temperature"),
-    "negative prior": (lambda c: c["architecture"]["arguments"].update(prior=-1.0), "temperature"),
+    "absurd hidden": (lambda c: c["architecture"]["arguments"].update(hidden=2**31), "from 1 to 16384"),
+    "cold prior": (lambda c: c["architecture"]["arguments"].update(prior=1e-12), "prior"),
+    "negative prior": (lambda c: c["architecture"]["arguments"].update(prior=-1.0), "prior"),
     "unknown metric": (lambda c: c["metric"].update(name="other"), "metric 'other'"),
     "metric a list": (lambda c: c["metric"].update(name=["minkowski"]), ""),
     "metric of another form": (lambda c: c["metric"].update(more=1), "metric"),
@@ -312,7 +312,7 @@ CHANGES = {
         lambda c: c["metric"]["arguments"].update(thresholds=[1, 2], levels=[0.5, 0.6]), "size mismatch"
     ),
     "many thresholds": (
-        lambda c: c["metric"]["arguments"].update(thresholds=list(range(1, 5001))), "list of more"
+        lambda c: c["metric"]["arguments"].update(thresholds=list(range(1, 5001))), "1 to 1024 entries"
     ),
     "thresholds far apart": (
         lambda c: c["metric"]["arguments"].update(thresholds=[1e-300, 1, 2, 1e300]), ""

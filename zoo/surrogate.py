@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..emulators import SurrogateLoss, relaxation
+from ..emulators.loss import WidePrecision
 from ..errors import ArgumentError
 from ..metrics import Metric, metric_from_config
 
 
-class Surrogate(nn.Module):
+class Surrogate(WidePrecision):
     """A frozen, differentiable stand-in for a metric: physical fields in, physical curves out.
 
     Its weights take no gradient and it stays in evaluation mode, whatever its parent does;
@@ -59,7 +60,7 @@ class Surrogate(nn.Module):
 
     @property
     def trained_on(self) -> dict[str, Any]:
-        """Data and settings of the training; empty for a relaxation."""
+        """Data and settings of the training; empty where there was none."""
         return self.provenance.get("training", {})
 
     @property
@@ -92,14 +93,14 @@ class Surrogate(nn.Module):
         return not any(True for _ in self.module.parameters())
 
     def with_thresholds(
-        self, thresholds: Sequence[float], *, levels: Sequence[float] | None = None, **units: Any
+        self, thresholds: Sequence[float], *, levels: Sequence[float] | None = None, **arguments: Any
     ) -> Surrogate:
         """The same surrogate at other thresholds; nothing is trained.
 
         Args:
             thresholds: strictly increasing, in the field's unit.
             levels: coordinates of the threshold axis for integration; default: evenly spaced.
-            **units: other arguments of the metric, such as `pixel_size`, `length_unit` or `outputs`.
+            **arguments: others of the metric, such as `pixel_size`, `length_unit` or `outputs`.
 
         Raises:
             ArgumentError: an architecture trained for its thresholds, or an argument out of range.
@@ -109,7 +110,7 @@ class Surrogate(nn.Module):
                 f"architecture {self.architecture!r} is trained for its thresholds; "
                 "take excursion or relaxed, or train another one"
             )
-        given = {**self.metric.arguments(), "thresholds": thresholds, "levels": levels, **units}
+        given = {**self.metric.arguments(), "thresholds": thresholds, "levels": levels, **arguments}
         metric = metric_from_config({"name": self.metric.name, "arguments": given})
         module = type(self.module)(metric, **self.module.arguments())  # type: ignore[operator]
         module.to(next(self.module.buffers()).device)
@@ -124,14 +125,21 @@ class Surrogate(nn.Module):
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
+        in_state_dict: bool = True,
     ) -> SurrogateLoss:
         """A loss module `loss(prediction, target)`; the arguments are those of `SurrogateLoss`."""
         return SurrogateLoss(
-            self, forward=forward, reference=reference, reduction=reduction, weights=weights, trust=trust
+            self,
+            forward=forward,
+            reference=reference,
+            reduction=reduction,
+            weights=weights,
+            trust=trust,
+            in_state_dict=in_state_dict,
         )
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json, model.safetensors and README.md, from which `emuloss.load` restores this.
+        """Write config.json, model.safetensors, golden.safetensors and README.md, for `emuloss.load`.
 
         Args:
             directory: made if missing; files of the same names are replaced.

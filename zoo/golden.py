@@ -1,0 +1,174 @@
+"""Golden inputs and outputs beside a checkpoint: what a surrogate gave when it was saved, to be replayed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from ..emulators import signed_log1p
+from ..emulators.penalties import pulled_back
+from ..errors import CheckpointError, CorruptedError
+from ..metrics import Metric
+
+if TYPE_CHECKING:
+    from .surrogate import Surrogate
+
+GOLDEN = "golden.safetensors"
+LARGEST_GOLDEN = 4 * 2**20
+TOLERANCE = 1e-4
+"""Relative error of curves and gradients beyond which a replay fails."""
+_SIDE, _LARGEST_SIDE = 64, 256
+"""Pixels along a side of golden fields, where no shape was trained on, and at most."""
+_WET_SHARE = 0.5
+"""Share of a golden field's pixels above the lowest threshold."""
+_FIELDS = 3
+
+
+def golden_fields(metric: Metric, shape: tuple[int, int]) -> Tensor:
+    """Three fields (3, H, W), float32, scaled to the thresholds: drizzle and rain, rain with NaN, nothing.
+
+    Half of the pixels lie below the lowest threshold; the ranks of the others are spread evenly over
+    the intervals between thresholds, of which each thus sees pixels whatever its unit. In the first
+    field no two pixels are equal: at ties the gradients of many surrogates are matters of rounding.
+    """
+    rng = np.random.default_rng(0)
+    lowest, highest = metric.thresholds[0], metric.thresholds[-1]
+    dry = 0.0 if lowest > 0 else lowest - max(abs(lowest), 1.0)
+    above = np.linspace(1 - _WET_SHARE, 1, len(metric.thresholds) + 1)
+    knots = [dry, *metric.thresholds, highest + (highest - dry)]
+    first, second = np.interp(_ranks(_smooth_noise(rng, (2, *shape))), [0, *above], knots)
+    second[second < lowest] = dry
+    # A corner that no radar sees, and a few pixels within.
+    second[: max(1, shape[0] // 4), : max(1, shape[1] // 3)] = np.nan
+    second[shape[0] // 2, ::5] = np.nan
+    fields = np.stack([first, second, np.full(shape, dry)])
+    return torch.from_numpy(fields.clip(-1e30, 1e30).astype(np.float32))
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Gaussian fields (N, H, W) whose power falls with frequency as that of rain does."""
+    rows, columns = np.fft.fftfreq(shape[1]), np.fft.rfftfreq(shape[2])
+    frequency = np.hypot(rows[:, None], columns)
+    frequency[0, 0] = np.inf
+    return np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) / frequency**1.5, s=shape[1:])
+
+
+def _ranks(fields: np.ndarray) -> np.ndarray:
+    """Ranks of the pixels of each field (N, H, W), in (0, 1)."""
+    flat = fields.reshape(len(fields), -1)
+    return ((flat.argsort(1).argsort(1) + 0.5) / flat.shape[1]).reshape(fields.shape)
+
+
+def record(surrogate: Surrogate) -> bytes:
+    """The content of golden.safetensors for a surrogate on the CPU, in single precision.
+
+    It holds `fields` (3, H, W), the surrogate's `curves` (3, C, Q), a random `direction` (1, C, Q) and
+    the `gradient` (1, H, W) of sum(direction * slog(curves)) in the first field, all in float32.
+
+    Raises:
+        CheckpointError: curves or gradients that are not finite: the surrogate is broken.
+    """
+    sides = surrogate.provenance.get("field_shape") or (_SIDE, _SIDE)
+    least = int(surrogate.module.stride)  # type: ignore[arg-type]
+    rows, columns = (max(min(side, _LARGEST_SIDE), least) for side in sides)
+    fields = golden_fields(surrogate.metric, (rows, columns))
+    shape = (1, len(surrogate.outputs), len(surrogate.thresholds))
+    direction = torch.from_numpy(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    tensors = {"fields": fields, "direction": direction, **_outcome(surrogate, fields, direction)}
+    for name in ("curves", "gradient"):
+        if not tensors[name].isfinite().all():
+            raise CheckpointError(f"the surrogate's {name} on ordinary fields are not finite; train it again")
+    return save_tensors(tensors)
+
+
+def verify(surrogate: Surrogate, folder: str | Path) -> None:
+    """Replay the golden fields of a checkpoint.
+
+    The error of an output is ||a - b|| / ||b||, a the log curves (sign(x) log(1 + |x|)) of all fields and
+    thresholds that the surrogate gives, b those that were saved; that of the gradient likewise, over
+    all pixels. Neither may exceed 1e-4. The replay runs on the CPU, whatever device the surrogate is on;
+    gradients run in double precision, since in single precision kinks make them depend on the CPU.
+
+    Args:
+        surrogate: as `emuloss.load(folder)` gives it.
+        folder: the checkpoint.
+
+    Raises:
+        CorruptedError: the golden file is damaged, or the replay differs; the message says where.
+        CheckpointError: a file is missing, or of another version.
+    """
+    from .checkpoint import read_golden  # which itself records golden files
+
+    replay(surrogate, read_golden(Path(folder)), str(folder))
+
+
+def replay(surrogate: Surrogate, content: bytes, name: str) -> None:
+    """Compare a surrogate with the content of golden.safetensors; name: of the checkpoint, for messages."""
+    saved = _parsed(surrogate, content, name)
+    found = _outcome(surrogate, saved["fields"], saved["direction"])
+    errors = {
+        f"curves of {output}": _error(
+            signed_log1p(found["curves"][:, c]), signed_log1p(saved["curves"][:, c])
+        )
+        for c, output in enumerate(surrogate.outputs)
+    }
+    errors["input gradient"] = _error(found["gradient"], saved["gradient"])
+    # Not `error > TOLERANCE`: an error that is NaN has to fail.
+    wrong = [f"{what} by {error:.2g}" for what, error in errors.items() if not error <= TOLERANCE]
+    if wrong:
+        raise CorruptedError(
+            f"{name} does not give what it gave when it was saved: {', '.join(wrong)} "
+            f"(relative; allowed {TOLERANCE:g}); fetch it again, or load it with the emuloss that saved it"
+        )
+
+
+def _parsed(surrogate: Surrogate, content: bytes, name: str) -> dict[str, Tensor]:
+    """The golden tensors, of the shapes that belong to a surrogate."""
+    try:
+        tensors = load_tensors(content)
+    except Exception as error:  # whatever the parser says of a damaged file
+        raise CorruptedError(f"{name}: {GOLDEN} is damaged; fetch the checkpoint again") from error
+    fields = tensors.get("fields", torch.empty(0))
+    one = (len(surrogate.outputs), len(surrogate.thresholds))
+    shapes: dict[str, tuple[int, ...]] = {
+        "fields": (_FIELDS, *fields.shape[1:]),
+        "gradient": (1, *fields.shape[1:]),
+        "curves": (_FIELDS, *one),
+        "direction": (1, *one),
+    }
+    fits = tensors.keys() == shapes.keys() and all(
+        tensor.shape == shapes[key] and tensor.dtype == torch.float32 for key, tensor in tensors.items()
+    )
+    least = int(surrogate.module.stride)  # type: ignore[arg-type]
+    # Bounds for the memory that a forged file can ask for.
+    if (
+        not fits
+        or fields.ndim != 3
+        or not all(least <= side <= max(least, _LARGEST_SIDE) for side in fields.shape[1:])
+    ):
+        raise CorruptedError(f"{name}: {GOLDEN} is not one that this surrogate wrote; save it again")
+    return tensors
+
+
+def _outcome(surrogate: nn.Module, fields: Tensor, direction: Tensor) -> dict[str, Tensor]:
+    """Curves of golden fields and the gradient in the first, float32, by a copy on the CPU."""
+    twin = copy.deepcopy(surrogate).cpu().float()
+    with torch.autocast("cpu", enabled=False):
+        with torch.no_grad():
+            curves = twin(fields).float()
+        gradient = pulled_back(twin.double(), fields[:1].double(), direction.double()).float()
+    return {"curves": curves, "gradient": gradient}
+
+
+def _error(found: Tensor, saved: Tensor) -> float:
+    """||found - saved|| / ||saved||, in double precision; 0 where both are 0."""
+    found, saved = found.double(), saved.double()
+    difference = float(torch.linalg.vector_norm(found - saved))
+    return difference and difference / max(float(torch.linalg.vector_norm(saved)), 1e-30)

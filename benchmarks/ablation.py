@@ -24,17 +24,18 @@ from emuloss.datasets import assign_splits, label, open_source
 from emuloss.emulators import ARCHITECTURES, Trainer, Training
 from emuloss.emulators.certificates import certify
 from emuloss.evaluation import evaluate, largest_slope
-from emuloss.metrics import Minkowski
+from emuloss.evaluation.classes import CLASSES
+from emuloss.metrics import WET_LEVELS, Minkowski
 from emuloss.zoo import Surrogate, load
 
 THRESHOLDS = (0.105, 0.115, 0.125, 0.145, 0.165, 0.185, 0.215, 0.245, 0.285, 0.325, 0.385)
 THRESHOLDS += (0.455, 0.545, 0.655, 0.795, 0.985, 1.245, 1.645, 2.305, 3.685, 8.865)
-"""Quantiles 0.01, 0.05, 0.1, ..., 0.95, 0.99 of the wet pixels of an evening, between steps of the data."""
-LEVELS = (0.01, *(k / 20 for k in range(1, 20)), 0.99)
+"""The quantiles WET_LEVELS of the wet pixels of an evening, moved between the steps of the data."""
 OUTPUTS = ("area", "perimeter", "euler", "components")
-CLASSES = ("dry", "low", "mid", "high")
 STRIDE = 48
 """Step between training patches, in pixels."""
+VALIDATIONS = 30
+"""Of each training, and its patience: none may stop before its budget is spent."""
 SEARCHED, SEARCH_STEPS = 2, 30
 """Fields from which steep places are searched, and steps of the search."""
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ablation.md"
@@ -75,10 +76,11 @@ class Data:
         out.mkdir(parents=True, exist_ok=True)
         source = open_source(f"opera:{opera}", stride=STRIDE)
         self.metric = Minkowski(
-            THRESHOLDS, source.pixel_size, OUTPUTS, length_unit=source.length_unit, levels=LEVELS
+            THRESHOLDS, source.pixel_size, OUTPUTS, length_unit=source.length_unit, levels=WET_LEVELS
         )
         store = label(source, self.metric, out / "labels.h5", splits=assign_splits(source))
         self.quantum, self.unit = store.quantum, source.unit
+        self.config = store.source_config
         self.training, self.validation, self.test = (
             store.split(name) for name in ("train", "validation", "test")
         )
@@ -91,7 +93,9 @@ def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogat
     facts: dict[str, Any] = {}
     if any(True for _ in module.parameters()):
         facts["weights"] = sum(p.numel() for p in module.parameters())
-        options = Training(minutes=None, fields=budget, **variant.training)
+        options = Training(
+            minutes=None, fields=budget, validations=VALIDATIONS, patience=VALIDATIONS, **variant.training
+        )
         trainer = Trainer(
             module,
             data.metric,
@@ -112,7 +116,7 @@ def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogat
 def measured(name: str, variant: Variant, data: Data, folder: Path, budget: int) -> dict[str, Any]:
     """All figures of a variant, kept in its folder."""
     path = folder / "figures.json"
-    settings = {"variant": asdict(variant), "budget": budget}
+    settings = {"variant": asdict(variant), "budget": budget, "data": data.config}
     if path.exists():
         figures = json.loads(path.read_text())
         if figures["settings"] == json.loads(json.dumps(settings)):
@@ -155,6 +159,11 @@ def r_squared(figures: dict[str, Any], output: str) -> str:
     return f"{score(found['r2_mean'], '.4f')} / {score(found['r2_worst'], '.3f')}"
 
 
+def training_cost(facts: dict[str, Any]) -> float | None:
+    """Milliseconds of training for each field seen."""
+    return 1e3 * facts["seconds"] / facts["fields_seen"] if facts else None
+
+
 def violations(figures: dict[str, Any]) -> str:
     """The most broken constraint, in %."""
     return shown(max(figures["fidelity"]["violations"].values()), ".2f")
@@ -182,6 +191,7 @@ FIDELITY: tuple[Column, ...] = (
         lambda f: shown(sum(f["fidelity"]["outputs"][name]["distance"] for name in OUTPUTS), ".3f"),
     ),
     ("violations, %", violations),
+    ("textbook, %", lambda f: shown(f["fidelity"]["textbook_isoperimetry"]["emulated"], ".1f")),
 )
 GRADIENTS: tuple[Column, ...] = (
     ("bound", bound),
@@ -198,10 +208,11 @@ COSTS: tuple[Column, ...] = (
     ("ms forward", lambda f: shown(f["timing"]["forward"], ".2f")),
     ("ms with gradient", lambda f: shown(f["timing"]["gradient"], ".2f")),
     ("training, min", lambda f: shown(f["training"].get("seconds", 0) / 60, ".1f")),
+    ("ms a field", lambda f: shown(training_cost(f["training"]), ".0f")),
 )
 
 
-def by_class(figures: dict[str, dict[str, Any]]) -> tuple[Column, ...]:
+def by_class() -> tuple[Column, ...]:
     def cell(name: str) -> Callable[[dict[str, Any]], str]:
         return lambda f: (
             f"{over_outputs(f['classes'][name])} / "
@@ -233,7 +244,7 @@ def write_page(figures: dict[str, dict[str, Any]]) -> None:
         "fidelity": FIDELITY,
         "gradients": GRADIENTS,
         "inversion": by_target(figures),
-        "classes": by_class(figures),
+        "classes": by_class(),
         "shift": by_shift(figures),
         "costs": COSTS,
     }
@@ -256,7 +267,7 @@ def main() -> None:
     data = Data(arguments.opera, arguments.out)
     figures = {}
     for name in arguments.only or VARIANTS:
-        folder = arguments.out / re.sub(r"[^a-z0-9.]+", "-", name)
+        folder = arguments.out / f"{re.sub(r'[^a-z0-9.]+', '-', name)}-{arguments.budget}"
         figures[name] = measured(name, VARIANTS[name], data, folder, arguments.budget)
     if not arguments.only:
         write_page(figures)

@@ -30,14 +30,18 @@ from .gradients import GradientQuality
 from .inversion import Inversion
 
 _WIDTH, _DPI = 12.0, 150
-_HEIGHTS = {"curves": 4.0, "fidelity": 4.3, "gradients": 3.1, "blurred": 3.5, "noisy": 3.5, "inversion": 4.4}
+_HEIGHTS = {"curves": 4.0, "fidelity": 4.3, "gradients": 3.1, "blurred": 3.5, "noisy": 3.5}
 """Heights of the report's rows, in inches."""
+_THOROUGH_HEIGHTS = {"inversion": 4.4, "shift": 3.3}
+"""Of those that only a thorough evaluation has."""
 _INK, _FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
 _COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c")
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
 """Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""
 _LEAST_GAP = 1e-5
 """Least 1 - R2 that the axis can show."""
+_LEAST_NORM = 1e-6
+"""Least norm of a gradient that the axis can show, as a share of the largest."""
 _STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.axisbelow": True,
@@ -76,7 +80,7 @@ def write_report(
     curves: NDArray[Any],
     training_log: TrainingLog | None = None,
 ) -> None:
-    """Draw an evaluation: curves, fidelity, training, gradients, descents, and inversion if thorough.
+    """Draw an evaluation: curves, fidelity, training, gradients, descents; if thorough, inversion and shift.
 
     Args:
         path: the PNG file to write.
@@ -102,7 +106,7 @@ def write_report(
     log = None if training_log is None else _columns(training_log)
     with matplotlib.rc_context(_STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=0.05, wspace=0.04)
-        heights = [height for row, height in _HEIGHTS.items() if row != "inversion" or evaluation.inversion]
+        heights = [*_HEIGHTS.values(), *(_THOROUGH_HEIGHTS.values() if evaluation.inversion else ())]
         figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)
         rows = iter(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
@@ -114,6 +118,7 @@ def write_report(
         _draw_descent(next(rows), metric, evaluation.descent_noisy, unit)
         if evaluation.inversion:
             _draw_inversion(next(rows), metric, evaluation.inversion)
+            _draw_shift(next(rows), metric, evaluation.figures["shift"])
         try:
             figure.savefig(path, format="png")
         except OSError as error:
@@ -234,10 +239,11 @@ def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64
 
 def _draw_gradients(figure: SubFigure, metric: Metric, evaluation: Evaluation) -> None:
     _head(figure, "Fidelity by wetness, and the gradient at blurred fields beside the exact metric's")
-    panels = figure.subplots(1, 4, width_ratios=(1.35, 0.75, 0.75, 1.05))
+    panels = figure.subplots(1, 5, width_ratios=(1.35, 0.7, 0.7, 1.0, 0.5))
     _draw_classes(panels[0], evaluation)
     _draw_slopes(panels[1], panels[2], evaluation.gradients)
     _draw_cosines(panels[3], metric, evaluation.gradients)
+    _draw_sizes(panels[4], evaluation.figures["gradients"]["sizes"])
 
 
 def _draw_classes(axes: Axes, evaluation: Evaluation) -> None:
@@ -318,6 +324,32 @@ def _draw_cosines(axes: Axes, metric: Metric, found: GradientQuality) -> None:
     axes.set_title("cosine with the exact gradient")
 
 
+def _draw_sizes(axes: Axes, sizes: dict[str, Any]) -> None:
+    """Spread over fields of the gradient's norm, and the share of pixels that it leaves alone."""
+    largest = sizes["norm"]["max"] or 1.0
+    low, middle, high, top = (
+        max(sizes["norm"][name], _LEAST_NORM * largest) for name in ("q05", "q50", "q95", "max")
+    )
+    axes.plot([0, 0], [low, high], color=_tint(_COLOURS[0], 0.45), lw=7, solid_capstyle="butt")
+    axes.scatter(0, middle, s=42, color=_COLOURS[0], zorder=3)
+    axes.scatter(0, top, s=80, marker="_", color=_INK, lw=1.6, zorder=3)
+    # Labels of the ends stand away from the middle, where the ends may lie close to it.
+    for value, label, place in (
+        (top, "largest", "bottom"), (middle, "median", "center"), (low, "5 to 95 %", "top")
+    ):  # fmt: skip
+        axes.annotate(label, (0, value), (9, 0), textcoords="offset points", va=place, fontsize=8.5)
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.6, top * 1.6)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if top < 30 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(-0.3, 1)
+    axes.set_xticks([])
+    share = "undefined" if sizes["near_zero"] is None else f"{sizes['near_zero']:.2g} %"
+    axes.set_xlabel(f"near zero: {share}\nof the pixels")
+    axes.set_title("gradient's norm")
+
+
 def _draw_inversion(figure: SubFigure, metric: Metric, found: Inversion) -> None:
     _head(
         figure,
@@ -332,6 +364,46 @@ def _draw_inversion(figure: SubFigure, metric: Metric, found: Inversion) -> None
             (panels[1, column], found.found[column], f"found: RMSE {rmse}"),
         ):
             _draw_field(axes, field, title, *_field_colours(metric, found.targets))
+
+
+def _draw_shift(figure: SubFigure, metric: Metric, found: dict[str, Any]) -> None:
+    """Dots of R2 by data set, on the axis of `_draw_r_squared`."""
+    _head(figure, "Fidelity under shift: mean $R^2$ on data unlike the fields, and at other thresholds")
+    axes = figure.subplots()
+    least = 0.1
+    for c, output in enumerate(metric.outputs):
+        offset = (c - (len(metric.outputs) - 1) / 2) * 0.6 / len(metric.outputs)
+        gaps = np.array(
+            [
+                _gap(each["outputs"][output]["r2_mean"]) if "outputs" in each else math.nan
+                for each in found.values()
+            ]
+        )
+        places = np.arange(len(found)) + offset
+        # Stems hang from the data themselves to what the shift makes of them.
+        axes.vlines(places, gaps[0], gaps, color=_tint(_colour(c), 0.45), lw=1.6)
+        axes.scatter(places, gaps, s=34, color=_colour(c), label=output, zorder=3)
+        least = min(least, np.nanmin(gaps, initial=least))
+    for place, each in enumerate(found.values()):
+        if "refused" in each:
+            axes.text(
+                place,
+                0.5,
+                "refused",
+                ha="center",
+                transform=axes.get_xaxis_transform(),
+                color=_tint(_INK, 0.6),
+            )
+    _gap_axis(axes, least)
+    labels = (
+        f"{name}\n{each['fields']} of {' x '.join(map(str, each['field_shape']))}".replace(" x ", " × ")
+        for name, each in found.items()
+    )
+    axes.set_xticks(range(len(found)), [label.replace("x ", "× ") for label in labels])
+    axes.set_xlim(-0.5, len(found) - 0.5)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(False, axis="x")
+    figure.legend(loc="outside lower center", ncols=len(metric.outputs), handletextpad=0.2)
 
 
 def _draw_field(axes: Axes, field: NDArray[Any], title: str, colours: Colormap, scale: Normalize) -> Any:
@@ -414,9 +486,15 @@ def _head(figure: SubFigure, text: str) -> None:
 
 def _threshold_axis(axes: Axes, metric: Metric, unit: str) -> None:
     """Thresholds along x: on a log axis with plain numbers where all are positive."""
-    if metric.thresholds[0] > 0:
+    # Limits of their own: what is undefined throughout leaves an axis without any.
+    low, high = metric.thresholds[0], metric.thresholds[-1]
+    margin = 0.05 * (high - low) or 1.0
+    axes.set_xlim(low - margin, high + margin)
+    if low > 0:
         axes.set_xscale("log")
-        span = math.log10(metric.thresholds[-1] / metric.thresholds[0])
+        span = math.log10(high / low)
+        margin = 10 ** max(0.05 * span, 0.05)
+        axes.set_xlim(low / margin, high * margin)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 2.5 else (1.0,), numticks=12))
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
         axes.xaxis.set_minor_formatter(NullFormatter())

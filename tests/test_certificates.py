@@ -529,8 +529,8 @@ def test_certified_bound_is_nearly_attained(readouts, channel, temperature, leve
     assert 0.85 <= steepest(module, (field, field + 1e-4)) / certificate.bound <= 1
     assert [name for name, _ in certificate.layers] == [
         "encoding", "entry", "blocks.0.convs.0", "blocks.0.convs.1", "widen.0", "blocks.1.convs.0",
-        "blocks.1.convs.1", "widen.1", "blocks.2.convs.0", "blocks.2.convs.1", *(f"gain.{k}" for k in range(4)),
-        "fc.0", "fc.1", "fc.2", "scale",
+        "blocks.1.convs.1", "widen.1", "blocks.2.convs.0", "blocks.2.convs.1",
+        "gain.0", "gain.1", "gain.2", "gain.3", "fc.0", "fc.1", "fc.2", "scale",
     ]  # fmt: skip
 
 

@@ -444,7 +444,7 @@ def test_interrupt_while_labelling(tmp_path):
 
 
 def test_help_is_whole_and_light(capsys, tmp_path):
-    for words in (["--help"], ["train", "--help"], ["show", "--help"], ["list", "--help"]):
+    for words in (["--help"], ["train", "--help"], ["show", "--help"], ["evaluate", "--help"]):
         assert cli.main(words) == 0
         assert "Usage" in capsys.readouterr().out
     assert train_surrogate.main(["--help"]) == 0
@@ -493,12 +493,107 @@ def test_certify(tmp_path, capsys):
     assert "share of the bound" not in shown
 
 
+def lone_field(folder):
+    """A file with one small field, and nothing else."""
+    np.save(folder / "one.npy", emuloss.datasets.Rain(1, size=32).read(0, "train")[:1])
+    return folder / "one.npy"
+
+
+def save_relaxed(folder, **provenance):
+    module = emuloss.relax(emuloss.metric("minkowski", thresholds=[0.5, 2.0])).module
+    emuloss.Surrogate(module, "relaxed", provenance).save_pretrained(folder)
+    return folder
+
+
+def test_evaluate(finished, tmp_path, capsys):
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    out = tmp_path / "deep" / "out"
+    words = ["--fields=rain", "--count=6", "--no-thorough", f"--out={out}", "--no-progress"]
+    assert cli.main(["evaluate", str(finished), *words]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    figures = json.loads((out / "evaluation.json").read_text())
+    assert captured.out == evaluation.summary_table(figures) + "\n"
+    assert "R2 mean" in captured.out
+    assert figures["fidelity"]["fields"] == 6
+    assert figures["field_unit"] == "mm/h"
+    assert not {"inversion", "shift"} & figures.keys()
+    assert sorted(path.name for path in out.iterdir()) == ["evaluation.json", "report.png"]
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    # What was evaluated is left as it was.
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+def test_evaluate_is_seeded(tmp_path, capsys):
+    folder = save_relaxed(tmp_path / "relaxed")
+    found = []
+    for name in ("first", "second"):
+        words = ["--count=2", "--no-thorough", "--seed=3", f"--out={tmp_path / name}", "--no-progress"]
+        assert cli.main(["evaluate", str(folder), *words]) == 0
+        found.append(untimed(json.loads((tmp_path / name / "evaluation.json").read_text())))
+    capsys.readouterr()
+    assert found[0] == found[1]
+
+
+def test_one_field_of_a_file(tmp_path, capsys):
+    folder, file = save_relaxed(tmp_path / "relaxed", unit="mm/h"), lone_field(tmp_path)
+    words = [f"--fields={file}", "--whole", "--no-thorough", f"--out={tmp_path / 'out'}", "--no-progress"]
+    assert cli.main(["evaluate", str(folder), *words]) == 0
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["fidelity"]["fields"] == 1
+    assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert cli.main(["certify", str(folder), f"--fields={file}", "--steps=1"]) == 0
+    assert "for fields of 32 x 32" in capsys.readouterr().out
+
+
+def test_evaluate_is_thorough_unless_told_otherwise(tmp_path, capsys, monkeypatch):
+    given = []
+
+    def stop(*_, **arguments):
+        given.append(arguments["thorough"])
+        raise emuloss.errors.DataError("enough")
+
+    monkeypatch.setattr(evaluation, "evaluate", stop)
+    folder = str(save_relaxed(tmp_path / "relaxed"))
+    for words in ([], ["--no-thorough"], ["--thorough"]):
+        assert "enough" in refusal(capsys, cli.main(["evaluate", folder, "--count=1", *words]))
+    assert given == [True, False, True]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "certify"])
+def test_fields_in_another_unit(command, tmp_path, capsys):
+    folder = save_relaxed(tmp_path / "relaxed", unit="K")
+    line = refusal(capsys, cli.main([command, str(folder), "--fields=rain"]))
+    assert line == "error: --fields (='rain') come in mm/h, the surrogate takes K"
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["--count=0"], "count"), (["--fields=hail"], "hail"), (["--fields=missing.npy"], "missing.npy"),
+        (["--seed=-1"], "seed"), (["--fields=one.npy"], "few"), (["--colour=red"], "colour"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_evaluate(words, word, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lone_field(tmp_path)
+    folder = save_relaxed(tmp_path / "relaxed")
+    assert word in refusal(capsys, cli.main(["evaluate", str(folder), "--no-thorough", *words]))
+
+
+def test_evaluate_writes_where_it_can(tmp_path, capsys):
+    folder, file = save_relaxed(tmp_path / "relaxed"), lone_field(tmp_path)
+    words = [f"--fields={file}", "--whole", "--no-thorough", f"--out={file}", "--no-progress"]
+    assert "one.npy" in refusal(capsys, cli.main(["evaluate", str(folder), *words]))
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
     [
         ([], "command"), (["bogus"], "bogus"), (["show"], "directory"), (["show", "/no/such"], "/no/such"),
         (["list", "more"], "more"), (["train", "--fields", "rain"], "--out"), (["--bogus"], "--bogus"),
         (["certify"], "directory"), (["certify", "/no/such"], "/no/such"),
+        (["evaluate"], "directory"), (["evaluate", "/no/such"], "/no/such"),
     ],
 )  # fmt: skip
 def test_mistakes_of_the_command(words, word, capsys):

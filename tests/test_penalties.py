@@ -232,7 +232,7 @@ def test_descending_the_distance_teaches_gradients():
 # Through the emulators
 
 
-TRAINED = ["baseline", "lipschitz", "constrained", "hybrid"]
+TRAINED = ["baseline", "lipschitz", "constrained", "hybrid", "certified"]
 
 
 def small(arch: str) -> nn.Module:
@@ -247,7 +247,9 @@ def test_weights_get_the_derivative_of_a_penalty(arch):
     emulator = small(arch).double()
     fields = fields_of(4, side=16)
     v = directions((4, 3, 3), np.random.default_rng(0)).double()
-    weights = [next(emulator.backbone.parameters()), emulator.fc[0].weight, emulator.fc[-1].weight]
+    # First to last; what a spectral norm divides is called "original".
+    named = [w for name, w in emulator.named_parameters() if name.endswith(("weight", "weight.original"))]
+    weights = [named[0], named[len(named) // 2], named[-1]]
 
     def penalty() -> torch.Tensor:
         return gradient_penalty("two-sided", pulled_back(emulator, fields, v, differentiable=True), 0.5)

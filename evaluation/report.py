@@ -40,7 +40,7 @@ _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
 """Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""
 _LEAST_GAP = 1e-5
 """Least 1 - R2 that the axis can show."""
-_LEAST_NORM = 1e-6
+_LEAST_NORM = 1e-4
 """Least norm of a gradient that the axis can show, as a share of the largest."""
 _STYLE: Any = {
     "axes.edgecolor": _INK,
@@ -264,13 +264,13 @@ def _draw_classes(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_xticks(
         range(len(classes)),
         [
-            f"{name}\n{found['share'][0]:.2g} to {found['share'][1]:.2g} % wet\n{found['fields']} fields"
+            f"{name}\n{found['share'][0]:.2g} to {found['share'][1]:.2g} %\n{found['fields']} fields"
             for name, found in classes.items()
         ],
     )
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")
-    axes.set_title("mean $R^2$, by class of wetness")
+    axes.set_title("mean $R^2$, by share of wet pixels")
 
 
 def _draw_slopes(left: Axes, right: Axes, found: GradientQuality) -> None:
@@ -326,28 +326,28 @@ def _draw_cosines(axes: Axes, metric: Metric, found: GradientQuality) -> None:
 
 def _draw_sizes(axes: Axes, sizes: dict[str, Any]) -> None:
     """Spread over fields of the gradient's norm, and the share of pixels that it leaves alone."""
-    largest = sizes["norm"]["max"] or 1.0
-    low, middle, high, top = (
-        max(sizes["norm"][name], _LEAST_NORM * largest) for name in ("q05", "q50", "q95", "max")
+    share = "undefined" if sizes["near_zero"] is None else f"{sizes['near_zero']:.3g} %"
+    axes.set_xlabel(f"near zero: {share}\nof the pixels")
+    axes.set_xticks([])
+    axes.set_title("gradient norm")
+    largest = sizes["norm"]["max"]
+    if largest == 0:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "0 everywhere", ha="center", transform=axes.transAxes)
+        return
+    low, middle, high = (max(sizes["norm"][name], _LEAST_NORM * largest) for name in ("q05", "q50", "q95"))
+    axes.scatter(0, largest, s=80, marker="_", color=_INK, lw=1.6, zorder=3, label="largest")
+    axes.plot(
+        [0, 0], [low, high], color=_tint(_COLOURS[0], 0.45), lw=7, solid_capstyle="butt", label="5-95 %"
     )
-    axes.plot([0, 0], [low, high], color=_tint(_COLOURS[0], 0.45), lw=7, solid_capstyle="butt")
-    axes.scatter(0, middle, s=42, color=_COLOURS[0], zorder=3)
-    axes.scatter(0, top, s=80, marker="_", color=_INK, lw=1.6, zorder=3)
-    # Labels of the ends stand away from the middle, where the ends may lie close to it.
-    for value, label, place in (
-        (top, "largest", "bottom"), (middle, "median", "center"), (low, "5 to 95 %", "top")
-    ):  # fmt: skip
-        axes.annotate(label, (0, value), (9, 0), textcoords="offset points", va=place, fontsize=8.5)
+    axes.scatter(0, middle, s=42, color=_COLOURS[0], zorder=3, label="median")
     axes.set_yscale("log")
-    axes.set_ylim(low / 1.6, top * 1.6)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if top < 30 * low else (1.0,)))
+    axes.set_ylim(low / 1.6, largest * 1.6)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if largest < 30 * low else (1.0,)))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(-0.3, 1)
-    axes.set_xticks([])
-    share = "undefined" if sizes["near_zero"] is None else f"{sizes['near_zero']:.2g} %"
-    axes.set_xlabel(f"near zero: {share}\nof the pixels")
-    axes.set_title("gradient's norm")
+    axes.set_xlim(-0.2, 1)
+    axes.legend(loc="center right", handlelength=0.7, handletextpad=0.4, borderaxespad=0.0)
 
 
 def _draw_inversion(figure: SubFigure, metric: Metric, found: Inversion) -> None:
@@ -395,11 +395,11 @@ def _draw_shift(figure: SubFigure, metric: Metric, found: dict[str, Any]) -> Non
                 color=_tint(_INK, 0.6),
             )
     _gap_axis(axes, least)
-    labels = (
-        f"{name}\n{each['fields']} of {' x '.join(map(str, each['field_shape']))}".replace(" x ", " × ")
+    labels = [
+        f"{name}\n{each['fields']} of {' x '.join(map(str, each['field_shape']))}"
         for name, each in found.items()
-    )
-    axes.set_xticks(range(len(found)), [label.replace("x ", "× ") for label in labels])
+    ]
+    axes.set_xticks(range(len(found)), labels)
     axes.set_xlim(-0.5, len(found) - 0.5)
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")

@@ -493,10 +493,11 @@ def test_certify(tmp_path, capsys):
     assert "share of the bound" not in shown
 
 
-def lone_field(folder):
-    """A file with one small field, and nothing else."""
-    np.save(folder / "one.npy", emuloss.datasets.Rain(1, size=32).read(0, "train")[:1])
-    return folder / "one.npy"
+def write_fields(path, count=1):
+    """A file with small fields, by default one alone."""
+    source = emuloss.datasets.Rain(count, size=32)
+    np.save(path, np.concatenate([source.read(k, "train") for k in range(len(source))])[:count])
+    return path
 
 
 def save_relaxed(folder, **provenance):
@@ -508,7 +509,8 @@ def save_relaxed(folder, **provenance):
 def test_evaluate(finished, tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in finished.iterdir()}
     out = tmp_path / "deep" / "out"
-    words = ["--fields=rain", "--count=6", "--no-thorough", f"--out={out}", "--no-progress"]
+    file = write_fields(tmp_path / "many.npy", 64)
+    words = [f"--fields={file}", "--count=6", "--no-thorough", f"--out={out}", "--no-progress"]
     assert cli.main(["evaluate", str(finished), *words]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -516,7 +518,7 @@ def test_evaluate(finished, tmp_path, capsys):
     assert captured.out == evaluation.summary_table(figures) + "\n"
     assert "R2 mean" in captured.out
     assert figures["fidelity"]["fields"] == 6
-    assert figures["field_unit"] == "mm/h"
+    assert figures["field_unit"] == "mm/h"  # the surrogate's: a file does not say its own
     assert not {"inversion", "shift"} & figures.keys()
     assert sorted(path.name for path in out.iterdir()) == ["evaluation.json", "report.png"]
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
@@ -525,18 +527,18 @@ def test_evaluate(finished, tmp_path, capsys):
 
 
 def test_evaluate_is_seeded(tmp_path, capsys):
-    folder = save_relaxed(tmp_path / "relaxed")
+    folder, file = save_relaxed(tmp_path / "relaxed"), write_fields(tmp_path / "some.npy", 2)
     found = []
     for name in ("first", "second"):
-        words = ["--count=2", "--no-thorough", "--seed=3", f"--out={tmp_path / name}", "--no-progress"]
-        assert cli.main(["evaluate", str(folder), *words]) == 0
+        words = ["--whole", "--no-thorough", "--seed=3", f"--out={tmp_path / name}", "--no-progress"]
+        assert cli.main(["evaluate", str(folder), f"--fields={file}", *words]) == 0
         found.append(untimed(json.loads((tmp_path / name / "evaluation.json").read_text())))
     capsys.readouterr()
     assert found[0] == found[1]
 
 
 def test_one_field_of_a_file(tmp_path, capsys):
-    folder, file = save_relaxed(tmp_path / "relaxed", unit="mm/h"), lone_field(tmp_path)
+    folder, file = save_relaxed(tmp_path / "relaxed", unit="mm/h"), write_fields(tmp_path / "one.npy")
     words = [f"--fields={file}", "--whole", "--no-thorough", f"--out={tmp_path / 'out'}", "--no-progress"]
     assert cli.main(["evaluate", str(folder), *words]) == 0
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["fidelity"]["fields"] == 1
@@ -576,13 +578,13 @@ def test_fields_in_another_unit(command, tmp_path, capsys):
 )  # fmt: skip
 def test_mistakes_of_evaluate(words, word, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lone_field(tmp_path)
+    write_fields(tmp_path / "one.npy")
     folder = save_relaxed(tmp_path / "relaxed")
     assert word in refusal(capsys, cli.main(["evaluate", str(folder), "--no-thorough", *words]))
 
 
 def test_evaluate_writes_where_it_can(tmp_path, capsys):
-    folder, file = save_relaxed(tmp_path / "relaxed"), lone_field(tmp_path)
+    folder, file = save_relaxed(tmp_path / "relaxed"), write_fields(tmp_path / "one.npy")
     words = [f"--fields={file}", "--whole", "--no-thorough", f"--out={file}", "--no-progress"]
     assert "one.npy" in refusal(capsys, cli.main(["evaluate", str(folder), *words]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -31,10 +32,13 @@ from emuloss.evaluation import (
     markdown_table,
     milliseconds_per_field,
     r_squared,
+    report,
     summary_table,
 )
 from emuloss.evaluation.report import write_report
 from emuloss.metrics import Minkowski
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 THRESHOLDS = (0.1, 0.3, 1.0, 3.0)
 
@@ -499,7 +503,45 @@ def test_report_of_a_thorough_evaluation(
 ) -> None:
     fields = rain()
     write_report(tmp_path / "report.png", surrogate, thorough, fields, metric(fields))
-    assert size_of_png(tmp_path / "report.png")[1] > 3000  # one row more than test_report's
+    assert size_of_png(tmp_path / "report.png")[1] > 3600  # two rows more than test_report's
+
+
+def drawn(function: str, *arguments: object) -> list[str]:
+    """Words of one row or panel of the report, by its private function's name."""
+    figure = Figure()
+    panel = figure.subplots() if function == "_draw_sizes" else figure.subfigures()
+    getattr(report, function)(panel, *arguments)
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_shift_is_drawn_whatever_was_refused_or_undefined(metric: Minkowski, thorough: Evaluation) -> None:
+    found = copy.deepcopy(thorough.figures["shift"])
+    words = drawn("_draw_shift", metric, found)
+    for name, each in found.items():
+        assert f"{name}\n{each['fields']} of {each['field_shape'][0]} x {each['field_shape'][1]}" in words
+    assert set(metric.outputs) <= set(words)
+    assert "refused" not in words
+    del found["smaller"]["outputs"]
+    found["smaller"]["refused"] = "fields must be larger"
+    found["unshifted"]["outputs"]["area"]["r2_mean"] = None
+    assert drawn("_draw_shift", metric, found).count("refused") == 1
+
+
+def test_sizes_of_gradients_are_drawn() -> None:
+    sizes = {"fields": 3, "near_zero": 41.4, "norm": {"q05": 0.0, "q50": 0.2, "q95": 1.0, "max": 2.0}}
+    assert "near zero: 41.4 %\nof the pixels" in drawn("_draw_sizes", sizes)
+    nothing = {"fields": 1, "near_zero": None, "norm": dict.fromkeys(("q05", "q50", "q95", "max"), 0.0)}
+    words = drawn("_draw_sizes", nothing)
+    assert "0 everywhere" in words
+    assert "near zero: undefined\nof the pixels" in words
+
+
+def test_report_of_a_single_field(tmp_path: Path, metric: Minkowski, surrogate: RelaxedMinkowski) -> None:
+    """Its R2 is undefined throughout."""
+    fields = rain(1)
+    result = evaluate(surrogate, fields, metric(fields), descent_steps=1, progress=False)
+    write_report(tmp_path / "report.png", surrogate, result, fields, metric(fields))
+    size_of_png(tmp_path / "report.png")
 
 
 def test_report_of_dry_fields_and_other_outputs(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_sobolev_training_brings_gradients_closer_to_those_of_the_relaxation(tmp
         run = trainer(
             tmp_path / f"{sobolev}",
             emulator=network(masks=7),
-            fields=60 * BATCH,
+            fields=150 * BATCH,
             learning_rate=1e-2,
             sobolev=sobolev,
             penalty_limit=0.1,

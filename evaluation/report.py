@@ -145,7 +145,7 @@ def _draw_curves(
     ]
     for index, (name, _, depth) in zip(picks, _SAMPLES, strict=True):
         share = 100 * fullness(metric, fields[index : index + 1])[0]
-        label = f"{name}: {share:.2g} % of pixels reach {thresholds[0]:g}"
+        label = f"{name}: {share:.3g} % of pixels reach {thresholds[0]:g}"
         shown.append(Line2D([], [], color=_tint(_INK, depth), lw=3, label=label))
     figure.legend(
         handles=shown, loc="outside lower center", ncols=len(shown), handlelength=1.8, columnspacing=1.8
@@ -203,7 +203,7 @@ def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
     axes.barh(places, shares.values(), height=0.55, color=_tint(_COLOURS[1], 0.8))
     for place, share in zip(places, shares.values(), strict=True):
         axes.annotate(
-            f"{share:.2g} %", (share, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+            f"{share:.3g} %", (share, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
         )
     axes.set_yticks(places, [label.replace(">=", "≥").replace("<=", "≤") for label in shares])
     axes.set_ylim(len(shares) - 0.4, -0.6)
@@ -264,7 +264,7 @@ def _draw_classes(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_xticks(
         range(len(classes)),
         [
-            f"{name}\n{found['share'][0]:.2g} to {found['share'][1]:.2g} %\n{found['fields']} fields"
+            f"{name}\n{found['share'][0]:.3g} to {found['share'][1]:.3g} %\n{found['fields']} fields"
             for name, found in classes.items()
         ],
     )

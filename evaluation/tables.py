@@ -90,7 +90,7 @@ def _class_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, found in figures["classes"].items():
         if found["fields"]:
-            low, high = (f"{share:.2g}" for share in found["share"])
+            low, high = (f"{share:.3g}" for share in found["share"])
             wet = f"{low} %" if low == high else f"{low}-{high} %"
             rows.append((name, str(found["fields"]), wet, *map(_fit, found["outputs"].values())))
     return rows

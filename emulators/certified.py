@@ -18,10 +18,9 @@ from .certificates import Layers, bound_of, layer_bound, padded
 from .curves import signed_expm1, signed_log1p
 from .encodings import LevelEncoding
 from .fields import as_batch, check_shape
+from .heads import LARGEST_LOG
 from .spectral import spectral_conv, spectral_linear
 
-_LARGEST_LOG = 69.0
-"""Signed-log values beyond count as this: exp(69) = 1e30 stays finite in float32."""
 _OUTPUT_SCALE = 8.0
 """Curves reach 10 on the signed-log scale, and weights change by the learning rate a step: outputs are
 multiplied by this, so that they get there soon; part of the architecture."""
@@ -89,7 +88,7 @@ class MonotoneHeads(nn.Module):
     def _limits(self, frame: float) -> tuple[Tensor, Tensor]:
         """Lowest and highest signed-log value of each output, (C,) each."""
         size = torch.tensor(frame, dtype=torch.float64)
-        low = torch.full((len(self.metric.outputs),), -_LARGEST_LOG, dtype=torch.float64)
+        low = torch.full((len(self.metric.outputs),), -LARGEST_LOG, dtype=torch.float64)
         high = -low
         for c in self.metric.constraints:
             if isinstance(c, AtLeast | AtMost) and set(c.of) <= {FRAME}:

@@ -28,7 +28,7 @@ GUARANTEES = ("declared", "textbook", "free")
 
 _SMALL_BAND = 1e-6
 """Share of the field that an empty band counts as: a sixtieth of a pixel of a 128 x 128 field."""
-_LARGEST_LOG = 69.0
+LARGEST_LOG = 69.0
 """Raw values beyond count as this: exp(69) = 1e30 leaves room for sums in float32."""
 _SMALL_SHARE = 1e-4
 """Least distance from a bound at which raw values end, as a share of the way between two bounds."""
@@ -249,12 +249,12 @@ def _rounded(value: Tensor, dtype: torch.dtype, low: Tensor | None, high: Tensor
 
 def _free(raw: Tensor) -> Tensor:
     """Any real number."""
-    return signed_expm1(raw.clamp(-_LARGEST_LOG, _LARGEST_LOG))
+    return signed_expm1(raw.clamp(-LARGEST_LOG, LARGEST_LOG))
 
 
 def _positive(raw: Tensor) -> Tensor:
     """Any positive number."""
-    return torch.exp(raw.clamp(max=_LARGEST_LOG))
+    return torch.exp(raw.clamp(max=LARGEST_LOG))
 
 
 def _inverse_positive(value: Tensor) -> Tensor:

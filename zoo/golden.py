@@ -76,8 +76,7 @@ def record(surrogate: Surrogate) -> bytes:
         CheckpointError: curves or gradients that are not finite: the surrogate is broken.
     """
     sides = surrogate.provenance.get("field_shape") or (_SIDE, _SIDE)
-    least = int(surrogate.module.stride)  # type: ignore[arg-type]
-    rows, columns = (max(min(side, _LARGEST_SIDE), least) for side in sides)
+    rows, columns = (max(min(side, _LARGEST_SIDE), surrogate.stride) for side in sides)
     fields = golden_fields(surrogate.metric, (rows, columns))
     shape = (1, len(surrogate.outputs), len(surrogate.thresholds))
     direction = torch.from_numpy(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
@@ -146,12 +145,13 @@ def _parsed(surrogate: Surrogate, content: bytes, name: str) -> dict[str, Tensor
     fits = tensors.keys() == shapes.keys() and all(
         tensor.shape == shapes[key] and tensor.dtype == torch.float32 for key, tensor in tensors.items()
     )
-    least = int(surrogate.module.stride)  # type: ignore[arg-type]
     # Bounds for the memory that a forged file can ask for.
     if (
         not fits
         or fields.ndim != 3
-        or not all(least <= side <= max(least, _LARGEST_SIDE) for side in fields.shape[1:])
+        or not all(
+            surrogate.stride <= side <= max(surrogate.stride, _LARGEST_SIDE) for side in fields.shape[1:]
+        )
     ):
         raise CorruptedError(f"{name}: {GOLDEN} is not one that this surrogate wrote; save it again")
     return tensors

@@ -88,6 +88,11 @@ class Surrogate(WidePrecision):
         return self.module(fields)
 
     @property
+    def stride(self) -> int:
+        """Least side of a field, in pixels."""
+        return int(self.module.stride)  # type: ignore[arg-type]
+
+    @property
     def threshold_free(self) -> bool:
         """Whether `with_thresholds` works: nothing was trained for these thresholds."""
         return not any(True for _ in self.module.parameters())

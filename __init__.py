@@ -2,7 +2,7 @@
 
 metric = emuloss.metric("minkowski", thresholds=[0.1, 1, 5], pixel_size=2.0)
 loss = emuloss.relax(metric).as_loss()          # analytical
-loss = emuloss.load("runs/first").as_loss()     # trained
+loss = emuloss.load("minkowski-opera").as_loss()  # bundled; or a directory, or "org/repo" on the Hub
 loss(prediction, target).backward()
 """
 
@@ -15,7 +15,7 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 
 if TYPE_CHECKING:
     from .metrics import Metric, list_metrics, metric
-    from .zoo import Surrogate, SurrogateLoss, load, relax
+    from .zoo import ModelInfo, Surrogate, SurrogateLoss, info, list_models, load, relax
 
 __version__ = "0.1.0"
 
@@ -25,9 +25,12 @@ __all__ = [
     "DataError",
     "EmulossError",
     "Metric",
+    "ModelInfo",
     "Surrogate",
     "SurrogateLoss",
+    "info",
     "list_metrics",
+    "list_models",
     "load",
     "metric",
     "relax",
@@ -36,7 +39,9 @@ __all__ = [
 # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
 _HOMES = {
     **dict.fromkeys(("Metric", "list_metrics", "metric"), ".metrics"),
-    **dict.fromkeys(("Surrogate", "SurrogateLoss", "load", "relax"), ".zoo"),
+    **dict.fromkeys(
+        ("ModelInfo", "Surrogate", "SurrogateLoss", "info", "list_models", "load", "relax"), ".zoo"
+    ),
 }
 
 

@@ -21,33 +21,74 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the `emuloss` command; returns its exit code."""
     app = typer.Typer(help="Turn any metric of a 2-D field into a training loss.", **QUIET_TYPER)
     app.command()(train)
-    app.command("list")(list_metrics)
+    app.command("list")(list_names)
     app.command()(show)
     app.command()(evaluate)
     app.command()(certify)
+    app.command()(verify)
+    app.command()(publish)
     return run(app, arguments)
 
 
-def list_metrics() -> None:
-    """List the metrics that can be emulated."""
-    from . import metrics
-
-    for name in metrics.list_metrics():
-        print(name)
+Source = Annotated[str, typer.Argument(help="bundled name, folder, or org/repo[@revision] on the Hub")]
 
 
-def show(directory: Annotated[str, typer.Argument(help="folder of a frozen surrogate")]) -> None:
+def list_names(
+    filter: Annotated[str, typer.Argument(help='names to list, such as "*opera*"')] = "",
+    metrics: Annotated[bool, typer.Option("--metrics", help="list the exact metrics")] = False,
+) -> None:
+    """List the surrogates that ship with the package, or the metrics that can be emulated."""
+    from .metrics import list_metrics
+    from .zoo import info, list_models
+
+    if metrics:
+        for name in list_metrics():
+            if filter in name:
+                print(name)
+        return
+    names = list_models(filter)
+    if not names:
+        raise ArgumentError(f"no bundled surrogate matches {filter!r}; there are {', '.join(list_models())}")
+    print("\n".join(str(info(name)) for name in names))
+
+
+def show(source: Source) -> None:
     """Show what a frozen surrogate emulates, and how well."""
     from .evaluation import summary_table
-    from .zoo import load
+    from .zoo import info
 
-    surrogate = load(directory)
-    print(f"{surrogate.metric!r}, {surrogate.architecture}")
-    print(summary_table(surrogate.evaluation) if surrogate.evaluation else "not evaluated")
+    found = info(source)
+    print(found)
+    print(summary_table(found.evaluation) if found.evaluation else "not evaluated")
+
+
+def verify(source: Source) -> None:
+    """Replay the golden outputs that a checkpoint was saved with; fails where they differ."""
+    from .zoo import verify as replay
+
+    replay(source)
+    print(f"{source} gives what it gave when it was saved")
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="folder of a run, evaluated")],
+    repo: Annotated[str, typer.Argument(help="org/repo on the Hugging Face Hub")],
+    private: Annotated[bool, typer.Option("--private", help="make a new repository private")] = False,
+    revision: Annotated[str | None, typer.Option(help="branch; default: main")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="open a pull request instead")] = False,
+    tag: Annotated[str | None, typer.Option(help="name for the new commit, such as v1")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be sent")] = False,
+) -> None:
+    """Publish a run on the Hugging Face Hub, once its golden outputs replay."""
+    from .zoo import publish as send
+
+    print(
+        send(folder, repo, private=private, revision=revision, create_pr=create_pr, tag=tag, dry_run=dry_run)
+    )
 
 
 def evaluate(
-    directory: Annotated[str, typer.Argument(help="folder of a frozen surrogate")],
+    source: Source,
     fields: Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE")] = "rain",
     count: Annotated[int, typer.Option(min=1, help="most fields to evaluate on")] = 400,
     whole: Annotated[
@@ -66,7 +107,7 @@ def evaluate(
     from . import evaluation
     from .zoo import load
 
-    surrogate = load(directory)
+    surrogate = load(source)
     sample = _some_fields(fields, count, seed, surrogate, whole=whole)
     curves = surrogate.metric(sample)
     found = evaluation.evaluate(
@@ -86,7 +127,7 @@ def evaluate(
 
 
 def certify(
-    directory: Annotated[str, typer.Argument(help="folder of a frozen surrogate")],
+    source: Source,
     fields: Annotated[
         str, typer.Option(help="fields from which steep places are searched: rain | opera:DIR | FILE")
     ] = "rain",
@@ -103,7 +144,7 @@ def certify(
     from .evaluation import largest_slope
     from .zoo import load
 
-    surrogate = load(directory)
+    surrogate = load(source)
     sample = _some_fields(fields, count, seed, surrogate, whole=True)
     certificate = certificate_of(surrogate.module, sample.shape[1:])
     print(certificate)

@@ -57,8 +57,10 @@ REGIMES: dict[str, Regime] = {
     "convective": Regime((2.0, 2.8), (2.5, 0.9, 0.9), (2.8, 5.2), 4.0),
     "dry": Regime((2.0, 3.5), (4.5, 1.0, 1.0), (2.0, 3.0), 0.0),
     "all-wet": Regime((2.6, 3.5), (-5.0, 0.3, 0.3), (0.7, 1.1), 0.3),
+    "showers": Regime((1.7, 2.2), (2.2, 0.5, 0.5), (2.0, 3.5), 12.0, (2.5, 0.6)),
+    "widespread": Regime((2.8, 3.6), (-0.6, 0.5, 0.5), (0.9, 1.6), 1.0),
 }
-"""Weather that rain can be drawn from, besides "mixed"."""
+"""Weather that rain can be drawn from, besides "mixed"; the last two are not part of that."""
 
 MIXTURE = {"stratiform": 0.42, "convective": 0.425, "dry": 0.15, "all-wet": 0.005}
 """Share of each regime in "mixed" rain."""

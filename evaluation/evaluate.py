@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..emulators.certificates import certify
 from ..emulators.loss import SurrogateLoss
 from ..errors import ArgumentError
 from ..metrics import Metric
@@ -20,12 +21,15 @@ from .fidelity import fidelity
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
 from .shift import shift
+from .slopes import largest_slope
 from .timing import device_of, milliseconds_per_field
 
 _SIZED = 64
 """Most fields whose gradients are sized."""
 _INVERTED = 2
 """Most real fields whose curves are inverted."""
+_SEARCHED, _SEARCH_STEPS = 2, 30
+"""Fields from which steep places are searched, and steps of the search."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,9 @@ class Evaluation:
         figures: JSON-able: "fidelity" (see `fidelity`), "classes" (see `fidelity_by_class`),
             "timing" (see `milliseconds_per_field`, and the "device"), "gradients" (see
             `GradientQuality`, and "sizes", see `gradient_sizes`), "descent" from blurred fields and
-            "descent_noisy" (see `Descent`), and "field_unit"; of a thorough evaluation also
-            "inversion" (see `Inversion`) and "shift" (see `shift`).
+            "descent_noisy" (see `Descent`), "certificate" (the global Lipschitz "bound", None where there
+            is none, and then the "reason"; the "largest_slope" found), and "field_unit"; of a thorough
+            evaluation also "inversion" (see `Inversion`) and "shift" (see `shift`).
         emulated: (N, C, Q), the surrogate's curves of the fields.
         descent: the fields that were descended from their blur, before and after.
         descent_noisy: the same fields, descended from noise on them.
@@ -131,6 +136,7 @@ def evaluate(
             },
             "descent": descents["blurred"].figures,
             "descent_noisy": descents["noisy"].figures,
+            "certificate": _certificate(surrogate, fields, seed),
             "field_unit": field_unit,
         }
         inverted = None
@@ -143,6 +149,14 @@ def evaluate(
     finally:
         surrogate.train(training)
     return Evaluation(figures, emulated, descents["blurred"], descents["noisy"], gradients, inverted)
+
+
+def _certificate(surrogate: nn.Module, fields: NDArray[Any], seed: int) -> dict[str, Any]:
+    """The sound bound of the Lipschitz constant, and a slope that a short search found."""
+    certificate = certify(surrogate, (int(fields.shape[1]), int(fields.shape[2])))
+    picks = np.unique(np.linspace(0, len(fields) - 1, _SEARCHED).round().astype(int))
+    slope = largest_slope(surrogate, fields[picks], steps=_SEARCH_STEPS, seed=seed)
+    return {"bound": certificate.bound, "reason": certificate.reason, "largest_slope": slope}
 
 
 def _fuller(metric: Metric, fields: NDArray[Any], count: int) -> NDArray[np.intp]:

@@ -53,6 +53,7 @@ def _parts(figures: dict[str, Any]) -> Iterator[_Table | str]:
     violations = _violation_rows(figures)
     if violations:
         yield _Table(("violation", "% of fields and thresholds"), violations, left=1)
+    yield _certificate_note(figures)
     yield _time_note(figures)
 
 
@@ -157,6 +158,15 @@ def _gradient_note(figures: dict[str, Any]) -> str:
         f"{smoothed} when smoothed as well, {ceiling} between two exact estimates.\n"
         f"Near zero on {_percent(sizes['near_zero'])} of the pixels; "
         f"2-norm {sizes['norm']['q50']:.3g} in the median, {sizes['norm']['max']:.3g} at most{per}."
+    )
+
+
+def _certificate_note(figures: dict[str, Any]) -> str:
+    found = figures["certificate"]
+    bound = f"{found['bound']:.3g}" if found["bound"] is not None else f"none ({found['reason']})"
+    return (
+        f"Global Lipschitz bound, fields to signed-log curves, 2-norms: {bound};\n"
+        f"largest slope that a search found: {found['largest_slope']:.3g}."
     )
 
 

@@ -10,7 +10,7 @@ from emuloss import train_surrogate
 
 ROOT = Path(train_surrogate.__file__).resolve().parent
 SCRIPT, PAGE = ROOT / "benchmarks" / "ablation.py", ROOT / "docs" / "ablation.md"
-TABLES = ("fidelity", "gradients", "inversion", "classes", "shift", "costs")
+TABLES = ("fidelity", "gradients", "inversion", "classes", "shift", "learning", "costs")
 BETWEEN_MARKERS = re.compile(r"(<!-- (?!end)[a-z]+ -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -40,8 +40,8 @@ def made_up(outputs, classes, *, bound, r2, thresholds):
     shift = {"unshifted": {"outputs": scores}, "smaller": {"refused": "fields are too small"}}
     return {
         "training": {"weights": 123456, "fields_seen": 9600, "seconds": 90},
-        "certificate": {"bound": bound, "reason": ""},
-        "largest_slope": 4.5,
+        "certificate": {"bound": bound, "reason": "", "largest_slope": 4.5},
+        "learning": None if thresholds else [0.5, 0.25, 0.125, 0.0625],
         "fidelity": {
             "outputs": scores,
             "violations": {"area >= 0": 0.0, "holes >= 0": 1.25},

@@ -459,8 +459,8 @@ def test_help_is_whole_and_light(capsys, tmp_path):
 
 
 def test_list(capsys):
-    assert cli.main(["list"]) == 0
-    assert capsys.readouterr().out.split() == emuloss.list_metrics()
+    assert cli.main(["list", "--metrics"]) == 0
+    assert set(emuloss.list_metrics()) <= set(capsys.readouterr().out.split())
 
 
 def test_show(finished, capsys):
@@ -592,10 +592,10 @@ def test_evaluate_writes_where_it_can(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "word"),
     [
-        ([], "command"), (["bogus"], "bogus"), (["show"], "directory"), (["show", "/no/such"], "/no/such"),
+        ([], "command"), (["bogus"], "bogus"), (["show"], "source"), (["show", "/no/such"], "/no/such"),
         (["list", "more"], "more"), (["train", "--fields", "rain"], "--out"), (["--bogus"], "--bogus"),
-        (["certify"], "directory"), (["certify", "/no/such"], "/no/such"),
-        (["evaluate"], "directory"), (["evaluate", "/no/such"], "/no/such"),
+        (["certify"], "source"), (["certify", "/no/such"], "/no/such"),
+        (["evaluate"], "source"), (["evaluate", "/no/such"], "/no/such"),
     ],
 )  # fmt: skip
 def test_mistakes_of_the_command(words, word, capsys):

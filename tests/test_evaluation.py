@@ -357,7 +357,8 @@ def test_descent_of_dry_fields_has_no_share(metric: Minkowski, surrogate: Relaxe
 def test_evaluation(metric: Minkowski, surrogate: RelaxedMinkowski, found: Evaluation) -> None:
     fields = rain()
     assert set(found.figures) == {
-        "fidelity", "classes", "timing", "gradients", "descent", "descent_noisy", "field_unit"
+        "fidelity", "classes", "timing", "gradients", "descent", "descent_noisy", "certificate",
+        "field_unit",
     }  # fmt: skip
     assert json.loads(json.dumps(found.figures, allow_nan=False)) == found.figures
     np.testing.assert_allclose(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from emuloss.emulators import ARCHITECTURES, signed_log1p
 from emuloss.errors import CheckpointError, CorruptedError
-from emuloss.zoo import Surrogate, checkpoint, golden
+from emuloss.zoo import Surrogate, contract, golden
 from safetensors.torch import load_file, save
 
 ALL = ("area", "perimeter", "euler", "components", "holes")
@@ -52,7 +52,7 @@ def reseal(folder, content):
     (folder / golden.GOLDEN).write_bytes(content)
     config = json.loads((folder / "config.json").read_text())
     config["golden_sha256"] = hashlib.sha256(content).hexdigest()
-    config["config_sha256"] = checkpoint._digest(config)
+    config["config_sha256"] = contract.digest(config)
     (folder / "config.json").write_text(json.dumps(config))
 
 

@@ -22,7 +22,7 @@ import pytest
 import torch
 from emuloss.emulators import ARCHITECTURES, signed_log1p
 from emuloss.errors import EmulossError
-from emuloss.zoo import Surrogate, checkpoint, golden
+from emuloss.zoo import Surrogate, contract, golden
 
 ALL = ("area", "perimeter", "euler", "components", "holes")
 FILES = ("config.json", "model.safetensors", "golden.safetensors")
@@ -363,7 +363,7 @@ def resealed(files):
         for key, name in (("weights_sha256", FILES[1]), ("golden_sha256", FILES[2])):
             seal = hashlib.sha256(files[name]).hexdigest()
             text, config[key] = text.replace(config[key], seal), seal
-        text = text.replace(config["config_sha256"], checkpoint._digest(config))
+        text = text.replace(config["config_sha256"], contract.digest(config))
         return {**files, "config.json": text.encode()}
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
         return files

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import emuloss
 import pytest
@@ -28,13 +27,13 @@ from emuloss.errors import (
     NotFoundError,
     OfflineError,
 )
-from emuloss.zoo import Surrogate, checkpoint, hub
-from huggingface_hub import HfApi, close_session, constants, file_download
-from huggingface_hub.utils import _detect_agent, _http
+from emuloss.zoo import Surrogate, contract, hub
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import _detect_agent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .hub_standin import TOKEN, HubStandIn
+from .hub_standin import TOKEN
 
 REPO = "org/repo"
 FILES = ["README.md", "config.json", "golden.safetensors", "model.safetensors"]
@@ -45,7 +44,7 @@ def rewrite(folder, **changes):
     """Change a configuration and seal it again."""
     path = folder / "config.json"
     config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps(config | {"config_sha256": checkpoint._digest(config)}))
+    path.write_text(json.dumps(config | {"config_sha256": contract.digest(config)}))
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +76,6 @@ def run(saved, tmp_path):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """No pauses between tries: neither those of this package, nor those of the client."""
-    monkeypatch.setattr(hub, "_PAUSES", (0.01, 0.01))
-    for module in (file_download, _http):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(0.01)))
-
-
-@pytest.fixture
 def hurry(monkeypatch):
     """Shortens the time limits, for faults that run into them."""
 
@@ -96,25 +87,6 @@ def hurry(monkeypatch):
             monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
 
     return shorten
-
-
-@pytest.fixture
-def standin(quick, monkeypatch, tmp_path):
-    """An empty Hub, a fresh cache, and nobody logged in."""
-    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"})
-    with HubStandIn() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
-    for thread in threading.enumerate():
-        if thread.name == "emuloss-hub":  # left waiting by a test of a stall; it learns now that all is over
-            thread.join(10)
-    close_session()
 
 
 @pytest.fixture

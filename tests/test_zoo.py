@@ -13,7 +13,7 @@ import pytest
 import torch
 from emuloss.emulators import ARCHITECTURES
 from emuloss.errors import ArgumentError, CheckpointError, EmulossError
-from emuloss.zoo import Surrogate, checkpoint
+from emuloss.zoo import Surrogate, checkpoint, contract
 from torch import nn
 
 FILES = ["README.md", "config.json", "golden.safetensors", "model.safetensors"]
@@ -79,7 +79,7 @@ def rewrite(folder, change):
     path = folder / "config.json"
     config = json.loads(path.read_text())
     change(config)
-    config["config_sha256"] = checkpoint._digest(config)
+    config["config_sha256"] = contract.digest(config)
     path.write_text(json.dumps(config))
 
 
@@ -171,7 +171,7 @@ def test_provenance_survives(tmp_path):
 def test_configuration_is_the_whole_contract(saved):
     config = json.loads((saved / "config.json").read_text())
     metric = teacher()
-    assert config.keys() == checkpoint._SCHEMA.keys()
+    assert config.keys() == contract.SCHEMA.keys()
     assert config["metric"] == metric.config()
     assert config["metric"]["arguments"]["thresholds"] == [0.105, 0.5, 1.0, 5.0]
     assert config["metric"]["arguments"]["pixel_size"] == 2.0
@@ -194,7 +194,7 @@ def test_configuration_is_the_whole_contract(saved):
 
 def test_card_tells_what_the_checkpoint_is(saved, tmp_path):
     card = (saved / "README.md").read_text()
-    for fact in ("emuloss.load(", "minkowski", "area (km^2)", "0.105", "mm/h", "[32, 32]", "area non-incr"):
+    for fact in ("emuloss.load(", "minkowski", "area (km^2)", "0.105", "mm/h", "32 x 32", "area non-incr"):
         assert fact in card
     emuloss.relax(teacher()).save_pretrained(tmp_path)
     assert "analytical relaxation" in (tmp_path / "README.md").read_text()

@@ -16,12 +16,11 @@ from ..emulators import signed_log1p
 from ..emulators.penalties import pulled_back
 from ..errors import CheckpointError, CorruptedError
 from ..metrics import Metric
+from .contract import CONFIG, GOLDEN, read_config, read_sealed
 
 if TYPE_CHECKING:
     from .surrogate import Surrogate
 
-GOLDEN = "golden.safetensors"
-LARGEST_GOLDEN = 4 * 2**20
 TOLERANCE = 1e-4
 """Relative error of curves and gradients beyond which a replay fails."""
 _SIDE, _LARGEST_SIDE = 64, 256
@@ -103,9 +102,8 @@ def verify(surrogate: Surrogate, folder: str | Path) -> None:
         CorruptedError: the golden file is damaged, or the replay differs; the message says where.
         CheckpointError: a file is missing, or of another version.
     """
-    from .checkpoint import read_golden  # which itself records golden files
-
-    replay(surrogate, read_golden(Path(folder)), str(folder))
+    folder = Path(folder)
+    replay(surrogate, read_sealed(folder, GOLDEN, read_config(folder / CONFIG)), str(folder))
 
 
 def replay(surrogate: Surrogate, content: bytes, name: str) -> None:

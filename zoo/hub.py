@@ -58,7 +58,8 @@ from ..errors import (
     NotFoundError,
     OfflineError,
 )
-from .checkpoint import _LARGEST_CONFIG, _SEALED, CARD, CONFIG, FORMAT, _digest, _read, _sha256
+from .card import PLACE
+from .contract import CARD, CONFIG, FORMAT, LARGEST_CONFIG, SEALED, digest, read_bounded, sha256
 
 PATIENCE = 25.0
 """Seconds that a call to the Hub may take besides its transfer: so long to learn that it is unreachable."""
@@ -70,11 +71,9 @@ _PAUSES = (1.0, 2.0)
 """Seconds before the second and the third try."""
 _BEGIN = "<!-- emuloss: begin of the generated section; text outside it is kept -->"
 _END = "<!-- emuloss: end of the generated section -->"
-_LARGEST = {CONFIG: _LARGEST_CONFIG, CARD: _LARGEST_CONFIG} | {
-    name: most for name, (_, most) in _SEALED.items()
-}
+_LARGEST = {CONFIG: LARGEST_CONFIG, CARD: LARGEST_CONFIG} | {name: most for name, (_, most) in SEALED.items()}
 """Bytes beyond which a file is none of a checkpoint."""
-_NEEDED = (CONFIG, *_SEALED)
+_NEEDED = (CONFIG, *SEALED)
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -258,7 +257,8 @@ def push(
     if tag is not None and tag in {known.name for known in ask(api.list_repo_refs, repo).tags}:
         raise ConflictError(f"{place}: tag {tag!r} exists at {place.url}; choose another one")
     head, there = _listing(place, place.revision)
-    card = merged_card(_published_card(place, head) if CARD in there else "", files[CARD].read_text("utf-8"))
+    ours = files[CARD].read_text("utf-8").replace(f'load("{PLACE}")', f'load("{repo}")')
+    card = merged_card(_published_card(place, head) if CARD in there else "", ours)
     operations = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=card.encode() if name == CARD else str(path))
         for name, path in files.items()
@@ -427,7 +427,7 @@ def _taken(
         )
     if CARD in sizes:
         take(CARD, force)
-    for name in _SEALED:
+    for name in SEALED:
         _intact(place, name, take, partial(_seal_damage, config=config), force)
     return Fetched(path.parent, commit)
 
@@ -453,18 +453,18 @@ def _intact(
 def _config_damage(path: Path) -> str:
     """What shows that a configuration is not the one that was written; empty if nothing does."""
     try:
-        config = json.loads(_read(path, _LARGEST_CONFIG))
+        config = json.loads(read_bounded(path, LARGEST_CONFIG))
         if "config_sha256" not in config and config.get("format") != FORMAT:
             return ""  # a stranger's configuration is not a damaged one
-        return "" if config.get("config_sha256") == _digest(config) else "differs from its own hash"
+        return "" if config.get("config_sha256") == digest(config) else "differs from its own hash"
     except (ValueError, RecursionError, TypeError, AttributeError):
         return "is not a JSON object"
 
 
 def _seal_damage(path: Path, config: dict[str, Any]) -> str:
     """What shows that a file is not the one that the configuration describes; empty if nothing does."""
-    key, most = _SEALED[path.name]
-    return "" if _sha256(_read(path, most)) == config.get(key) else f"differs from its hash in {CONFIG}"
+    key, most = SEALED[path.name]
+    return "" if sha256(read_bounded(path, most)) == config.get(key) else f"differs from its hash in {CONFIG}"
 
 
 # Publishing
@@ -481,7 +481,7 @@ def _publishable(folder: Path) -> dict[str, Path]:
     damage = {CONFIG: _config_damage(files[CONFIG])}
     if not damage[CONFIG]:
         config = json.loads(files[CONFIG].read_bytes())
-        damage |= {name: _seal_damage(files[name], config) for name in _SEALED}
+        damage |= {name: _seal_damage(files[name], config) for name in SEALED}
     for name, problem in damage.items():
         if problem:
             raise CorruptedError(f"{files[name]} {problem}; write the checkpoint again")

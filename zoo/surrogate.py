@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Surrogate(WidePrecision):
             in place, its spectral norms made plain weights.
         architecture: name of the module's architecture.
         provenance: JSON-able facts for the checkpoint: "unit" and "field_shape" of the fields it
-            was made for, "training" and "evaluation".
+            was made for, "license", "training" and "evaluation".
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Surrogate(WidePrecision):
         self.module = frozen(module)
         self.architecture = architecture
         self.provenance: dict[str, Any] = dict(provenance or {})
+        self.revision: str | None = None
+        """Commit on the Hub that it was loaded from; None if it comes from elsewhere."""
 
     @property
     def metric(self) -> Metric:
@@ -57,6 +60,16 @@ class Surrogate(WidePrecision):
     def thresholds(self) -> tuple[float, ...]:
         """The Q thresholds, in the field's unit."""
         return self.metric.thresholds
+
+    @property
+    def lower_better(self) -> bool | None:
+        """Whether smaller values mean a better prediction; None for a metric of one field."""
+        return self.metric.lower_better
+
+    @property
+    def license(self) -> str:
+        """Licence of the checkpoint, as the Hugging Face Hub names it ("apache-2.0"); empty if not stated."""
+        return self.provenance.get("license", "")
 
     @property
     def trained_on(self) -> dict[str, Any]:
@@ -155,6 +168,27 @@ class Surrogate(WidePrecision):
         from .checkpoint import save
 
         save(self, Path(directory))
+
+    def push_to_hub(self, repo: str, **options: Any) -> str:
+        """Publish this surrogate on the Hugging Face Hub; it must have an evaluation.
+
+        Args:
+            repo: "org/repo"; made if missing.
+            **options: see `emuloss.zoo.hub.push`: `private`, `revision`, `create_pr`, `tag`, `token`
+                and `dry_run`.
+
+        Returns:
+            Where it is published; for a dry run, what would be sent.
+
+        Raises:
+            ArgumentError: a name that cannot be meant, or a surrogate without evaluation.
+            CheckpointError: the Hub cannot be reached, refuses, or has changed meanwhile.
+        """
+        from .publishing import publish
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return publish(folder, repo, **options)
 
     def extra_repr(self) -> str:
         """What `print` shows beside the module."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError
-from .constraints import FRAME, Constraint
+from .constraints import FRAME, AtIdentity, Constraint, PairConstraint, Symmetric
 
 
 class Metric(abc.ABC):
-    """An exact, non-differentiable functional of a 2-D field: the teacher of a surrogate.
+    """An exact, non-differentiable functional of one or two 2-D fields: the teacher of a surrogate.
 
     A subclass sets the attributes below in `__init__` and computes curves in `_compute`.
 
@@ -22,18 +23,33 @@ class Metric(abc.ABC):
         arity: 1 for a functional of one field, 2 for one of (prediction, observation).
         outputs: names of the C outputs.
         units: unit of each output ("1" for a pure number).
-        thresholds: the Q thresholds, in the field's unit, strictly increasing.
-        levels: Q strictly increasing coordinates of the threshold axis over which distances
-            between curves are integrated (quantile levels, where thresholds are quantiles).
+        thresholds: the Q thresholds, in the field's unit, strictly increasing; empty where the curves
+            run over something else, or the metric is a number.
+        levels: Q strictly increasing coordinates of the curves' axis over which distances between
+            curves are integrated (quantile levels, where thresholds are quantiles).
         pixel_size: edge length of a pixel, in the unit of length that `units` uses.
-        invariant: whether turning and mirroring a field leaves its curves as they are, so that
+        scales: a positive size of each output, in its unit: distances between curves are taken on the
+            scale of sign(x) log(1 + |x/size|), linear well below it and logarithmic well above; 1 each,
+            unless a subclass sets others.
+        invariant: whether turning and mirroring the fields leaves the curves as they are, so that
             training may do so without labelling anew.
+        lower_better: of a pairwise metric, whether smaller values mean a better prediction; None for a
+            metric of one field, which is neither good nor bad.
+        symmetric: of a pairwise metric, whether swapping prediction and observation changes nothing.
+        identity: of a pairwise metric, its value for a field and itself, in every output and at every
+            level; None where that depends on the field or on the output.
+        parallel: how labels are made at once: "threads": the metric brings its own, and is called in the
+            calling process; "processes": it is plain Python, and is called in worker processes.
         constraints: what exact curves obey; see `emuloss.metrics.constraints`.
     """
 
     name: ClassVar[str]
     arity: ClassVar[int] = 1
     invariant: ClassVar[bool] = False
+    parallel: ClassVar[str] = "threads"
+    lower_better: bool | None = None
+    symmetric: bool = False
+    identity: float | None = None
     outputs: tuple[str, ...]
     units: tuple[str, ...]
     thresholds: tuple[float, ...]
@@ -41,39 +57,55 @@ class Metric(abc.ABC):
     pixel_size: float
     constraints: tuple[Constraint, ...]
 
+    @functools.cached_property
+    def scales(self) -> tuple[float, ...]:
+        """Sizes of the outputs; see above."""
+        return (1.0,) * len(self.outputs)
+
     @abc.abstractmethod
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments that build this metric again."""
 
     @abc.abstractmethod
-    def _compute(self, fields: np.ndarray) -> np.ndarray:
-        """Curves (N, C, Q) of validated fields (N, H, W)."""
+    def _compute(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Curves (N, C, Q) of validated fields (N, H, W), as many of them as the arity says."""
 
     def config(self) -> dict[str, Any]:
         """The whole definition, JSON-able: `emuloss.metric(name, **arguments)` builds it again."""
         return {"name": self.name, "arguments": self.arguments()}
 
-    def __call__(self, fields: np.ndarray) -> np.ndarray:
-        """Exact curves of a batch of fields.
+    def __call__(self, *fields: np.ndarray) -> np.ndarray:
+        """Exact curves of a batch of fields, or of pairs of fields.
 
         Args:
-            fields: (N, H, W), numeric; NaN marks pixels that were not measured.
+            *fields: one array (N, H, W), or predictions and observations where `arity` is 2; numeric;
+                NaN marks pixels that were not measured.
 
         Returns:
             Curves (N, C, Q), float64, in `units`.
 
         Raises:
-            ArgumentError: fields is not a numeric array of three dimensions with H, W >= 1.
+            ArgumentError: another number of arrays, or no numeric arrays of three dimensions with
+                H, W >= 1, or of different shapes.
         """
-        fields = np.asarray(fields)
-        if fields.ndim != 3 or 0 in fields.shape[1:]:
+        if len(fields) != self.arity:
+            wanted = "one array of fields" if self.arity == 1 else "predictions and observations"
+            raise ArgumentError(f"metric {self.name!r} takes {wanted}, got {len(fields)} arrays")
+        arrays = [np.asarray(each) for each in fields]
+        for each in arrays:
+            if each.ndim != 3 or 0 in each.shape[1:]:
+                raise ArgumentError(
+                    f"fields must have shape (N, H, W) with H, W >= 1, got {each.shape}; "
+                    "pass one field as field[None]"
+                )
+            if each.dtype.kind not in "fiub":
+                raise ArgumentError(f"fields must be real numbers, got dtype {each.dtype}")
+        if arrays[0].shape != arrays[-1].shape:
             raise ArgumentError(
-                f"fields must have shape (N, H, W) with H, W >= 1, got {fields.shape}; "
-                "pass one field as field[None]"
+                f"predictions and observations must have one shape, got {arrays[0].shape} "
+                f"and {arrays[-1].shape}"
             )
-        if fields.dtype.kind not in "fiub":
-            raise ArgumentError(f"fields must be real numbers, got dtype {fields.dtype}")
-        return self._compute(fields)
+        return self._compute(*arrays)
 
     def named(self, curves: np.ndarray, field_shape: tuple[int, int] | None = None) -> dict[str, Any]:
         """Curves (N, C, Q) by output name, each (N, Q); with a field shape (H, W), the frame too."""
@@ -98,7 +130,7 @@ class Metric(abc.ABC):
             ArgumentError: curves has another shape.
         """
         curves = np.asarray(curves, np.float64)
-        expected = (len(self.outputs), len(self.thresholds))
+        expected = (len(self.outputs), len(self.levels))
         if curves.ndim != 3 or curves.shape[1:] != expected:
             raise ArgumentError(
                 f"curves must have shape (N, {expected[0]}, {expected[1]}), got {curves.shape}"
@@ -108,6 +140,36 @@ class Metric(abc.ABC):
             c.label: float(c.violated(by_name).mean()) if len(curves) else 0.0
             for c in self.constraints
             if set(c.of) <= by_name.keys()
+        }
+
+    @property
+    def pair_constraints(self) -> tuple[PairConstraint, ...]:
+        """What the exact curves of a pairwise metric obey from one pair of fields to another."""
+        declared: list[PairConstraint] = [Symmetric()] if self.symmetric else []
+        if self.identity is not None:
+            declared.append(AtIdentity(self.identity))
+        return tuple(declared)
+
+    def check_pairs(
+        self,
+        predictions: np.ndarray,
+        observations: np.ndarray,
+        compute: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    ) -> dict[str, float]:
+        """Share of the values that break each declared constraint between pairs of fields.
+
+        Args:
+            predictions: (N, H, W).
+            observations: (N, H, W).
+            compute: what is checked: maps both onto curves (N, C, Q); this metric by default.
+
+        Returns:
+            {label of the constraint: share in [0, 1]}; empty for a metric of one field.
+        """
+        measured = compute or self
+        return {
+            c.label: float(c.violated(measured, predictions, observations).mean()) if len(predictions) else 0.0
+            for c in self.pair_constraints
         }
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,120 @@
+"""Fractions skill score: whether a prediction has rain in the right neighbourhood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ._arguments import as_counts, as_levels
+from ._base import Metric
+from ._pairs import measured_in_both, ratio, reached, within
+from ._threads import in_threads
+from .thresholds import as_increasing
+
+
+class FSS(Metric):
+    r"""Fractions skill score of the excursion sets {x >= u}, one curve over u for each window size.
+
+    With p and o the shares of a window of S x S pixels that lie in the excursion sets of prediction
+    and observation,
+
+        FSS_S(u) = 1 - sum (p - o)^2 / (sum p^2 + sum o^2),
+
+    summed over the windows centred on each pixel (Roberts and Lean 2008, Mon. Wea. Rev. 136, 78-97,
+    eqs. 2 to 7). It is a pure number in [0, 1], 1 the best; 1 where both sets are empty, for such
+    fields agree. It is symmetric. FSS_1 = 2 CSI/(1 + CSI), the Dice coefficient.
+
+    As in the paper, windows have an odd number of pixels a side, and those that stick out of the field
+    find the world outside dry. (So does `scores.spatial.fss_2d_single_field` of fields padded with
+    S // 2 dry pixels; its `zero_padding=True` adds windows centred one row and one column past the
+    field, and it sets empty pairs to 0.)
+
+    Values are compared in double precision. A pixel that is NaN in either field was not measured in
+    both: windows centred on it are left out, and p and o are shares of the pixels of a window
+    other than such. +inf counts as wet.
+
+    Args:
+        thresholds: strictly increasing, in the field's unit.
+        windows: sizes S in pixels, odd, strictly increasing; output "fss_S" each.
+        levels: coordinates of the threshold axis for integration, such as quantile levels;
+            default: evenly spaced.
+
+    Raises:
+        ArgumentError: any argument out of range.
+    """
+
+    name = "fss"
+    arity = 2
+    invariant = True
+    lower_better = False
+    symmetric = True
+    identity = 1.0
+    pixel_size = 1.0
+
+    def __init__(
+        self,
+        thresholds: Sequence[float],
+        windows: Sequence[int] = (1, 5, 17),
+        levels: Sequence[float] | None = None,
+    ) -> None:
+        self.thresholds = as_increasing("thresholds", thresholds)
+        self.levels = as_levels(levels, self.thresholds)
+        self.windows = as_counts("windows", windows)
+        if even := [size for size in self.windows if size % 2 == 0]:
+            raise ArgumentError(f"windows must be odd, so that pixels are their centres, got {even[0]}")
+        self.outputs = tuple(f"fss_{size}" for size in self.windows)
+        self.units = ("1",) * len(self.outputs)
+        self.constraints = tuple(c for output in self.outputs for c in within(output, 0.0, 1.0))
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that build this metric again."""
+        return {
+            "thresholds": list(self.thresholds),
+            "windows": list(self.windows),
+            "levels": list(self.levels),
+        }
+
+    def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        from ._window_kernels import squared_errors
+
+        thresholds = np.array(self.thresholds)
+        sums = np.zeros((2, len(predictions), len(self.windows), len(thresholds)))
+
+        def score(batch: slice) -> None:
+            for n in range(batch.start, batch.stop):
+                prediction, observation = measured_in_both(predictions[n], observations[n])
+                predicted, observed = reached(prediction, thresholds), reached(observation, thresholds)
+                missing = np.isnan(prediction)
+                highest = max(predicted.max(), observed.max())
+                for c, size in enumerate(self.windows):
+                    weights = _window_weights(missing, size)
+                    sums[:, n, c, :highest] = squared_errors(predicted, observed, size // 2, weights, highest)
+
+        in_threads(score, len(predictions), predictions.size)
+        error, reference = sums
+        return 1 - ratio(error, reference, empty=0.0)
+
+
+def _window_weights(missing: np.ndarray, size: int) -> np.ndarray:
+    """What turns squared counts of windows into squared shares of what was measured, times size^4.
+
+    Args:
+        missing: (H, W) booleans.
+        size: of the windows.
+
+    Returns:
+        (H, W) float64, by centre: 1 where a window misses nothing, 0 where its centre is missing.
+    """
+    if not missing.any():
+        return np.ones(missing.shape)
+    lost = missing.astype(np.int64)
+    for axis, length in enumerate(missing.shape):
+        total = np.cumsum(np.insert(lost, 0, 0, axis), axis)
+        centres = np.arange(length)
+        ends = np.minimum(centres + size // 2 + 1, length)
+        lost = total.take(ends, axis) - total.take(np.maximum(centres - size // 2, 0), axis)
+    area = float(size) ** 2
+    return ratio(np.where(missing, 0.0, area), area - lost, empty=0.0) ** 2

@@ -10,7 +10,8 @@ Components are no sum over small windows, but lowering the threshold starts one 
 maxima) and joins two at others (saddles), whatever the values in between. With +1 and -1 as weights
 of these pixels, components are one more histogram.
 
-On the CPU the work is done by numba kernels, elsewhere by torch operations.
+On the CPU the work is done by numba kernels, elsewhere and in an export to ONNX by torch operations. What
+starts and joins components has no such form, and so no export to ONNX.
 """
 
 from __future__ import annotations
@@ -267,17 +268,15 @@ def _histogram_by_torch(
     position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
 ) -> Tensor:
     """The same histogram by differentiable torch operations, for any device."""
-    result = position.new_zeros((len(position), ROWS, nodes))
+    result = [position.new_zeros((position.shape[0], nodes))] * ROWS
     for row, values, weights in _statistics(position, changes, touched, degrees):
         flat = values.flatten(1)
         weight = (torch.ones_like(values) * weights).flatten(1) * (flat > 0)
         index = flat.detach().floor().clamp(max=nodes - 2).long()
         fraction = flat - index
-        target = torch.zeros_like(result[:, row])
-        target = target.scatter_add(1, index, weight * (1 - fraction))
-        target = target.scatter_add(1, index + 1, weight * fraction)
-        result = result.index_add(1, torch.tensor([row], device=result.device), target[:, None])
-    return result
+        result[row] = result[row].scatter_add(1, index, weight * (1 - fraction))
+        result[row] = result[row].scatter_add(1, index + 1, weight * fraction)
+    return torch.stack(result, 1)
 
 
 @torch.library.custom_op("emuloss::node_positions", mutates_args=(), device_types="cpu")
@@ -360,9 +359,14 @@ def node_positions(fields: Tensor, scale: float, origin: float, step: float, nod
     Returns:
         (asinh(fields / scale) - origin) / step, held within [0, nodes - 1]; differentiable (twice).
     """
-    if fields.device.type == "cpu":
+    if _has_kernels(fields):
         return _place(fields, scale, origin, step, nodes - 1)
     return ((torch.asinh(fields / scale) - origin) / step).clamp(0, nodes - 1)
+
+
+def _has_kernels(fields: Tensor) -> bool:
+    """Whether the numba kernels can do the work; ONNX knows torch's own operators alone."""
+    return fields.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
 
 
 def _used(degrees: bool) -> int:
@@ -486,6 +490,6 @@ def soft_histogram(
     """
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.
     changes = _changes(position.detach(), touched) if components else torch.zeros_like(position)
-    if position.device.type == "cpu":
+    if _has_kernels(position):
         return _histogram(position, changes, nodes, touched, degrees)
     return _histogram_by_torch(position, changes, nodes, touched, degrees)

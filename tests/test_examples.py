@@ -1,0 +1,95 @@
+"""The examples run as their docstrings say, and the loss does what they show."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import emuloss
+import pytest
+import torch
+from emuloss import train_surrogate
+from torch import nn
+
+EXAMPLES = Path(train_surrogate.__file__).resolve().parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+LINE = re.compile(r"(\d+) steps, weight (\S+) +MSE (\S+) +exact distance (\S+)")
+
+
+def loaded(name):
+    """The module of an example, from its file."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def printed(capsys, monkeypatch, *options):
+    """Steps, weight, MSE and exact distance of each line that the plain loop prints."""
+    monkeypatch.setattr(sys, "argv", ["plain_loop.py", *map(str, options)])
+    loaded("plain_loop").main()
+    return [tuple(map(float, found)) for found in LINE.findall(capsys.readouterr().out)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_is_short_and_says_how_to_run_it(name):
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert f"python examples/{name}.py" in ast.get_docstring(ast.parse(text))
+    assert text.count("\n") < 90
+
+
+def test_plain_loop(capsys, monkeypatch, tmp_path):
+    metric = emuloss.metric("minkowski", thresholds=[0.5, 2], pixel_size=2.0)
+    emuloss.relax(metric).save_pretrained(tmp_path)
+    before, alone, both = printed(capsys, monkeypatch, "--steps", 2, "--surrogate", tmp_path)
+    assert [before[:2], alone[:2], both[:2]] == [(0, 0), (2, 0), (2, 0.002)]
+    assert before[2:] != alone[2:] != both[2:]
+
+
+@pytest.mark.slow
+def test_plain_loop_with_its_defaults(capsys, monkeypatch):
+    """A little squared error buys a good deal of the exact metric."""
+    before, alone, both = printed(capsys, monkeypatch)
+    assert alone[2] < both[2] < before[2]
+    assert both[3] < 0.8 * alone[3] < alone[3] < before[3]
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """As much of Lightning as the definition of a module needs."""
+    library = types.ModuleType("lightning")
+    library.LightningModule = type("LightningModule", (nn.Module,), {"log_dict": lambda self, *_, **__: None})
+    monkeypatch.setitem(sys.modules, "lightning", library)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    yield
+    sys.modules.pop("plain_loop", None)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_steps_of_the_lightning_module():
+    """Without Lightning's trainer: the network learns, and the state is the network's alone."""
+    example, fields = loaded("lightning_module"), loaded("plain_loop").rain(4, seed=0)
+    module = example.SharpenRain(loaded("plain_loop").load_surrogate(None), weight=0.002)
+    assert set(module.state_dict()) == {f"model.{name}" for name in module.model.state_dict()}
+    optimizer, losses = module.configure_optimizers(), []
+    for _ in range(10):
+        losses.append(module.train().training_step(fields, 0))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    logged = {}
+    module.log_dict = lambda found, **_: logged.update(found)
+    with torch.no_grad():
+        module.validation_step(fields, 0)
+    assert set(logged) == {"mse", "distance"}
+
+
+@pytest.mark.slow
+def test_lightning_module():
+    pytest.importorskip("lightning")
+    command = [sys.executable, str(EXAMPLES / "lightning_module.py"), "--fast-dev-run"]
+    assert subprocess.run(command, timeout=240, check=False).returncode == 0

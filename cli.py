@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ._command import QUIET_TYPER, run, source_options
 from .errors import ArgumentError, DataError
-from .train_surrogate import train
+from .train_surrogate import label_fields, train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the `emuloss` command; returns its exit code."""
     app = typer.Typer(help="Turn any metric of a 2-D field into a training loss.", **QUIET_TYPER)
     app.command()(train)
+    app.command("label")(label_fields)
     app.command("list")(list_names)
     app.command()(show)
     app.command()(evaluate)
@@ -38,18 +39,47 @@ def list_names(
     metrics: Annotated[bool, typer.Option("--metrics", help="list the exact metrics")] = False,
 ) -> None:
     """List the surrogates that ship with the package, or the metrics that can be emulated."""
-    from .metrics import list_metrics
     from .zoo import info, list_models
 
     if metrics:
-        for name in list_metrics():
-            if filter in name:
-                print(name)
+        _print_metrics(filter)
         return
     names = list_models(filter)
     if not names:
         raise ArgumentError(f"no bundled surrogate matches {filter!r}; there are {', '.join(list_models())}")
     print("\n".join(str(info(name)) for name in names))
+
+
+def _print_metrics(filter: str) -> None:
+    """A table of the metrics whose names match."""
+    from .emulators.relaxed import relaxation
+    from .metrics import list_metrics, metric, takes
+    from .zoo import info, list_models
+    from .zoo.loading import matches
+
+    pretrained = {info(name).metric for name in list_models()}
+    rows = [("metric", "arity", "outputs", "relaxation", "pretrained")]
+    for name in list_metrics():
+        if not matches(name, filter):
+            continue
+        needed: dict[str, Any] = {"thresholds": [1.0]} if "thresholds" in takes(name) else {}
+        example = metric(name, **needed)
+        try:
+            relaxable = relaxation(example) is not None
+        except ArgumentError:
+            relaxable = False
+        outputs = ", ".join(example.outputs)
+        rows.append((name, str(example.arity), outputs, _yes(relaxable), _yes(name in pretrained)))
+    if len(rows) == 1:
+        raise ArgumentError(f"no metric matches {filter!r}; there are {', '.join(list_metrics())}")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("or any Python function of yours: --metric FILE.py:NAME or MODULE:NAME")
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
 
 
 def show(source: Source) -> None:
@@ -98,6 +128,9 @@ def evaluate(
         bool, typer.Option(help="invert the surrogate and shift the data, too; takes minutes")
     ] = True,
     out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and report.png")] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="put the figures into the checkpoint itself, a folder")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of all noise and of rain")] = 0,
     progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
 ) -> None:
@@ -107,6 +140,8 @@ def evaluate(
     from . import evaluation
     from .zoo import load
 
+    if save and not Path(source).is_dir():
+        raise ArgumentError(f"--save needs a folder to write to, got {source!r}; copy the checkpoint first")
     surrogate = load(source)
     sample = _some_fields(fields, count, seed, surrogate, whole=whole)
     curves = surrogate.metric(sample)
@@ -119,10 +154,13 @@ def evaluate(
         seed=seed,
         progress=progress,
     )
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "evaluation.json").write_text(json.dumps(found.figures, indent=2))
-        evaluation.write_report(out / "report.png", surrogate, found, sample, curves)
+    for folder in [*([out] if out else []), *([Path(source)] if save else [])]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "evaluation.json").write_text(json.dumps(found.figures, indent=2))
+        evaluation.write_report(folder / "report.png", surrogate, found, sample, curves)
+    if save:
+        surrogate.provenance["evaluation"] = found.figures
+        surrogate.save_pretrained(source)
     print(evaluation.summary_table(found.figures))
 
 

@@ -1,6 +1,6 @@
 """The training of plain_loop.py as a Lightning module; `pip install lightning` first.
 
-    python examples/lightning_module.py [--surrogate DIRECTORY | NAME | ORG/REPO] [--fast-dev-run]
+    python examples/lightning_module.py [--surrogate NAME | DIRECTORY | ORG/REPO] [--fast-dev-run]
 
 The surrogate is frozen and stays in evaluation mode whatever the trainer does. Its weights are left out of
 the state dict, so that checkpoints hold the network alone.
@@ -11,7 +11,7 @@ import argparse
 import emuloss
 import lightning
 import torch
-from plain_loop import FACTOR, Sharpen, load_surrogate, rain, squared_error
+from plain_loop import FACTOR, Sharpen, rain, squared_error
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -50,12 +50,12 @@ class SharpenRain(lightning.LightningModule):
 def main() -> None:
     """Validate, train without and with the loss, and validate again."""
     parser = argparse.ArgumentParser(description="Sharpen coarse rain with Lightning and a surrogate loss.")
-    parser.add_argument("--surrogate", help="bundled name, directory or Hub repository; default: analytical")
+    parser.add_argument("--surrogate", default="minkowski-opera", help="bundled, a directory, or on the Hub")
     parser.add_argument("--weight", type=float, default=0.002, help="of the surrogate loss; default: 0.002")
     parser.add_argument("--epochs", type=int, default=10, help="of each training; default: 10")
     parser.add_argument("--fast-dev-run", action="store_true", help="one batch of each, to see that it runs")
     arguments = parser.parse_args()
-    surrogate = load_surrogate(arguments.surrogate)
+    surrogate = emuloss.load(arguments.surrogate)
     held_out = DataLoader(rain(128, seed=1), batch_size=128)
     for weight in (0.0, arguments.weight):
         lightning.seed_everything(0)

@@ -1,6 +1,6 @@
 """Sharpen coarse rain with a small CNN, on squared error alone and with a surrogate loss beside it.
 
-    python examples/plain_loop.py [--surrogate DIRECTORY | NAME | ORG/REPO]
+    python examples/plain_loop.py [--surrogate NAME | DIRECTORY | ORG/REPO]
 
 Synthetic rain is averaged over 4 x 4 pixels; the network restores the detail. Both trainings start from
 bilinear interpolation and see the same batches. Printed for fields held out, before and after: the squared
@@ -16,13 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FACTOR = 4  # pixels along the side of a coarse one
-
-
-def load_surrogate(name: str | None) -> emuloss.Surrogate:
-    """A trained surrogate by name, or else the analytical one."""
-    if name:
-        return emuloss.load(name)
-    return emuloss.relax(emuloss.metric("minkowski", thresholds=[0.105, 0.5, 1, 2, 5], pixel_size=2.0))
 
 
 def rain(count: int, seed: int) -> Tensor:
@@ -68,11 +61,11 @@ def train(model: nn.Module, fields: Tensor, loss: nn.Module, weight: float, step
 def main() -> None:
     """Train without and with the loss, and print what became of the errors."""
     parser = argparse.ArgumentParser(description="Sharpen coarse rain with and without a surrogate loss.")
-    parser.add_argument("--surrogate", help="bundled name, directory or Hub repository; default: analytical")
+    parser.add_argument("--surrogate", default="minkowski-opera", help="bundled, a directory, or on the Hub")
     parser.add_argument("--weight", type=float, default=0.002, help="of the surrogate loss; default: 0.002")
     parser.add_argument("--steps", type=int, default=300, help="of each training; default: 300")
     arguments = parser.parse_args()
-    surrogate = load_surrogate(arguments.surrogate)
+    surrogate = emuloss.load(arguments.surrogate)
     loss, exact = surrogate.as_loss(), surrogate.as_loss(forward="exact")
     fields, held_out = rain(512, seed=0), rain(128, seed=1)
     for weight, steps in ((0.0, 0), (0.0, arguments.steps), (arguments.weight, arguments.steps)):

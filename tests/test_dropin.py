@@ -32,8 +32,9 @@ def tiny(arch, outputs=ALL, **options):
 
 
 def surrogates():
-    """What is tested, by name: functions that build surrogates."""
-    return {arch: partial(tiny, arch) for arch in ARCHITECTURES}
+    """What is tested, by name: functions that build small ones of each architecture, or load the bundled."""
+    bundled = {name: partial(emuloss.load, name) for name in emuloss.list_models()}
+    return {arch: partial(tiny, arch) for arch in ARCHITECTURES} | bundled
 
 
 @pytest.fixture(params=surrogates())

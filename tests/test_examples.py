@@ -72,7 +72,7 @@ def stand_in(monkeypatch):
 def test_steps_of_the_lightning_module():
     """Without Lightning's trainer: the network learns, and the state is the network's alone."""
     example, fields = loaded("lightning_module"), loaded("plain_loop").rain(4, seed=0)
-    module = example.SharpenRain(loaded("plain_loop").load_surrogate(None), weight=0.002)
+    module = example.SharpenRain(emuloss.load("minkowski-opera"), weight=0.002)
     assert set(module.state_dict()) == {f"model.{name}" for name in module.model.state_dict()}
     optimizer, losses = module.configure_optimizers(), []
     for _ in range(10):

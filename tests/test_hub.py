@@ -28,6 +28,7 @@ from emuloss.errors import (
     OfflineError,
 )
 from emuloss.zoo import Surrogate, contract, hub
+from emuloss.zoo import card as cards
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _detect_agent
 from hypothesis import given
@@ -60,7 +61,7 @@ def saved(tmp_path_factory):
                 parameter.add_(0.05 * torch.randn_like(parameter))
         folders.append(tmp_path_factory.mktemp("saved"))
         Surrogate(emulator, "hybrid").save_pretrained(folders[-1])
-        rewrite(folders[-1], evaluation={"seed": seed})
+        rewrite(folders[-1], evaluation={"fidelity": {"outputs": {}}, "seed": seed})
     return folders
 
 
@@ -604,8 +605,9 @@ def test_text_of_others_is_kept(writer, saved):
         hub.push(folder, REPO)
     card = writer.files(REPO)["README.md"].decode()
     assert card.startswith("---\nlibrary_name: emuloss")
-    assert card.count("# My notes\n\nRead this first.") == card.count(hub._BEGIN) == card.count(hub._END) == 1
-    assert "license: mit" not in card
+    for part in ("# My notes\n\nRead this first.", cards._BEGIN, cards._END):
+        assert card.count(part) == 1
+    assert "license: mit" in card  # what the new header has not is kept
 
 
 def test_private_branch_and_tag(writer, run):
@@ -748,14 +750,14 @@ GENERATED = "---\nlibrary_name: emuloss\n---\n\n# Model\n\nText.\n"
 
 
 def test_a_new_card():
-    card = hub.merged_card("", GENERATED)
-    assert card == f"---\nlibrary_name: emuloss\n---\n\n{hub._BEGIN}\n# Model\n\nText.\n{hub._END}\n"
+    card = cards.merged_card("", GENERATED)
+    assert card == f"---\nlibrary_name: emuloss\n---\n\n{cards._BEGIN}\n# Model\n\nText.\n{cards._END}\n"
 
 
 def test_the_section_is_replaced_where_it_stands():
-    first = hub.merged_card("", GENERATED)
-    edited = first.replace(hub._BEGIN, f"before\n\n{hub._BEGIN}") + "\nafter\n"
-    card = hub.merged_card(edited, GENERATED.replace("Text.", "Newer text."))
+    first = cards.merged_card("", GENERATED)
+    edited = first.replace(cards._BEGIN, f"before\n\n{cards._BEGIN}") + "\nafter\n"
+    card = cards.merged_card(edited, GENERATED.replace("Text.", "Newer text."))
     assert card.count("Newer text.") == 1
     assert "\nText." not in card
     assert card.index("before") < card.index("Newer text.") < card.index("after")
@@ -763,26 +765,40 @@ def test_the_section_is_replaced_where_it_stands():
 
 @pytest.mark.parametrize(
     "damaged",
-    [hub._BEGIN + "\nmine", "mine\n" + hub._END, f"{hub._END}\nmine\n{hub._BEGIN}",
-     f"mine\n{hub._BEGIN}\nold\n{hub._END}\n{hub._BEGIN}\nold\n{hub._END}"],
+    [cards._BEGIN + "\nmine", "mine\n" + cards._END, f"{cards._END}\nmine\n{cards._BEGIN}",
+     f"mine\n{cards._BEGIN}\nold\n{cards._END}\n{cards._BEGIN}\nold\n{cards._END}"],
 )  # fmt: skip
 def test_damaged_markers(damaged):
-    card = hub.merged_card(damaged, GENERATED)
+    card = cards.merged_card(damaged, GENERATED)
     assert "mine" in card
     assert "old" not in card
-    assert card.count(hub._BEGIN) == card.count(hub._END) == 1
+    assert card.count(cards._BEGIN) == card.count(cards._END) == 1
 
 
 def test_windows_line_ends():
-    card = hub.merged_card("---\r\nlicense: mit\r\n---\r\nmine\r\n", GENERATED.replace("\n", "\r\n"))
-    assert card == hub.merged_card("mine", GENERATED)
+    card = cards.merged_card("---\r\nlicense: mit\r\n---\r\nmine\r\n", GENERATED.replace("\n", "\r\n"))
+    assert card == cards.merged_card("---\nlicense: mit\n---\nmine", GENERATED)
 
 
-@given(st.lists(st.sampled_from(["---", "mine", "", hub._BEGIN, hub._END, "a: b", "# Title"]), max_size=12))
+def test_what_the_old_header_has_besides_is_kept():
+    old = "---\nlibrary_name: other\nlicense: mit\nextra_gated_prompt: ask\n---\nmine\n"
+    card = cards.merged_card(old, GENERATED)
+    assert card.startswith("---\nlibrary_name: emuloss\nlicense: mit\nextra_gated_prompt: ask\n---\n")
+    assert cards.merged_card("---\n[damaged\n---\nmine\n", GENERATED) == cards.merged_card("mine", GENERATED)
+
+
+def test_a_card_that_was_published_brings_its_section_alone():
+    published = cards.merged_card("# Mine\n", GENERATED)
+    assert cards.merged_card(published, published) == published
+
+
+@given(
+    st.lists(st.sampled_from(["---", "mine", "", cards._BEGIN, cards._END, "a: b", "# Title"]), max_size=12)
+)
 def test_merging_again_changes_nothing(lines):
-    card = hub.merged_card("\n".join(lines), GENERATED)
-    assert hub.merged_card(card, GENERATED) == card
-    assert card.startswith("---\nlibrary_name: emuloss\n---\n")
+    card = cards.merged_card("\n".join(lines), GENERATED)
+    assert cards.merged_card(card, GENERATED) == card
+    assert card.startswith("---\nlibrary_name: emuloss\n")
     assert card.count("# Model\n\nText.") == 1
 
 

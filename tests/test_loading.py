@@ -16,11 +16,12 @@ from emuloss.errors import (
     CheckpointError,
     CorruptedError,
     HubConnectionError,
+    IncompatibleError,
     NotFoundError,
     OfflineError,
 )
 from emuloss.evaluation import evaluate
-from emuloss.zoo import Surrogate, contract, loading, verify
+from emuloss.zoo import Surrogate, contract, loading, publish, verify
 
 from .hub_standin import TOKEN
 
@@ -80,7 +81,7 @@ def writer(standin, monkeypatch):
 
 def test_the_bundled_ones_are_listed():
     assert emuloss.list_models() == BUNDLED
-    assert all(set(BUNDLED) >= {name} for name in emuloss.list_models("*opera*"))
+    assert emuloss.list_models("*opera*") == [name for name in BUNDLED if "opera" in name]
 
 
 def test_they_are_small():
@@ -164,6 +165,15 @@ def test_a_bundled_name_comes_first_unless_it_is_a_path(tmp_path, run, monkeypat
     ("source", "kind", "words"),
     [
         ("minkovski-opera", ArgumentError, "did you mean 'minkowski-opera'"),
+        ("minkowski-opera/", ArgumentError, "did you mean 'minkowski-opera'"),
+        ("minkowski-opera@v1.0", ArgumentError, "did you mean 'minkowski-opera'"),
+        ("minkowski.opera", ArgumentError, "did you mean 'minkowski-opera'"),
+        ("", ArgumentError, "source must be"),
+        (None, ArgumentError, "source must be"),
+        (3, ArgumentError, "source must be"),
+        ("~nosuchuser/x", CheckpointError, "is no directory"),
+        ("./a\nb", CheckpointError, "is no directory"),
+        ("runs/my run", ArgumentError, "write org/repo"),
         ("nothing", ArgumentError, "bundled: minkowski-opera"),
         ("runs/of/mine", CheckpointError, "is no directory"),
         ("./nothing", CheckpointError, "is no directory"),
@@ -178,6 +188,26 @@ def test_names_that_cannot_be_meant(source, kind, words, standin, tmp_path, monk
         emuloss.load(source)
     assert "\n" not in str(caught.value)
     assert standin.requests == []
+
+
+def test_a_file_is_no_directory(run, monkeypatch, standin):
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(CheckpointError, match="is no directory"):
+        emuloss.load("run/config.json")
+    assert standin.requests == []
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", 3.5])
+def test_devices_that_are_none(device, run):
+    with pytest.raises(ArgumentError, match="device"):
+        emuloss.load(run, device=device)
+
+
+def test_incomplete_checkpoints(run):
+    (run / "model.safetensors").unlink()
+    for call in (emuloss.load, emuloss.info, verify):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            call(run)
 
 
 @pytest.mark.parametrize("options", [{"revision": "v1"}, {"force_download": True}])
@@ -206,6 +236,36 @@ def test_from_the_hub(there, evaluated):
     assert (found.name, found.revision, found.license) == (f"{REPO}@{commit}", commit, "mit")
     assert commit in str(found)
     verify(REPO)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format_version": 2}, "format_version is 2"),
+        ({"metric": {"name": "unheard-of", "arguments": {}}}, "unheard-of"),
+        ({"architecture": {"name": "unheard-of", "arguments": {}}}, "unknown architecture"),
+        ({"evaluation": {"fidelity": 3}}, "evaluation.fidelity.outputs"),
+        ({"units": ["km\x1b]0;x\x07", "km", "1"]}, "steers a terminal"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_repository_and_commit(changes, words, there, run):
+    config = json.loads((run / "config.json").read_text()) | changes
+    content = json.dumps(config | {"config_sha256": contract.digest(config)}).encode()
+    files = {name: (run / name).read_bytes() for name in FILES} | {"config.json": content}
+    there.add("org/other", files)
+    commit = there.repositories["org/other"].branches["main"]
+    with pytest.raises(IncompatibleError, match=words) as caught:
+        emuloss.load("org/other")
+    message = str(caught.value)
+    assert f"org/other@{commit}" in message or "org/other@main" in message
+    assert "snapshots" not in message
+    assert "another" in message  # what to do
+    assert message.isprintable()
+
+
+def test_revisions_with_slashes(there):
+    with pytest.raises(NotFoundError, match="no such revision"):
+        emuloss.load(f"{REPO}@refs/pr/1")
 
 
 def test_a_directory_of_that_name_comes_first(there, run, tmp_path, monkeypatch):
@@ -286,6 +346,21 @@ def test_publish_and_load_again(writer, run, capsys):
     assert "R2 mean" in capsys.readouterr().out
 
 
+def test_a_public_repository_is_not_taken_for_a_private_one(writer, run, capsys):
+    assert cli.main(["publish", str(run), REPO]) == 0
+    commit = writer.repositories[REPO].branches["main"]
+    assert cli.main(["publish", str(run), REPO, "--private"]) == 2
+    assert "is public" in capsys.readouterr().err
+    assert writer.repositories[REPO].branches["main"] == commit
+
+
+def test_a_branch_is_named_in_its_card(writer, run):
+    publish(run, REPO, revision="next")
+    loaded = emuloss.load(f"{REPO}@next")
+    assert loaded.revision == writer.repositories[REPO].branches["next"]
+    assert f'emuloss.load("{REPO}@next")' in writer.files(REPO, "next")["README.md"].decode()
+
+
 def test_push_to_hub(writer, evaluated):
     evaluated.push_to_hub(REPO)
     assert emuloss.load(REPO).license == "mit"
@@ -311,11 +386,23 @@ def test_a_run_that_does_not_replay_is_not_published(writer, run, capsys):
     assert writer.requests == []
 
 
-def test_a_run_without_evaluation_is_not_published(writer, evaluated, tmp_path, capsys):
-    Surrogate(emuloss.relax(evaluated.metric).module, "relaxed").save_pretrained(tmp_path / "bare")
-    assert cli.main(["publish", str(tmp_path / "bare"), REPO]) == 2
-    assert "no evaluation" in capsys.readouterr().err
+def test_a_run_without_evaluation_is_not_published_until_it_has_one(writer, evaluated, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    Surrogate(emuloss.relax(evaluated.metric).module, "relaxed", {"unit": "mm/h"}).save_pretrained(bare)
+    assert cli.main(["publish", str(bare), REPO]) == 2
+    assert "emuloss evaluate --save" in capsys.readouterr().err
     assert writer.requests == []
+    np.save(tmp_path / "fields.npy", rain(24, size=32))
+    words = [f"--fields={tmp_path / 'fields.npy'}", "--whole", "--no-thorough", "--save", "--no-progress"]
+    assert cli.main(["evaluate", str(bare), *words]) == 0
+    assert cli.main(["publish", str(bare), REPO]) == 0
+    assert "report.png" in writer.files(REPO)
+    assert emuloss.load(REPO).evaluation["fidelity"]["fields"] == 24
+
+
+def test_a_bundled_surrogate_is_not_written_to(capsys):
+    assert cli.main(["evaluate", "minkowski-opera", "--save"]) == 2
+    assert "needs a folder" in capsys.readouterr().err
 
 
 # The command
@@ -329,7 +416,9 @@ def test_list(capsys):
     assert cli.main(["list", "nothing"]) == 2
     assert "no bundled surrogate matches 'nothing'" in capsys.readouterr().err
     assert cli.main(["list", "--metrics"]) == 0
-    assert "minkowski\n" in capsys.readouterr().out
+    assert "minkowski " in capsys.readouterr().out
+    assert cli.main(["list", "*nothing*", "--metrics"]) == 2
+    assert "no metric matches" in capsys.readouterr().err
 
 
 def test_verify_and_show(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ from ..metrics import Metric
 if TYPE_CHECKING:
     from .surrogate import Surrogate
 
-PLACE = "DIRECTORY"
-"""What a card says `emuloss.load` takes, until it is known where the checkpoint stands."""
+_BEGIN = "<!-- emuloss: begin of the generated section; text outside it is kept -->"
+_END = "<!-- emuloss: end of the generated section -->"
+_HEADER = re.compile(r"\A\s*---[ \t]*\n.*?^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_SECTION = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
+_USE = re.compile(r'emuloss\.load\("[^"]*"\)')
 _TASK = "image-feature-extraction"
 """The Hub's task that comes nearest to curves of a field."""
 _CITATION = """\
@@ -58,6 +62,62 @@ def card(config: dict[str, Any], surrogate: Surrogate, pictures: Iterable[str] =
     return "\n\n".join(sections) + "\n"
 
 
+def placed(card: str, name: str) -> str:
+    """A card that says under which name `emuloss.load` finds the checkpoint."""
+    return _USE.sub(f'emuloss.load("{name}")', card, count=1)
+
+
+def merged_card(existing: str, generated: str) -> str:
+    """A model card whose generated parts are new and whose own text is kept.
+
+    Args:
+        existing: the card that is published, or "". Its generated section (between two HTML comments) is
+            replaced; all else is somebody's own text and stays where it is, and so do those keys of its
+            YAML header that the new one has not. A card without such a section gets it at the end.
+        generated: the new card, YAML header first; of one that was published, the generated section alone
+            counts.
+
+    Returns:
+        The card to publish; merging the same again changes nothing.
+    """
+    generated, existing = (text.replace("\r\n", "\n") for text in (generated, existing))
+    inside = _SECTION.search(generated)
+    body = _unmarked(inside.group() if inside else _HEADER.sub("", generated, count=1)).strip()
+    before, *after = _SECTION.split(_HEADER.sub("", existing, count=1))
+    parts = (_unmarked(before).strip(), f"{_BEGIN}\n{body}\n{_END}", _unmarked("".join(after)).strip())
+    header = _merged_header(existing, generated)
+    return header + "\n" * bool(header) + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _merged_header(existing: str, generated: str) -> str:
+    """The YAML header of the new card, and what the old one has besides."""
+    from huggingface_hub.utils import yaml_dump
+
+    ours, theirs = _metadata(generated), _metadata(existing)
+    kept = {key: value for key, value in theirs.items() if key not in ours}
+    match = _HEADER.match(generated)
+    if not match:
+        return f"---\n{yaml_dump(kept, sort_keys=False)}---\n" if kept else ""
+    return match.group().strip().removesuffix("---") + (yaml_dump(kept, sort_keys=False) if kept else "") + "---\n"
+
+
+def _metadata(card: str) -> dict[str, Any]:
+    """The YAML header of a card; empty where there is none that can be read."""
+    import yaml
+
+    match = _HEADER.match(card)
+    try:
+        found = yaml.safe_load(match.group().strip().strip("-")) if match else None
+    except yaml.YAMLError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _unmarked(text: str) -> str:
+    """Text without stray markers of a generated section."""
+    return text.replace(_BEGIN, "").replace(_END, "")
+
+
 def _title(config: dict[str, Any]) -> str:
     return f"{config['metric']['name']}, {config['architecture']['name']} surrogate"
 
@@ -70,7 +130,13 @@ def _header(config: dict[str, Any]) -> str:
         license=config["license"] or None,
         library_name="emuloss",
         pipeline_tag=_TASK,
-        tags=["emuloss", config["metric"]["name"], "differentiable-metric", "loss", "lipschitz"],
+        tags=[
+            "emuloss",
+            config["metric"]["name"],
+            config["architecture"]["name"],
+            "differentiable-metric",
+            "loss",
+        ],
         datasets=_sources(config) or None,
         model_name=_title(config),
         eval_results=list(_results(config)) or None,
@@ -118,7 +184,7 @@ def _usage(config: dict[str, Any]) -> str:
         ```python
         import emuloss
 
-        surrogate = emuloss.load("{PLACE}")
+        surrogate = emuloss.load("DIRECTORY")
         loss = surrogate.as_loss()
         loss(prediction, target).backward()  # fields (N, H, W){unit}
         ```"""
@@ -158,7 +224,8 @@ def _domain(config: dict[str, Any], surrogate: Surrogate) -> Iterator[str]:
             yield f"Data ({key}): " + ", ".join(_short(*item) for item in training[key].items()) + "."
     rest = {key: fact for key, fact in training.items() if key not in ("source", "synthetic")}
     if rest:
-        yield "Training: " + ", ".join(_short(*item) for item in rest.items()) + "."
+        what = "Fields" if surrogate.threshold_free else "Training"
+        yield f"{what}: " + ", ".join(_short(*item) for item in rest.items()) + "."
 
 
 def _short(name: str, value: Any) -> str:

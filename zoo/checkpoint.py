@@ -73,9 +73,10 @@ def save(surrogate: Surrogate, directory: Path) -> None:
         raise CheckpointError(f"the surrogate's provenance does not fit a checkpoint: {problem}")
     try:
         text = card(config, surrogate, [name for name in PICTURES if (directory / name).is_file()])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
-            "the surrogate's provenance['evaluation'] must be empty or hold what emuloss.evaluation measures"
+            "the surrogate's provenance['evaluation'] must be empty or hold what emuloss.evaluation "
+            f"measures, and its 'training' hold facts by name ({one_line(error)})"
         ) from error
     # Of what will be loaded, rather than of what is saved, which may have another precision or device.
     golden = record(_assembled(config, weights, "the surrogate"))
@@ -117,16 +118,25 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
         device: where to put it; default: the CPU.
 
     Raises:
+        ArgumentError: a device that is none, or not here.
         CorruptedError: a file is damaged, or not the one that belongs to the others.
         IncompatibleError: a format, a metric, an architecture or an argument of another version.
         CheckpointError: a file is missing or cannot be read. The two above are special cases.
     """
     folder = Path(directory)
     if not os.path.isdir(folder):
-        raise CheckpointError(f"{folder} is no directory; give the one that save_pretrained wrote")
+        raise CheckpointError(f"{str(folder)!r} is no directory; give the one that save_pretrained wrote")
+    try:
+        place = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(f"device must be one that torch knows, got {device!r}") from error
     config = read_config(folder / CONFIG)
     read_sealed(folder, GOLDEN, config)
-    return _assembled(config, read_sealed(folder, WEIGHTS, config), str(folder)).to(device or "cpu")
+    surrogate = _assembled(config, read_sealed(folder, WEIGHTS, config), str(folder))
+    try:
+        return surrogate.to(place)
+    except (RuntimeError, AssertionError) as error:  # torch knows it, and this machine has it not
+        raise ArgumentError(f"device {str(place)!r} cannot be used here ({one_line(error)})") from error
 
 
 def _assembled(config: dict[str, Any], weights: bytes, subject: str) -> Surrogate:
@@ -138,7 +148,8 @@ def _assembled(config: dict[str, Any], weights: bytes, subject: str) -> Surrogat
         _fill(module, load_tensors(weights))
     except Exception as error:  # whatever a constructor stumbles over in a foreign configuration
         raise IncompatibleError(
-            f"{subject} does not fit this version of emuloss: {one_line(error) or type(error).__name__}"
+            f"{subject} does not fit this version of emuloss: {one_line(error) or type(error).__name__}; "
+            "install the version that wrote it, or take another checkpoint"
         ) from error
     provenance = {name: config[name] for name in ("unit", "field_shape", "license", "training", "evaluation")}
     return Surrogate(module, config["architecture"]["name"], provenance)

@@ -29,6 +29,8 @@ SEALED = {WEIGHTS: ("weights_sha256", 256 * 2**20), GOLDEN: ("golden_sha256", 4 
 UNSEALED = "0" * 64
 """Stands for a hash until what it is the hash of is there."""
 _DEEPEST = 12
+_UNSOUND_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that steer terminals, and halves of surrogate pairs."""
 
 _Rule = Callable[[Any, str], str]
 """(value, its place in the configuration) -> what is wrong with it, in one line; empty if nothing is."""
@@ -46,7 +48,11 @@ def _of(kind: type | tuple[type, ...], what: str, fits: Callable[[Any], Any] = l
 
 
 def _text(longest: int) -> _Rule:
-    return _of(str, f"text of at most {longest} characters", lambda value: len(value) <= longest)
+    return _of(
+        str,
+        f"printable text of at most {longest} characters",
+        lambda value: len(value) <= longest and value.isprintable(),
+    )
 
 
 def _whole(low: int, high: int) -> _Rule:
@@ -123,6 +129,23 @@ _SIZES = {
     "prior": _optional(_number_from(1e-3, 1e3)),
 }
 """Bounds of those arguments that memory and time of building and asking a surrogate grow with."""
+
+
+def _evaluation(value: Any, place: str) -> str:
+    """What is wrong with the figures of an evaluation, as far as a glance at them reads."""
+    if not isinstance(value, dict) or not value:
+        return _object(value, place)
+    fidelity = value.get("fidelity")
+    outputs = fidelity.get("outputs") if isinstance(fidelity, dict) else None
+    if not isinstance(outputs, dict):
+        return _object(outputs, f"{place}.fidelity.outputs")
+    return _first(
+        _object(found, f"{place}.fidelity.outputs.{name}")
+        or _optional(_number)(found.get("r2_mean"), f"{place}.fidelity.outputs.{name}.r2_mean")
+        for name, found in outputs.items()
+    )
+
+
 _BUILT = _record({"name": _text(100), "arguments": _arguments})
 SCHEMA: dict[str, _Rule] = {
     "format": _text(100),
@@ -137,7 +160,7 @@ SCHEMA: dict[str, _Rule] = {
     "field_shape": _optional(_list_of(_whole(1, 2**16), 2, 2)),
     "license": _text(100),
     "training": _object,
-    "evaluation": _object,
+    "evaluation": _evaluation,
     "weights_sha256": _digest_text,
     "golden_sha256": _digest_text,
     "config_sha256": _digest_text,
@@ -222,7 +245,8 @@ def read_config(path: Path) -> dict[str, Any]:
     problem = problem_of(config)
     if problem:
         raise IncompatibleError(
-            f"{path} is not a configuration that this version of emuloss reads: {problem}"
+            f"{path} is not a configuration that this version of emuloss reads: {problem}; "
+            "install the version that wrote it, or take another checkpoint"
         )
     if config["config_sha256"] != digest(config):
         raise CorruptedError(f"{path} was changed after it was written; fetch the checkpoint again")
@@ -256,7 +280,7 @@ def _unsound(value: Any, depth: int = 0) -> str:
         return "it holds a number that is not finite"
     if isinstance(value, int) and abs(value) > 2**53:
         return "it holds a whole number beyond 2^53"
-    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):  # halves of a surrogate pair
-        return "it holds text that is not Unicode"
+    if isinstance(value, str) and _UNSOUND_TEXT.search(value):
+        return "it holds text that is not Unicode, or that steers a terminal"
     inner = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
     return _first(_unsound(part, depth + 1) for part in inner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from ..emulators import signed_log1p
+from ..emulators.encodings import DEFAULT_INTENSITIES
 from ..emulators.penalties import pulled_back
 from ..errors import CheckpointError, CorruptedError
 from ..metrics import Metric
@@ -30,24 +32,35 @@ _WET_SHARE = 0.5
 _FIELDS = 3
 
 
-def golden_fields(metric: Metric, shape: tuple[int, int]) -> Tensor:
+def golden_fields(
+    metric: Metric, shape: tuple[int, int], intensities: Sequence[float] = DEFAULT_INTENSITIES
+) -> Tensor:
     """Three fields (3, H, W), float32, scaled to the thresholds: drizzle and rain, rain with NaN, nothing.
+
+    Intensities stand for the thresholds of a metric without. Of a pairwise metric three pairs
+    (3, 2, H, W): such fields as predictions, with others as observations.
 
     Half of the pixels lie below the lowest threshold; the ranks of the others are spread evenly over
     the intervals between thresholds, of which each thus sees pixels whatever its unit. In the first
     field no two pixels are equal: at ties the gradients of many surrogates are matters of rounding.
     """
     rng = np.random.default_rng(0)
-    lowest, highest = metric.thresholds[0], metric.thresholds[-1]
+    thresholds = metric.thresholds or tuple(intensities)
+    lowest, highest = thresholds[0], thresholds[-1]
     dry = 0.0 if lowest > 0 else lowest - max(abs(lowest), 1.0)
-    above = np.linspace(1 - _WET_SHARE, 1, len(metric.thresholds) + 1)
-    knots = [dry, *metric.thresholds, highest + (highest - dry)]
+    above = np.linspace(1 - _WET_SHARE, 1, len(thresholds) + 1)
+    knots = [dry, *thresholds, highest + (highest - dry)]
     first, second = np.interp(_ranks(_smooth_noise(rng, (2, *shape))), [0, *above], knots)
     second[second < lowest] = dry
     # A corner that no radar sees, and a few pixels within.
     second[: max(1, shape[0] // 4), : max(1, shape[1] // 3)] = np.nan
     second[shape[0] // 2, ::5] = np.nan
     fields = np.stack([first, second, np.full(shape, dry)])
+    if metric.arity == 2:
+        observations = np.interp(_ranks(_smooth_noise(rng, (_FIELDS, *shape))), [0, *above], knots)
+        # Half of the first prediction is in its observation, so that they have to do with one another.
+        observations[0] = (observations[0] + first) / 2
+        fields = np.stack([fields, observations], axis=1)
     return torch.from_numpy(fields.clip(-1e30, 1e30).astype(np.float32))
 
 
@@ -68,16 +81,18 @@ def _ranks(fields: np.ndarray) -> np.ndarray:
 def record(surrogate: Surrogate) -> bytes:
     """The content of golden.safetensors for a surrogate on the CPU, in single precision.
 
-    It holds `fields` (3, H, W), the surrogate's `curves` (3, C, Q), a random `direction` (1, C, Q) and
-    the `gradient` (1, H, W) of sum(direction * slog(curves)) in the first field, all in float32.
+    It holds `fields` (3, H, W), or pairs (3, 2, H, W), the surrogate's `curves` (3, C, Q), a random
+    `direction` (1, C, Q) and the `gradient` (1, H, W), or (1, 2, H, W), of sum(direction * slog(curves)) in
+    the first field, all in float32.
 
     Raises:
         CheckpointError: curves or gradients that are not finite: the surrogate is broken.
     """
     sides = surrogate.provenance.get("field_shape") or (_SIDE, _SIDE)
     rows, columns = (max(min(side, _LARGEST_SIDE), surrogate.stride) for side in sides)
-    fields = golden_fields(surrogate.metric, (rows, columns))
-    shape = (1, len(surrogate.outputs), len(surrogate.thresholds))
+    axis = getattr(surrogate.module, "intensities", DEFAULT_INTENSITIES)
+    fields = golden_fields(surrogate.metric, (rows, columns), axis)
+    shape = (1, len(surrogate.outputs), len(surrogate.metric.levels))
     direction = torch.from_numpy(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
     tensors = {"fields": fields, "direction": direction, **_outcome(surrogate, fields, direction)}
     for name in ("curves", "gradient"):
@@ -111,10 +126,8 @@ def replay(surrogate: Surrogate, content: bytes, name: str) -> None:
     saved = _parsed(surrogate, content, name)
     found = _outcome(surrogate, saved["fields"], saved["direction"])
     errors = {
-        f"curves of {output}": _error(
-            signed_log1p(found["curves"][:, c]), signed_log1p(saved["curves"][:, c])
-        )
-        for c, output in enumerate(surrogate.outputs)
+        f"curves of {output}": _error(*(signed_log1p(each["curves"][:, c] / size) for each in (found, saved)))
+        for c, (output, size) in enumerate(zip(surrogate.outputs, surrogate.metric.scales, strict=True))
     }
     errors["input gradient"] = _error(found["gradient"], saved["gradient"])
     # Not `error > TOLERANCE`: an error that is NaN has to fail.
@@ -133,7 +146,7 @@ def _parsed(surrogate: Surrogate, content: bytes, name: str) -> dict[str, Tensor
     except Exception as error:  # whatever the parser says of a damaged file
         raise CorruptedError(f"{name}: {GOLDEN} is damaged; fetch the checkpoint again") from error
     fields = tensors.get("fields", torch.empty(0))
-    one = (len(surrogate.outputs), len(surrogate.thresholds))
+    one = (len(surrogate.outputs), len(surrogate.metric.levels))
     shapes: dict[str, tuple[int, ...]] = {
         "fields": (_FIELDS, *fields.shape[1:]),
         "gradient": (1, *fields.shape[1:]),
@@ -146,9 +159,10 @@ def _parsed(surrogate: Surrogate, content: bytes, name: str) -> dict[str, Tensor
     # Bounds for the memory that a forged file can ask for.
     if (
         not fits
-        or fields.ndim != 3
+        or fields.ndim != 2 + surrogate.metric.arity
+        or fields.shape[1:-2] not in ((), (2,))
         or not all(
-            surrogate.stride <= side <= max(surrogate.stride, _LARGEST_SIDE) for side in fields.shape[1:]
+            surrogate.stride <= side <= max(surrogate.stride, _LARGEST_SIDE) for side in fields.shape[-2:]
         )
     ):
         raise CorruptedError(f"{name}: {GOLDEN} is not one that this surrogate wrote; save it again")
@@ -158,10 +172,12 @@ def _parsed(surrogate: Surrogate, content: bytes, name: str) -> dict[str, Tensor
 def _outcome(surrogate: nn.Module, fields: Tensor, direction: Tensor) -> dict[str, Tensor]:
     """Curves of golden fields and the gradient in the first, float32, by a copy on the CPU."""
     twin = copy.deepcopy(surrogate).cpu().float()
+    metric: Metric = surrogate.metric  # type: ignore[assignment]
     with torch.autocast("cpu", enabled=False):
         with torch.no_grad():
             curves = twin(fields).float()
-        gradient = pulled_back(twin.double(), fields[:1].double(), direction.double()).float()
+        place, along = fields[:1].double(), direction.double()
+        gradient = pulled_back(twin.double(), place, along, metric.scales).float()
     return {"curves": curves, "gradient": gradient}
 
 

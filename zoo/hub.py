@@ -58,8 +58,18 @@ from ..errors import (
     NotFoundError,
     OfflineError,
 )
-from .card import PLACE
-from .contract import CARD, CONFIG, FORMAT, LARGEST_CONFIG, SEALED, digest, read_bounded, sha256
+from .card import merged_card, placed
+from .contract import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    LARGEST_CONFIG,
+    SEALED,
+    digest,
+    read_bounded,
+    sha256,
+)
 
 PATIENCE = 25.0
 """Seconds that a call to the Hub may take besides its transfer: so long to learn that it is unreachable."""
@@ -69,16 +79,12 @@ _TIMEOUT = 6.0
 """Seconds for one answer of the Hub; three of them and the pauses leave a rest of PATIENCE."""
 _PAUSES = (1.0, 2.0)
 """Seconds before the second and the third try."""
-_BEGIN = "<!-- emuloss: begin of the generated section; text outside it is kept -->"
-_END = "<!-- emuloss: end of the generated section -->"
 _LARGEST = {CONFIG: LARGEST_CONFIG, CARD: LARGEST_CONFIG} | {name: most for name, (_, most) in SEALED.items()}
 """Bytes beyond which a file is none of a checkpoint."""
 _NEEDED = (CONFIG, *SEALED)
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_HEADER = re.compile(r"\A\s*---[ \t]*\n.*?^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_SECTION = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -89,6 +95,14 @@ class Fetched(NamedTuple):
 
     folder: Path
     revision: str
+
+
+class _Listing(NamedTuple):
+    """A revision on the Hub: its commit, the bytes of its files, and whether the repository is private."""
+
+    commit: str
+    sizes: dict[str, int]
+    private: bool
 
 
 @dataclass(frozen=True)
@@ -179,7 +193,7 @@ def fetch(
         return _taken(place, known, {}, force=False, offline=offline)
     instead = None if force_download else known
     try:
-        commit, sizes = _listing(place, place.revision, patient=instead is None)
+        commit, sizes, _ = _listing(place, place.revision, patient=instead is None)
         _require(place, sizes)
         fetched = _taken(place, commit, sizes, force=force_download)
     except HubConnectionError as error:
@@ -217,7 +231,7 @@ def push(
     Args:
         folder: a checkpoint with an evaluation, as train_surrogate.py writes it.
         repo: "org/repo".
-        private: make a new repository private; one that exists stays as it is.
+        private: make a new repository private; one that exists must be private already.
         revision: branch; default: main.
         create_pr: open a pull request on main instead.
         tag: name for the new commit; must not exist yet.
@@ -230,8 +244,8 @@ def push(
         a line for the target, then one for each file and its size.
 
     Raises:
-        ArgumentError: a name that cannot be meant, a folder without evaluation, or a card that the
-            Hub refuses.
+        ArgumentError: a name that cannot be meant, a folder without evaluation, a public repository
+            that should be private, or a card that the Hub refuses.
         CheckpointError: the folder is incomplete or damaged.
         AccessError: the token has no right to write there.
         ConflictError: the branch moved meanwhile, or the tag exists.
@@ -256,9 +270,11 @@ def push(
         ask(api.create_branch, repo, branch=revision, exist_ok=True)
     if tag is not None and tag in {known.name for known in ask(api.list_repo_refs, repo).tags}:
         raise ConflictError(f"{place}: tag {tag!r} exists at {place.url}; choose another one")
-    head, there = _listing(place, place.revision)
-    ours = files[CARD].read_text("utf-8").replace(f'load("{PLACE}")', f'load("{repo}")')
-    card = merged_card(_published_card(place, head) if CARD in there else "", ours)
+    listing = _listing(place, place.revision)
+    if private and not listing.private:
+        raise ArgumentError(f"{place} is public; leave --private out, or make it private at {place.url}")
+    ours = placed(files[CARD].read_text("utf-8"), repo if revision is None else str(place))
+    card = merged_card(_published_card(place, listing.commit) if CARD in listing.sizes else "", ours)
     operations = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=card.encode() if name == CARD else str(path))
         for name, path in files.items()
@@ -272,37 +288,11 @@ def push(
         commit_message=f"Checkpoint of emuloss {version('emuloss')}",
         revision=revision,
         create_pr=create_pr,
-        parent_commit=head,
+        parent_commit=listing.commit,
     )
     if tag is not None:
         ask(api.create_tag, repo, tag=tag, revision=commit.oid)
     return commit.pr_url or f"{place.url}/tree/{commit.oid}"
-
-
-def merged_card(existing: str, generated: str) -> str:
-    """A model card whose generated parts are new and whose own text is kept.
-
-    Args:
-        existing: the card that is published, or "". Its YAML header and its generated section (between two
-            HTML comments) are replaced; all else is somebody's own text and stays where it is. A card
-            without such a section gets it at the end.
-        generated: the new card, YAML header first.
-
-    Returns:
-        The card to publish; merging the same again changes nothing.
-    """
-    generated, existing = (text.replace("\r\n", "\n") for text in (generated, existing))
-    match = _HEADER.match(generated)
-    header = match.group().strip() + "\n" if match else ""
-    body = _unmarked(_HEADER.sub("", generated, count=1)).strip()
-    before, *after = _SECTION.split(_HEADER.sub("", existing, count=1))
-    parts = (_unmarked(before).strip(), f"{_BEGIN}\n{body}\n{_END}", _unmarked("".join(after)).strip())
-    return header + "\n" * bool(header) + "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _unmarked(text: str) -> str:
-    """Text without stray markers of a generated section."""
-    return text.replace(_BEGIN, "").replace(_END, "")
 
 
 def _refuse_names(repo: str, revision: str | None) -> None:
@@ -358,8 +348,8 @@ def _require(place: _Place, sizes: dict[str, int]) -> None:
             )
 
 
-def _listing(place: _Place, revision: str, *, patient: bool = True) -> tuple[str, dict[str, int]]:
-    """The commit of a revision and the sizes of its files; not `patient`: one short question."""
+def _listing(place: _Place, revision: str, *, patient: bool = True) -> _Listing:
+    """What the Hub says of a revision; not `patient`: one short question."""
     info = _patiently(
         place,
         PATIENCE if patient else _TIMEOUT,
@@ -373,7 +363,9 @@ def _listing(place: _Place, revision: str, *, patient: bool = True) -> tuple[str
     commit = str(info.sha)
     if not _COMMIT.fullmatch(commit):
         raise _no_answer(place, f"its commit is {commit[:60]!r}")
-    return commit, {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    return _Listing(
+        commit, {file.rfilename: file.size or 0 for file in info.siblings or ()}, bool(info.private)
+    )
 
 
 def _download(place: _Place, name: str, revision: str, size: int, force: bool = False) -> Path:
@@ -425,6 +417,11 @@ def _taken(
         raise IncompatibleError(
             f"{place}: its {CONFIG} is not one of emuloss; give a repository that `emuloss publish` wrote"
         )
+    if _is_foreign(config):
+        raise IncompatibleError(
+            f"{place}: its format_version is {config.get('format_version')!r:.40}, and this emuloss reads "
+            f"{FORMAT_VERSION}; install another version of emuloss, or take another revision"
+        )
     if CARD in sizes:
         take(CARD, force)
     for name in SEALED:
@@ -450,12 +447,19 @@ def _intact(
     return path
 
 
+def _is_foreign(config: dict[str, Any]) -> bool:
+    """Whether a configuration is a stranger's or of another version, rather than a damaged one of ours."""
+    if "config_sha256" not in config and config.get("format") != FORMAT:
+        return True
+    return config.get("format") == FORMAT and config.get("format_version") != FORMAT_VERSION
+
+
 def _config_damage(path: Path) -> str:
     """What shows that a configuration is not the one that was written; empty if nothing does."""
     try:
         config = json.loads(read_bounded(path, LARGEST_CONFIG))
-        if "config_sha256" not in config and config.get("format") != FORMAT:
-            return ""  # a stranger's configuration is not a damaged one
+        if _is_foreign(config):
+            return ""  # how another format is sealed is not known here
         return "" if config.get("config_sha256") == digest(config) else "differs from its own hash"
     except (ValueError, RecursionError, TypeError, AttributeError):
         return "is not a JSON object"
@@ -487,7 +491,8 @@ def _publishable(folder: Path) -> dict[str, Path]:
             raise CorruptedError(f"{files[name]} {problem}; write the checkpoint again")
     if not config.get("evaluation"):
         raise ArgumentError(
-            f"folder {str(folder)!r} has no evaluation in its {CONFIG}; run `emuloss evaluate` first"
+            f"folder {str(folder)!r} has no evaluation in its {CONFIG}; "
+            "measure it with `emuloss evaluate --save` first"
         )
     card = files[CARD].read_text("utf-8")
     return files | {path.name: path for path in sorted(folder.glob("*.png")) if f"({path.name})" in card}

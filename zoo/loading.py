@@ -6,7 +6,8 @@ import difflib
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 
 from ..errors import ArgumentError, CheckpointError, HubConnectionError, NotFoundError, OfflineError
 from . import checkpoint, golden
-from .contract import CONFIG, WEIGHTS, read_config
+from .contract import CONFIG, WEIGHTS, read_config, read_sealed
 from .surrogate import Surrogate
 
 MODELS = Path(__file__).parent / "models"
@@ -59,7 +60,7 @@ class ModelInfo:
     revision: str | None
 
     def __str__(self) -> str:
-        outputs = ", ".join(f"{o} ({u})" for o, u in zip(self.outputs, self.units, strict=True))
+        outputs = ", ".join(f"{o} ({u})" for o, u in zip(self.outputs, self.units, strict=False))
         shape = " x ".join(map(str, self.field_shape)) if self.field_shape else "any shape"
         lines = [f"{self.name}: {self.metric}, {self.architecture}", f"  outputs     {outputs}"]
         if self.thresholds:
@@ -109,18 +110,20 @@ def load(
         The surrogate: in evaluation mode, no weight takes a gradient, gradients flow to its input.
 
     Raises:
-        ArgumentError: no such name, or arguments that cannot be meant together.
+        ArgumentError: no such name or device, or arguments that cannot be meant together.
         NotFoundError: no such repository, revision or file.
         AccessError: gated, private, or a token without the right.
         OfflineError: not in the cache, and the Hub may not be asked.
-        HubConnectionError: the Hub is unreachable, stalls, or fails; after 30 seconds at most.
+        HubConnectionError: the Hub is unreachable, which takes 30 seconds at most, or fails, or a
+            transfer stalls, to which each file has 25 seconds and its size at 50 kB/s.
         CorruptedError: a file is damaged, or not the one that belongs to the others.
         IncompatibleError: a format, a metric, an architecture or an argument of another version.
         CheckpointError: a file is missing or cannot be read; the six above are special cases of it.
     """
-    folder, commit, _ = _found(source, revision, cache_dir, token, force_download, local_files_only)
-    surrogate = checkpoint.load(folder, device=device)
-    surrogate.revision = commit
+    place = _found(source, revision, cache_dir, token, force_download, local_files_only)
+    with place.named():
+        surrogate = checkpoint.load(place.folder, device=device)
+    surrogate.revision = place.commit
     return surrogate
 
 
@@ -133,11 +136,16 @@ def info(
     force_download: bool = False,
     local_files_only: bool = False,
 ) -> ModelInfo:
-    """What a checkpoint says about itself, without building it. Arguments and errors: see `load`."""
-    folder, commit, name = _found(source, revision, cache_dir, token, force_download, local_files_only)
-    config = read_config(folder / CONFIG)
+    """What a checkpoint says about itself, without building it; from the Hub, all of it is fetched.
+
+    Arguments and errors: see `load`.
+    """
+    place = _found(source, revision, cache_dir, token, force_download, local_files_only)
+    with place.named():
+        config = read_config(place.folder / CONFIG)
+        size = len(read_sealed(place.folder, WEIGHTS, config))
     return ModelInfo(
-        name=name if commit is None else f"{name}@{commit}",
+        name=str(place),
         metric=config["metric"]["name"],
         architecture=config["architecture"]["name"],
         outputs=tuple(config["outputs"]),
@@ -148,24 +156,28 @@ def info(
         license=config["license"],
         trained_on=config["training"],
         evaluation=config["evaluation"],
-        size=(folder / WEIGHTS).stat().st_size,
-        revision=commit,
+        size=size,
+        revision=place.commit,
     )
 
 
-def verify(source: str | Path, **options: Any) -> None:
+def verify(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> None:
     """Replay the golden outputs of a checkpoint: curves and gradients within 1e-4, relative.
 
-    Args:
-        source: see `load`.
-        **options: of `load`.
-
-    Raises:
-        CorruptedError: it does not give what it gave when it was saved.
-        EmulossError: as `load`.
+    Arguments and errors: see `load`. A checkpoint that does not give what it gave when it was saved raises
+    CorruptedError.
     """
-    folder = _found(source, **options)[0]
-    golden.verify(checkpoint.load(folder), folder)
+    place = _found(source, revision, cache_dir, token, force_download, local_files_only)
+    with place.named():
+        golden.verify(checkpoint.load(place.folder), place.folder)
 
 
 def list_models(filter: str | Sequence[str] = "", exclude_filters: str | Sequence[str] = ()) -> list[str]:
@@ -176,18 +188,17 @@ def list_models(filter: str | Sequence[str] = "", exclude_filters: str | Sequenc
             matches wherever it stands. Default: all.
         exclude_filters: leave out names that match one of these.
     """
-    wanted, unwanted = _patterns(filter) or ["*"], _patterns(exclude_filters)
-
-    def matches(name: str, patterns: list[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-    names = [name for name in _bundled() if matches(name, wanted) and not matches(name, unwanted)]
-    return sorted(names, key=_natural)
+    return sorted(
+        (name for name in _bundled() if matches(name, filter) and not matches(name, exclude_filters or ())),
+        key=_natural,
+    )
 
 
-def _patterns(given: str | Sequence[str]) -> list[str]:
-    texts = [given] if isinstance(given, str) else given
-    return [text if _PATTERN.search(text) else f"*{text}*" for text in texts if text]
+def matches(name: str, filter: str | Sequence[str]) -> bool:
+    """Whether a name matches one of the filters; see `list_models`. The empty text matches all."""
+    texts = [filter] if isinstance(filter, str) else filter
+    patterns = [text if _PATTERN.search(text) else f"*{text}*" for text in texts]
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -200,29 +211,53 @@ def _bundled() -> tuple[str, ...]:
     return tuple(path.parent.name for path in MODELS.glob(f"*/{CONFIG}"))
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint on this disk: its folder, what the user calls it, and its commit if it is of the Hub."""
+
+    folder: Path
+    name: str
+    commit: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.commit is None else f"{self.name}@{self.commit}"
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Have errors quote the repository and its commit, rather than a place in the cache."""
+        try:
+            yield
+        except CheckpointError as error:
+            if self.commit is None:
+                raise
+            raise type(error)(str(error).replace(str(self.folder), str(self))) from error
+
+
 def _found(
     source: str | Path,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    token: str | bool | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-) -> tuple[Path, str | None, str]:
-    """The folder of a checkpoint, its commit if it is of the Hub, and its name."""
-    text = os.fspath(source)
+    revision: str | None,
+    cache_dir: str | Path | None,
+    token: str | bool | None,
+    force_download: bool,
+    local_files_only: bool,
+) -> _Found:
+    """The checkpoint that is meant, fetched where it is on the Hub."""
+    if not isinstance(source, str | Path) or not str(source):
+        raise ArgumentError(f"source must be a name, a directory or org/repo, got {source!r}")
+    text = str(source)
     on_disk = _on_disk(source)
     if on_disk is not None:
         if revision is not None or force_download:
             raise ArgumentError(
-                f"{text!r} is a checkpoint on this disk; revision and force_download are for the Hub"
+                f"{text!r} is on this disk; revision and force_download are for repositories of the Hub"
             )
-        return on_disk, None, text
+        return _Found(on_disk, text)
     from .hub import fetch, split_name  # the client is slow to import, and few need it
 
-    repo, at = split_name(text)
-    if at is not None and revision is not None and at != revision:
-        raise ArgumentError(f"{text!r} names a revision, and revision={revision!r} another one; give one")
     try:
+        repo, at = split_name(text)
+        if at is not None and revision is not None and at != revision:
+            raise ArgumentError(f"{text!r} names a revision, and revision={revision!r} another one; give one")
         folder, commit = fetch(
             repo,
             revision=revision if at is None else at,
@@ -233,25 +268,28 @@ def _found(
         )
     except (NotFoundError, OfflineError, HubConnectionError) as error:
         # Whoever mistyped a directory learns that it was taken for a repository.
-        error.args = (f"{error}; no directory {text!r} exists here",)
-        raise
-    return folder, commit, repo
+        raise type(error)(f"{error}; no directory {text!r} exists here") from error
+    return _Found(folder, repo, commit)
 
 
 def _on_disk(source: str | Path) -> Path | None:
     """The folder of a bundled name or a directory; None for what can only be a repository."""
-    text = os.fspath(source)
+    text = str(source)
     if isinstance(source, str) and text in _bundled():
         return MODELS / text
-    folder = Path(text).expanduser()
+    folder = Path(os.path.expanduser(text))
     if os.path.isdir(folder):  # unlike Path.is_dir, it takes names that no file can have
         return folder
-    if isinstance(source, str) and re.fullmatch(r"[^/\\~.][^/\\]*/[^/\\]+", text):
+    if os.path.lexists(folder):
+        raise CheckpointError(f"{text!r} is no directory; give the one that save_pretrained wrote")
+    repo = text.partition("@")[0]
+    if isinstance(source, str) and re.fullmatch(r"\w[^/\\]*/[^/\\]+", repo, re.ASCII):
         return None
-    if isinstance(source, str) and not re.search(r"[/\\.~]", text):
-        near = difflib.get_close_matches(text, _bundled(), 1)
+    name = repo.rstrip("/")
+    if isinstance(source, str) and not re.search(r"[/\\~]", name):
+        near = difflib.get_close_matches(name, _bundled(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"bundled: {', '.join(list_models())}"
         raise ArgumentError(
             f"{text!r} is no bundled surrogate and no directory ({hint}); from the Hub, load it as org/repo"
         )
-    raise CheckpointError(f"{text} is no directory; give the one that save_pretrained wrote")
+    raise CheckpointError(f"{text!r} is no directory; give the one that save_pretrained wrote")

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..emulators import SurrogateLoss, relaxation
+from ..emulators import PairwiseLoss, SurrogateLoss, relaxation
+from ..emulators.fields import stacked
 from ..emulators.loss import WidePrecision
 from ..errors import ArgumentError
 from ..metrics import Metric, metric_from_config
@@ -24,11 +25,12 @@ class Surrogate(WidePrecision):
     trained emulator.
 
     Args:
-        module: maps fields (N, H, W) to curves (N, C, Q); has `metric` and `arguments()`. It is frozen
-            in place, its spectral norms made plain weights.
+        module: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q); has `metric` and
+            `arguments()`. It is frozen in place, its spectral norms made plain weights.
         architecture: name of the module's architecture.
         provenance: JSON-able facts for the checkpoint: "unit" and "field_shape" of the fields it
-            was made for, "license", "training" and "evaluation".
+            was made for, "license", "training" (the "source" of the fields, a "synthetic" one beside it,
+            and whatever else is worth telling) and "evaluation" (see `emuloss.evaluation.evaluate`).
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Surrogate(WidePrecision):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The Q thresholds, in the field's unit."""
+        """The Q thresholds, in the field's unit; empty for a metric without."""
         return self.metric.thresholds
 
     @property
@@ -85,20 +87,29 @@ class Surrogate(WidePrecision):
         """Stay in evaluation mode: a parent module's `train()` must not thaw a frozen surrogate."""
         return super().train(False)
 
-    def forward(self, fields: Tensor) -> Tensor:
-        """Curves of fields.
+    def forward(self, fields: Tensor, observations: Tensor | None = None) -> Tensor:
+        """Curves of fields, or of predictions and observations where the metric is pairwise.
 
         Args:
             fields: (N, H, W) or (N, 1, H, W), floating point, in the unit trained on; NaN marks
-                pixels that were not measured.
+                pixels that were not measured. Of a pairwise metric: the predictions.
+            observations: of a pairwise metric alone: of the same shape. Without, fields are taken for
+                pairs (N, 2, H, W) of prediction and observation.
 
         Returns:
             Curves (N, C, Q), in `units`, differentiable in the fields.
 
         Raises:
-            ArgumentError: fields of another type, shape or dtype.
+            ArgumentError: fields of another type, shape or dtype, or observations where none belong.
         """
-        return self.module(fields)
+        if observations is None:
+            return self.module(fields)
+        if self.metric.arity != 2:
+            raise ArgumentError(f"metric {self.metric.name!r} takes one batch of fields, got two")
+        for name, value in (("predictions", fields), ("observations", observations)):
+            if not isinstance(value, Tensor):
+                raise ArgumentError(f"{name} must be a torch tensor, got {type(value).__name__}")
+        return self.module(stacked(fields, observations))
 
     @property
     def stride(self) -> int:
@@ -108,7 +119,7 @@ class Surrogate(WidePrecision):
     @property
     def threshold_free(self) -> bool:
         """Whether `with_thresholds` works: nothing was trained for these thresholds."""
-        return not any(True for _ in self.module.parameters())
+        return bool(self.thresholds) and not any(True for _ in self.module.parameters())
 
     def with_thresholds(
         self, thresholds: Sequence[float], *, levels: Sequence[float] | None = None, **arguments: Any
@@ -124,6 +135,8 @@ class Surrogate(WidePrecision):
             ArgumentError: an architecture trained for its thresholds, or an argument out of range.
         """
         if not self.threshold_free:
+            if not self.thresholds:
+                raise ArgumentError(f"metric {self.metric.name!r} has no thresholds")
             raise ArgumentError(
                 f"architecture {self.architecture!r} is trained for its thresholds; "
                 "take excursion or relaxed, or train another one"
@@ -144,17 +157,29 @@ class Surrogate(WidePrecision):
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
         in_state_dict: bool = True,
-    ) -> SurrogateLoss:
-        """A loss module `loss(prediction, target)`; the arguments are those of `SurrogateLoss`."""
-        return SurrogateLoss(
-            self,
-            forward=forward,
-            reference=reference,
-            reduction=reduction,
-            weights=weights,
-            trust=trust,
-            in_state_dict=in_state_dict,
-        )
+    ) -> SurrogateLoss | PairwiseLoss:
+        """A loss module `loss(prediction, target)`.
+
+        Of a metric of one field it is the distance between the curves of both, with the arguments of
+        `SurrogateLoss`; of a pairwise metric the metric itself, with those of `PairwiseLoss`, which has
+        neither `reference` nor `trust`.
+
+        Raises:
+            ArgumentError: an argument out of range.
+        """
+        arguments: dict[str, Any] = {
+            "forward": forward,
+            "reduction": reduction,
+            "weights": weights,
+            "in_state_dict": in_state_dict,
+        }
+        if self.metric.arity == 1:
+            return SurrogateLoss(self, reference=reference, trust=trust, **arguments)
+        if reference is not None or trust is not None:
+            raise ArgumentError(
+                f"reference and trust are for metrics of one field; {self.metric.name!r} compares two"
+            )
+        return PairwiseLoss(self, **arguments)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write config.json, model.safetensors, golden.safetensors and README.md, for `emuloss.load`.
@@ -174,8 +199,8 @@ class Surrogate(WidePrecision):
 
         Args:
             repo: "org/repo"; made if missing.
-            **options: see `emuloss.zoo.hub.push`: `private`, `revision`, `create_pr`, `tag`, `token`
-                and `dry_run`.
+            **options: of `emuloss.zoo.publish`: `private`, `revision`, `create_pr`, `tag`, `token` and
+                `dry_run`. Publish the folder of a run where its pictures should be shown.
 
         Returns:
             Where it is published; for a dry run, what would be sent.
@@ -208,10 +233,11 @@ def relax(metric: Metric, **arguments: Any) -> Surrogate:
     """Analytical surrogate of a metric; no training.
 
     Args:
-        metric: a Minkowski metric.
-        **arguments: of `emuloss.emulators.RelaxedMinkowski`: `temperature` (relative to each threshold;
-            default 0.05), `tail` (share and temperature of a hotter sigmoid mixed in) and `forward`
-            ("soft", or "exact": exact values with the gradient of the soft ones).
+        metric: one of the kinds "minkowski", "fss", "csi" and "boxcount".
+        **arguments: `temperature` (relative to each threshold; default 0.05), `forward` ("soft", or
+            "exact": exact values with the gradient of the soft ones), and of
+            `emuloss.emulators.RelaxedMinkowski` also `tail` (share and temperature of a hotter sigmoid
+            mixed in).
 
     Raises:
         ArgumentError: the metric has no known relaxation, or an argument is out of range.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 
 if TYPE_CHECKING:
-    from .metrics import Metric, list_metrics, metric
+    from .metrics import Metric, list_metrics, metric, register
     from .zoo import ModelInfo, Surrogate, SurrogateLoss, info, list_models, load, relax
 
 __version__ = "0.1.0"
@@ -33,12 +33,13 @@ __all__ = [
     "list_models",
     "load",
     "metric",
+    "register",
     "relax",
 ]
 
 # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
 _HOMES = {
-    **dict.fromkeys(("Metric", "list_metrics", "metric"), ".metrics"),
+    **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
     **dict.fromkeys(
         ("ModelInfo", "Surrogate", "SurrogateLoss", "info", "list_models", "load", "relax"), ".zoo"
     ),

@@ -42,68 +42,150 @@ _SAMPLED_CHUNKS = 16
 """Training chunks whose wet pixels set the default thresholds."""
 
 
-class _Axis(NamedTuple):
-    """The threshold axis as the options give it: thresholds, with levels or not, or quantiles of the data."""
+class _Asked(NamedTuple):
+    """The metric as the options give it: thresholds, with levels or not, or quantiles of the data."""
 
+    name: str
+    options: dict[str, Any]
     thresholds: list[float] | None
     levels: list[float] | None
     quantiles: list[float] | None
 
-    def check(self) -> None:
-        """Raise ArgumentError for options that do not go together."""
-        if self.thresholds and self.quantiles:
+    @classmethod
+    def read(
+        cls,
+        name: str,
+        outputs: str | None,
+        options: list[str] | None,
+        thresholds: str | None,
+        levels: str | None,
+        quantiles: str | None,
+        length_unit: str | None,
+    ) -> _Asked:
+        """Read the options.
+
+        Raises:
+            ArgumentError: options that do not go together, or an unknown metric.
+        """
+        found = cls(
+            name,
+            _metric_options(options or []),
+            thresholds=numbers("thresholds", thresholds),
+            levels=numbers("levels", levels),
+            quantiles=numbers("quantiles", quantiles),
+        )
+        if found.thresholds and found.quantiles:
             raise ArgumentError("give either --thresholds or --quantiles")
-        if self.levels and not self.thresholds:
+        if found.levels and not found.thresholds:
             raise ArgumentError("--levels go with --thresholds; quantiles are levels by themselves")
-        if self.quantiles and (self.quantiles[0] <= 0 or self.quantiles[-1] >= 1):
-            raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {self.quantiles}")
+        if found.quantiles and (found.quantiles[0] <= 0 or found.quantiles[-1] >= 1):
+            raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {found.quantiles}")
+
+        from .metrics import takes
+
+        known = takes(name)
+        given = (
+            ("outputs", "outputs", outputs),
+            ("length-unit", "length_unit", length_unit),
+            ("thresholds", "thresholds", thresholds),
+            ("quantiles", "thresholds", quantiles),
+        )
+        for option, argument, value in given:
+            if value is not None and argument not in known:
+                raise ArgumentError(f"metric {name!r} takes no {argument}; leave --{option} out")
+            if value is not None and argument in found.options:
+                raise ArgumentError(
+                    f"{argument} of metric {name!r} is given by --{option} and --metric-option"
+                )
+        if outputs is not None:
+            found.options["outputs"] = [part.strip() for part in outputs.split(",")]
+        if length_unit is not None:
+            found.options["length_unit"] = length_unit
+        return found
+
+
+def _metric_options(given: list[str]) -> dict[str, Any]:
+    """Arguments of a metric from KEY=VALUE: JSON, or else text."""
+    import json
+
+    options: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals or name in options:
+            raise ArgumentError(
+                f"--metric-option must be KEY=VALUE, each KEY once, such as windows=[1,5]; got {text!r}"
+            )
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+Fields = Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE (.npy .npz .h5 .nc .zarr)")]
+MetricName = Annotated[
+    str,
+    typer.Option(
+        help="metric: a name of `emuloss list --metrics`, or a function, FILE.py:NAME or MODULE:NAME"
+    ),
+]
+MetricOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric-option", help="argument of the metric, KEY=VALUE, VALUE as JSON: windows=[1,5]; repeatable"
+    ),
+]
+Outputs = Annotated[str | None, typer.Option(help="outputs of the metric; default: the metric's")]
+Thresholds = Annotated[
+    str | None, typer.Option(help="thresholds, such as 0.1,1,5; default: quantiles of the data")
+]
+Quantiles = Annotated[
+    str | None, typer.Option(help="levels of the wet pixels at which thresholds lie, such as 0.1,0.5,0.9")
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(help="with --thresholds: their quantile levels, over which curves are integrated"),
+]
+Size = Annotated[int | None, typer.Option(help="edge length of a field, in pixels")]
+Stride = Annotated[int | None, typer.Option(help="step between training patches, in pixels")]
+Count = Annotated[int | None, typer.Option(help="number of synthetic fields")]
+MinCoverage = Annotated[float | None, typer.Option(help="least share of measured pixels in a patch")]
+Bounds = Annotated[
+    str | None, typer.Option(help="rates below the first are dry, above the second capped; radar: 0.1,150")
+]
+PixelSize = Annotated[float | None, typer.Option(help="edge length of a pixel, if the data do not say")]
+LengthUnit = Annotated[str | None, typer.Option(help="unit of the pixel size; default: what the data say")]
+TestChunks = Annotated[int | None, typer.Option(help="last files (or blocks of fields) kept for the test")]
+GapChunks = Annotated[int | None, typer.Option(help="files left out before the test")]
+Progress = Annotated[bool, typer.Option(help="show progress bars")]
 
 
 def train(
-    fields: Annotated[
-        str, typer.Option(help="rain | opera:DIR | images:DIR | FILE (.npy .npz .h5 .nc .zarr)")
-    ],
+    fields: Fields,
     out: Annotated[Path, typer.Option(help="folder of the run; an interrupted run in it goes on")],
-    metric: Annotated[str, typer.Option(help="metric to emulate")] = "minkowski",
+    metric: MetricName = "minkowski",
     arch: Annotated[
         str | None,
         typer.Option(help="architecture; default: excursion for minkowski, constrained for other metrics"),
     ] = None,
-    outputs: Annotated[str, typer.Option(help="outputs of the metric")] = "area,perimeter,euler",
-    thresholds: Annotated[
-        str | None, typer.Option(help="thresholds, such as 0.1,1,5; default: quantiles of the data")
-    ] = None,
-    quantiles: Annotated[
-        str | None, typer.Option(help="levels of the wet pixels at which thresholds lie, such as 0.1,0.5,0.9")
-    ] = None,
-    levels: Annotated[
-        str | None,
-        typer.Option(help="with --thresholds: their quantile levels, over which curves are integrated"),
-    ] = None,
+    outputs: Outputs = None,
+    metric_option: MetricOptions = None,
+    thresholds: Thresholds = None,
+    quantiles: Quantiles = None,
+    levels: Levels = None,
     minutes: Annotated[
         float | None, typer.Option(help="training time; default: 10, or none with --budget")
     ] = None,
     budget: Annotated[int | None, typer.Option(help="fields seen after which training ends")] = None,
-    size: Annotated[int | None, typer.Option(help="edge length of a field, in pixels")] = None,
-    stride: Annotated[int | None, typer.Option(help="step between training patches, in pixels")] = None,
-    count: Annotated[int | None, typer.Option(help="number of synthetic fields")] = None,
-    min_coverage: Annotated[
-        float | None, typer.Option(help="least share of measured pixels in a patch")
-    ] = None,
-    bounds: Annotated[
-        str | None,
-        typer.Option(help="rates below the first are dry, above the second capped; radar: 0.1,150"),
-    ] = None,
-    pixel_size: Annotated[
-        float | None, typer.Option(help="edge length of a pixel, if the data do not say")
-    ] = None,
-    length_unit: Annotated[
-        str | None, typer.Option(help="unit of the pixel size; default: what the data say")
-    ] = None,
-    test_chunks: Annotated[
-        int | None, typer.Option(help="last files (or blocks of fields) kept for the test")
-    ] = None,
-    gap_chunks: Annotated[int | None, typer.Option(help="files left out before the test")] = None,
+    size: Size = None,
+    stride: Stride = None,
+    count: Count = None,
+    min_coverage: MinCoverage = None,
+    bounds: Bounds = None,
+    pixel_size: PixelSize = None,
+    length_unit: LengthUnit = None,
+    test_chunks: TestChunks = None,
+    gap_chunks: GapChunks = None,
     batch_size: Annotated[int, typer.Option(help="fields a step")] = 32,
     learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
     precision: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
@@ -128,7 +210,10 @@ def train(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="seed of weights, batches and synthetic fields")
     ] = 0,
-    progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
+    licence: Annotated[
+        str, typer.Option("--license", help="licence of the checkpoint, as the Hub names it: apache-2.0, ...")
+    ] = "",
+    progress: Progress = True,
 ) -> None:
     """Label fields with an exact metric, train an emulator, evaluate it, and freeze it as a loss.
 
@@ -136,23 +221,15 @@ def train(
     evaluation.json, log.csv, labels.h5, and the state from which an interrupted run goes on.
     """
     # The settings are checked before anything heavy is imported or read.
-    axis = _Axis(
-        numbers("thresholds", thresholds), numbers("levels", levels), numbers("quantiles", quantiles)
-    )
-    axis.check()
+    asked = _Asked.read(metric, outputs, metric_option, thresholds, levels, quantiles, length_unit)
     limits = numbers("bounds", bounds)
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"--out (={str(out)!r}) is a file; give a folder")
 
-    from .metrics import list_metrics
-
-    if metric not in list_metrics():
-        raise ArgumentError(f"unknown metric {metric!r}; available: {', '.join(list_metrics())}")
-
     import torch
 
-    from .datasets import assign_splits, label, open_source
-    from .emulators import ARCHITECTURES, Training, check_shape, default_architecture
+    from .emulators import ARCHITECTURES, Training, check_shape, default_architecture, found_scales
+    from .metrics import FunctionMetric
     from .zoo import Surrogate
 
     if arch is not None and arch not in ARCHITECTURES:
@@ -171,39 +248,45 @@ def train(
         sobolev=sobolev,
         **{name: value for name, value in weights.items() if value is not None},
     )
-    source = open_source(
+    source, roles = _opened(
         fields,
-        **source_options(
-            fields,
-            seed=seed,
-            size=size,
-            stride=stride,
-            count=count,
-            pixel_size=pixel_size,
-            min_coverage=min_coverage,
-            bounds=limits,
-        ),
+        (test_chunks, gap_chunks),
+        seed=seed,
+        size=size,
+        stride=stride,
+        count=count,
+        pixel_size=pixel_size,
+        min_coverage=min_coverage,
+        bounds=limits,
     )
-    roles = assign_splits(source, test=test_chunks, gap=gap_chunks)
     if "test" not in roles:
         raise ArgumentError(
             f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
         )
-    teacher = _teacher(metric, source, roles, axis, outputs, length_unit or source.length_unit)
+    teacher = _teacher(asked, source, roles)
     arch = arch or default_architecture(teacher)
     torch.manual_seed(seed)
     emulator = _emulator(arch, teacher, spectral=spectral, isoperimetric=isoperimetric)
     check_shape(source.field_shape, emulator.stride)  # type: ignore[arg-type]
     out.mkdir(parents=True, exist_ok=True)
 
-    _say(f"labelling {fields} with {metric} at {len(teacher.thresholds)} thresholds")
-    store = label(source, teacher, out / "labels.h5", splits=roles, progress=progress)
+    store = _labelled(source, teacher, asked, fields, out / "labels.h5", roles, seed, progress)
     for role, number in store.counts.items():
         if not number:
             raise DataError(f"{fields} holds no usable field for the {role} split; give it more data")
+    if store.constant_outputs() == store.outputs:
+        raise DataError(
+            f"constant output: {metric} is the same for all {len(store)} fields, so that there is nothing to "
+            "learn; choose other thresholds, outputs or fields"
+        )
+    if isinstance(teacher, FunctionMetric):  # the size of its values is known only now
+        teacher = teacher.with_found_scales(lambda: found_scales(store.split("train")[1]))
+        torch.manual_seed(seed)
+        emulator = _emulator(arch, teacher, spectral=spectral, isoperimetric=isoperimetric)
     provenance: dict[str, Any] = {
         "unit": source.unit,
         "field_shape": list(source.field_shape),
+        "license": licence,
         "training": {"source": store.source_config, "fields": store.counts},
     }
     log = None
@@ -217,6 +300,52 @@ def train(
     surrogate = Surrogate(emulator, arch, provenance)
     surrogate.save_pretrained(out)
     _evaluate(surrogate, *store.split("test"), out, log, progress)
+
+
+def label_fields(
+    fields: Fields,
+    out: Annotated[Path, typer.Option(help="file to write, such as labels.h5; goes on where it stopped")],
+    metric: MetricName = "minkowski",
+    outputs: Outputs = None,
+    metric_option: MetricOptions = None,
+    thresholds: Thresholds = None,
+    quantiles: Quantiles = None,
+    levels: Levels = None,
+    size: Size = None,
+    stride: Stride = None,
+    count: Count = None,
+    min_coverage: MinCoverage = None,
+    bounds: Bounds = None,
+    pixel_size: PixelSize = None,
+    length_unit: LengthUnit = None,
+    test_chunks: TestChunks = None,
+    gap_chunks: GapChunks = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="seed of synthetic fields, and of predictions")
+    ] = 0,
+    progress: Progress = True,
+) -> None:
+    """Label fields with an exact metric, and store both in one HDF5 file, without training."""
+    asked = _Asked.read(metric, outputs, metric_option, thresholds, levels, quantiles, length_unit)
+    limits = numbers("bounds", bounds)
+    if out.is_dir():
+        raise ArgumentError(f"--out (={str(out)!r}) is a folder; give a file")
+    source, roles = _opened(
+        fields,
+        (test_chunks, gap_chunks),
+        seed=seed,
+        size=size,
+        stride=stride,
+        count=count,
+        pixel_size=pixel_size,
+        min_coverage=min_coverage,
+        bounds=limits,
+    )
+    teacher = _teacher(asked, source, roles)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    store = _labelled(source, teacher, asked, fields, out, roles, seed, progress)
+    counts = ", ".join(f"{number} {role}" for role, number in store.counts.items())
+    print(f"{out}: {counts} {'pairs' if store.pairs else 'fields'}; {', '.join(store.outputs)}")
 
 
 def _emulator(arch: str, teacher: Metric, **options: str | None) -> nn.Module:
@@ -267,29 +396,62 @@ def _trained(
     return {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": settings.seed}
 
 
-def _teacher(
-    name: str,
-    source: FieldSource,
-    roles: list[str],
-    axis: _Axis,
-    outputs: str,
-    length_unit: str,
-) -> Metric:
-    """The exact metric, its thresholds given or taken from the training data."""
-    from .metrics import WET_LEVELS, metric
+def _opened(
+    fields: str, chunks: tuple[int | None, int | None], *, seed: int, **options: Any
+) -> tuple[FieldSource, list[str]]:
+    """A source of fields, and the roles of its chunks."""
+    from .datasets import assign_splits, open_source
 
-    arguments: dict[str, Any] = {
+    source = open_source(fields, **source_options(fields, seed=seed, **options))
+    test, gap = chunks
+    return source, assign_splits(source, test=test, gap=gap)
+
+
+def _labelled(
+    source: FieldSource,
+    teacher: Metric,
+    asked: _Asked,
+    fields: str,
+    path: Path,
+    roles: list[str],
+    seed: int,
+    progress: bool,
+) -> LabelledFields:
+    """The labelled store of a source."""
+    from .datasets import label
+
+    where = f" at {len(teacher.thresholds)} thresholds" if teacher.thresholds else ""
+    _say(f"labelling {fields} with {asked.name}{where}")
+    store = label(source, teacher, path, splits=roles, progress=progress, seed=seed)
+    for output in store.constant_outputs():
+        _say(f"warning: constant output: {output} is the same for all {len(store)} fields")
+    return store
+
+
+def _teacher(asked: _Asked, source: FieldSource, roles: list[str]) -> Metric:
+    """The exact metric; what it takes of the data, such as thresholds, is found in the training fields."""
+    from .metrics import WET_LEVELS, metric, takes
+
+    known = takes(asked.name)
+    of_data = {
         "pixel_size": source.pixel_size,
-        "length_unit": length_unit,
-        "outputs": tuple(part.strip() for part in outputs.split(",")),
+        "length_unit": source.length_unit,
+        "field_unit": source.unit or "unit",
     }
-    if axis.thresholds:
-        return metric(name, thresholds=axis.thresholds, levels=axis.levels, **arguments)
-    metric(name, thresholds=[1.0], **arguments)  # refuses the other arguments before any field is read
-    sample = _sample(source, roles)
-    return metric(
-        name, quantiles=axis.quantiles or WET_LEVELS, fields=sample, quantum=source.quantum, **arguments
-    )
+    arguments: dict[str, Any] = {name: value for name, value in of_data.items() if name in known}
+    arguments |= asked.options
+    if asked.thresholds:
+        arguments["thresholds"] = asked.thresholds
+    if asked.levels:
+        arguments["levels"] = asked.levels
+    placed = "thresholds" in known and "thresholds" not in arguments
+    # Refuses the other arguments before any field is read.
+    metric(asked.name, **arguments | ({"thresholds": [1.0]} if placed else {}))
+    if not placed and ":" not in asked.name:
+        return metric(asked.name, **arguments)
+    if placed:
+        arguments |= {"quantiles": asked.quantiles or WET_LEVELS, "quantum": source.quantum}
+    return metric(asked.name, fields=_sample(source, roles), **arguments)
 
 
 def _sample(source: FieldSource, roles: list[str]) -> np.ndarray:
@@ -313,9 +475,9 @@ def _evaluate(
     unit = surrogate.provenance["unit"]
     evaluation = evaluate(surrogate, fields, curves, field_unit=unit, progress=progress)
     surrogate.provenance["evaluation"] = evaluation.figures
-    surrogate.save_pretrained(out)
     (out / "evaluation.json").write_text(json.dumps(evaluation.figures, indent=2))
     write_report(out / "report.png", surrogate, evaluation, fields, curves, training_log=log)
+    surrogate.save_pretrained(out)  # after the picture, which its card shows
     print(summary_table(evaluation.figures))
     _say(f"frozen in {out}: loss = emuloss.load({str(out)!r}).as_loss(); pictures in {out / 'report.png'}")
 

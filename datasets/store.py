@@ -3,6 +3,9 @@
 Each chunk of the source becomes a part file, which appears under its name only when it is complete; a run
 that was killed goes on from the parts that it finds. At the end the parts are joined into the file asked for,
 which again appears only when it is complete.
+
+A metric of a prediction and an observation is labelled on pairs: the fields of the source are observations,
+and predictions are made from them.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +32,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import ArgumentError, DataError
+from ..metrics import FieldError, FunctionMetric
 from ._interrupts import interrupts_deferred
-from ._patches import positive_int
+from ._patches import natural, positive_int
+from .pairs import predictions_of
 from .source import ROLES, FieldSource, assign_splits
 
 if TYPE_CHECKING:
@@ -37,6 +44,13 @@ if TYPE_CHECKING:
 FORMAT = "emuloss labelled fields"
 FORMAT_VERSION = 1
 _TEMPORARY = ".tmp"
+_PREDICTIONS = "predictions"
+"""Dataset that holds the predictions of pairs, beside their observations, the fields."""
+_CHECKED_PAIRS = 2
+"""Pairs of a chunk on which the declared symmetry and identity are checked: that takes more labels."""
+
+Curves = Callable[..., NDArray[np.float64]]
+"""Maps fields, or predictions and observations, onto curves; it may call the metric in other processes."""
 
 
 def label(
@@ -47,35 +61,41 @@ def label(
     splits: Sequence[str] | None = None,
     workers: int | None = None,
     progress: bool = True,
+    seed: int = 0,
 ) -> LabelledFields:
     """Label the fields of a source with the exact values of a metric, and store both in one HDF5 file.
+
+    Where the metric compares two fields, those of the source are observations, and `predictions_of` them are
+    made and stored beside them.
 
     Killed at any moment, the same call goes on where it stopped; called again once the file is finished, it
     returns it as it is. Parts live in the folder `path + ".parts"` until then.
 
     Args:
         source: Where the fields come from.
-        metric: The exact metric. It runs in the calling thread and brings its own threads.
+        metric: The exact metric. It runs in the calling thread and brings its own threads; one that is plain
+            Python (`parallel` is "processes") runs in worker processes, which import it anew.
         path: The HDF5 file to write.
         splits: Role of each chunk, from `assign_splits`; its defaults if None. Unused chunks are left out.
-        workers: Threads that read the source; the usable CPU cores by default.
+        workers: Threads that read the source, and processes that run the metric; the usable CPU cores by
+            default.
         progress: Whether to show a progress bar on standard error.
+        seed: Of the predictions of a metric that compares two fields.
 
     Returns:
         A reader of the finished file.
 
     Raises:
-        ArgumentError: If the metric compares two fields, `splits` does not give a role to each chunk, or
-            `workers` is not positive.
-        DataError: If the path or its parts hold other work, a chunk cannot be read, the metric breaks one of
-            its own constraints (its values would be wrong), or the disk is full.
+        ArgumentError: If `splits` does not give a role to each chunk, `workers` is not positive, `seed` is
+            negative, or the metric cannot be built in worker processes.
+        DataError: If the path or its parts hold other work, a chunk cannot be read, the metric fails on a
+            field or breaks one of its own constraints (its values would be wrong), or the disk is full.
     """
-    if metric.arity != 1:
-        raise ArgumentError(f"`metric` (={metric.name!r}) compares two fields; store a metric of one.")
     path = Path(path)
+    natural("seed", seed)
     roles = _check_splits(source, splits)
     workers = _usable_cores() if workers is None else positive_int("workers", workers)
-    definition = _define(source, metric, roles)
+    definition = _define(source, metric, roles, seed)
     parts = Path(f"{path}.parts")
     if path.exists():
         finished = LabelledFields(path)
@@ -87,7 +107,7 @@ def label(
     wanted = [k for k, role in enumerate(roles) if role != "unused"]
     # A KeyboardInterrupt that strikes within h5py is lost: its objects run callbacks that swallow it.
     with interrupts_deferred() as interrupted:
-        _label_missing(source, metric, parts, roles, wanted, workers, progress, interrupted)
+        _label_missing(source, metric, parts, roles, wanted, workers, progress, seed, interrupted)
         with _disk_errors(path):
             _assemble(path, parts, definition, source, metric, wanted)
         shutil.rmtree(parts, ignore_errors=True)
@@ -110,6 +130,7 @@ class LabelledFields:
         pixel_size: Side of a pixel.
         quantum: Step that the fields are multiples of, or None.
         field_shape: Shape (H, W) of a field.
+        pairs: Whether the metric compares two fields.
         violations: Share of the labels that break each declared constraint of the metric: all are 0.
         package_version: Version of emuloss that labelled the fields.
     """
@@ -139,6 +160,7 @@ class LabelledFields:
             self.definition: dict[str, Any] = json.loads(file["definition"].asstr()[()])
             self._roles = np.asarray(file["split"][()])
             shape = file["fields"].shape
+            self.pairs: bool = _PREDICTIONS in file
         self.outputs: tuple[str, ...] = tuple(about["outputs"])
         self.thresholds: tuple[float, ...] = tuple(about["thresholds"])
         self.units: tuple[str, ...] = tuple(about["units"])
@@ -174,7 +196,8 @@ class LabelledFields:
             name: "train", "validation" or "test".
 
         Returns:
-            Fields (n, H, W), float32, in `unit`, and curves (n, C, Q), float64, in the metric's units.
+            Fields (n, H, W), float32, in `unit`, and curves (n, C, Q), float64, in the metric's units. Where
+            the metric compares two fields, these are pairs (n, 2, H, W): prediction and observation.
 
         Raises:
             ArgumentError: If there is no such split.
@@ -184,16 +207,21 @@ class LabelledFields:
             raise ArgumentError(f"`name` (={name!r}) must be one of {', '.join(self.counts)}.")
         with self._open() as file:
             chosen = self._roles == ROLES.index(name)
-            fields = np.empty((int(chosen.sum()), *self.field_shape), np.float32)
-            curves = np.empty((len(fields), *file["curves"].shape[1:]), np.float64)
-            start = 0
-            for first, last in _runs(chosen):
-                stop = start + last - first
-                if stop > start:
-                    file["fields"].read_direct(fields, np.s_[first:last], np.s_[start:stop])
-                    file["curves"].read_direct(curves, np.s_[first:last], np.s_[start:stop])
-                start = stop
-        return fields, curves
+            fields = _rows(file["fields"], chosen)
+            if self.pairs:
+                fields = np.stack([_rows(file[_PREDICTIONS], chosen), fields], axis=1)
+            return fields, _rows(file["curves"], chosen)
+
+    def constant_outputs(self) -> tuple[str, ...]:
+        """Outputs whose curve is the same for all fields: nothing can be learnt of them.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        with self._open() as file:
+            curves = file["curves"][()]
+        varies = (curves != curves[:1]).any(axis=(0, 2))
+        return tuple(name for name, moves in zip(self.outputs, varies, strict=True) if not moves)
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
@@ -229,9 +257,13 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _define(source: FieldSource, metric: Metric, roles: list[str]) -> dict[str, Any]:
+def _define(source: FieldSource, metric: Metric, roles: list[str], seed: int) -> dict[str, Any]:
     """What decides the content of a store, in the form that it has after a trip through JSON."""
-    definition = {"metric": metric.config(), "source": source.config(), "splits": roles}
+    definition: dict[str, Any] = {"metric": metric.config(), "source": source.config(), "splits": roles}
+    if metric.arity == 2:
+        definition["pairs"] = {"seed": seed}
+    if isinstance(metric, FunctionMetric):
+        definition["code"] = metric.code
     return json.loads(json.dumps(definition))
 
 
@@ -277,13 +309,19 @@ def _label_missing(
     wanted: list[int],
     workers: int,
     progress: bool,
+    seed: int,
     interrupted: Callable[[], bool],
 ) -> None:
-    """Label the chunks that have no part yet; threads read ahead while this thread runs the metric."""
+    """Label the chunks that have no part yet; threads read ahead while the metric runs."""
     missing = [k for k in wanted if not _part(parts, k).exists()]
     ahead: list[tuple[int, Future[NDArray[np.float32]]]] = []
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(missing), unit="chunk", disable=not progress)
-    with bar, ThreadPoolExecutor(workers, thread_name_prefix="emuloss-read") as pool:
+    began, done = time.monotonic(), 0
+    with (
+        bar,
+        _running(metric, workers if missing else 0, interrupted) as curves_of,
+        ThreadPoolExecutor(workers, thread_name_prefix="emuloss-read") as pool,
+    ):
         try:
             coming = iter(missing)
             while True:
@@ -293,16 +331,40 @@ def _label_missing(
                     break
                 if interrupted():
                     raise KeyboardInterrupt
-                _finish_chunk(source, metric, parts, *ahead.pop(0))
+                done += _finish_chunk(source, metric, curves_of, seed, parts, *ahead.pop(0))
+                bar.set_postfix_str(f"{done / (time.monotonic() - began):.3g} fields/s", refresh=False)
                 bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
+@contextmanager
+def _running(metric: Metric, workers: int, interrupted: Callable[[], bool]) -> Iterator[Curves]:
+    """The metric, in as many processes where it is plain Python."""
+    if not workers or getattr(metric, "parallel", "threads") != "processes":
+        yield metric
+        return
+    from ..metrics._processes import MetricProcesses
+
+    def stop_where_interrupted() -> None:
+        if interrupted():
+            raise KeyboardInterrupt
+
+    with MetricProcesses(metric, workers) as processes:
+        yield partial(processes, poll=stop_where_interrupted)
+
+
 def _finish_chunk(
-    source: FieldSource, metric: Metric, parts: Path, k: int, pending: Future[NDArray[np.float32]]
-) -> None:
+    source: FieldSource,
+    metric: Metric,
+    curves_of: Curves,
+    seed: int,
+    parts: Path,
+    k: int,
+    pending: Future[NDArray[np.float32]],
+) -> int:
+    """Label a chunk and write its part; returns the number of its fields."""
     fields = np.ascontiguousarray(pending.result(), np.float32)
     if fields.ndim != 3 or fields.shape[1:] != tuple(source.field_shape):
         raise DataError(
@@ -312,29 +374,58 @@ def _finish_chunk(
     image = io.BytesIO()  # written to the disk in one piece, so that a full disk is met outside HDF5
     with h5py.File(image, "w") as memory:
         if len(fields):
-            curves = np.asarray(metric(fields), np.float64)
-            _check_labels(metric, curves, source, k)
-            _create_fields(memory, fields.shape)[...] = fields
+            stored = {"fields": fields}
+            if metric.arity == 2:
+                stored[_PREDICTIONS] = predictions_of(fields, np.random.default_rng([seed, k]))
+            curves = _label_chunk(source, metric, curves_of, k, list(reversed(stored.values())))
+            for name, values in stored.items():
+                _create_fields(memory, name, values.shape)[...] = values
             memory["curves"] = curves
         memory.attrs["count"] = len(fields)
     with _disk_errors(parts):
         _write_safely(_part(parts, k), image.getbuffer())
+    return len(fields)
 
 
-def _check_labels(metric: Metric, curves: NDArray[np.float64], source: FieldSource, k: int) -> None:
-    broken = {name: share for name, share in metric.check(curves, source.field_shape).items() if share > 0}
+def _label_chunk(
+    source: FieldSource, metric: Metric, curves_of: Curves, k: int, fields: list[NDArray[np.float32]]
+) -> NDArray[np.float64]:
+    """Curves of the fields of a chunk, which obey what the metric declares."""
+    try:
+        curves = np.asarray(curves_of(*fields), np.float64)
+    except FieldError as error:
+        raise DataError(
+            f"field {error.index} of chunk {k} of source {source.name!r}: {error.reason}"
+        ) from error
+    broken = [
+        f"{name} ({share:.2%} of the labels, first in field {_first_breach(metric, curves, source, name)})"
+        for name, share in metric.check(curves, source.field_shape).items()
+        if share > 0
+    ]
+    if metric.arity == 2:
+        predictions, observations = (each[:_CHECKED_PAIRS] for each in fields)
+        found = metric.check_pairs(predictions, observations, curves_of)
+        broken += [
+            f"{name} (in the first {len(predictions)} pairs)" for name, share in found.items() if share > 0
+        ]
     if broken:
-        names = ", ".join(f"{name} ({share:.2%} of the labels)" for name, share in broken.items())
         raise DataError(
             f"metric {metric.name!r} breaks its own constraints in chunk {k} of source {source.name!r}: "
-            f"{names}; correct the metric or the constraints that it declares."
+            f"{', '.join(broken)}; correct the metric or the constraints that it declares."
         )
+    return curves
 
 
-def _create_fields(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
+def _first_breach(metric: Metric, curves: NDArray[np.float64], source: FieldSource, label: str) -> int:
+    """Number of the first field whose curves break a constraint."""
+    alone = (metric.check(curves[n : n + 1], source.field_shape)[label] for n in range(len(curves)))
+    return next(n for n, share in enumerate(alone) if share > 0)
+
+
+def _create_fields(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
     """One compressed block for each field, so that finished blocks move between files as they are."""
     return file.create_dataset(
-        "fields", shape, np.float32, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1
+        name, shape, np.float32, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1
     )
 
 
@@ -371,14 +462,16 @@ def _assemble(
     }
     unfinished = parts / f"assembled{_TEMPORARY}"
     with h5py.File(unfinished, "w") as file:
-        fields = _create_fields(file, (total, *source.field_shape))
+        names = ("fields", _PREDICTIONS) if metric.arity == 2 else ("fields",)
+        stored = {name: _create_fields(file, name, (total, *source.field_shape)) for name in names}
         start = 0
         curves = []
         for k, count in counts.items():
             if count:
-                blocks, part_curves = _read_part(_part(parts, k), count)
-                for i, (mask, block) in enumerate(blocks, start):
-                    fields.id.write_direct_chunk((i, 0, 0), block, mask)
+                blocks, part_curves = _read_part(_part(parts, k), count, names)
+                for name, found in blocks.items():
+                    for i, (mask, block) in enumerate(found, start):
+                        stored[name].id.write_direct_chunk((i, 0, 0), block, mask)
                 curves.append(part_curves)
             start += count
         labels = np.concatenate(curves)
@@ -404,10 +497,12 @@ def _open_part(path: Path) -> Iterator[h5py.File]:
         ) from error
 
 
-def _read_part(path: Path, count: int) -> tuple[list[tuple[int, bytes]], NDArray[np.float64]]:
+def _read_part(
+    path: Path, count: int, names: Sequence[str]
+) -> tuple[dict[str, list[tuple[int, bytes]]], NDArray[np.float64]]:
     """Read the fields of a part as compressed blocks, each with its filter mask, and their curves."""
     with _open_part(path) as part:
-        blocks = [part["fields"].id.read_direct_chunk((i, 0, 0)) for i in range(count)]
+        blocks = {name: [part[name].id.read_direct_chunk((i, 0, 0)) for i in range(count)] for name in names}
         return blocks, part["curves"][()]
 
 
@@ -441,6 +536,18 @@ def _disk_errors(path: Path) -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _rows(dataset: h5py.Dataset, chosen: NDArray[np.bool_]) -> NDArray[Any]:
+    """The chosen rows of a dataset, read run by run."""
+    rows = np.empty((int(chosen.sum()), *dataset.shape[1:]), dataset.dtype)
+    start = 0
+    for first, last in _runs(chosen):
+        stop = start + last - first
+        if stop > start:
+            dataset.read_direct(rows, np.s_[first:last], np.s_[start:stop])
+        start = stop
+    return rows
 
 
 def _runs(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from ..metrics import Metric, Minkowski
 from .certified import CertifiedEmulator
 from .emulator import ConvEmulator
 from .excursion import Excursion
-from .relaxed import relaxation
+from .relaxed import relaxable, relaxation
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "baseline": partial(ConvEmulator, backbone="plain", heads="free", spectral="none"),
@@ -26,11 +26,13 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 
 The first three follow Quarenghi, Cotsakis and Beucler (arXiv 2604.11422): a plain CNN, a Lipschitz CNN, and
 the latter with constrained heads, here built from the constraints that exact values do obey.
-"hybrid" reads out every stage and corrects a relaxed prior; "certified" has a sound Lipschitz bound. The last
-two have no weights to train.
+"hybrid" reads out every stage and corrects a relaxed prior, where one is known; "certified" has a sound
+Lipschitz bound. The last two have no weights to train.
 """
 
 
 def default_architecture(metric: Metric) -> str:
     """The architecture to take unless there are reasons for another one."""
-    return "excursion" if isinstance(metric, Minkowski) else "constrained"
+    if isinstance(metric, Minkowski):
+        return "excursion"
+    return "hybrid" if relaxable(metric) else "constrained"

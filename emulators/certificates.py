@@ -262,6 +262,8 @@ def _(module: ConvEmulator, shape: tuple[int, int]) -> tuple[float, Layers]:
     backbone = module.backbone
     if not isinstance(backbone, PlainBackbone):
         raise Unbounded(f"no rule for {type(backbone).__name__}")
+    if module.metric.arity != 1:
+        raise Unbounded("pairs of fields")
     if module.prior is not None or module.heads.constraints:
         raise Unbounded("constrained heads" if module.heads.constraints else "relaxed prior")
     convolutions = chain(backbone.layers, "backbone.layers")

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError
 from ..metrics import Metric
-from ..metrics.constraints import FRAME, AtLeast, AtMost, NonIncreasing
+from ..metrics.constraints import FRAME, AtLeast, AtMost, NonDecreasing, NonIncreasing
 from .certificates import Layers, bound_of, layer_bound, padded
-from .curves import signed_expm1, signed_log1p
-from .encodings import LevelEncoding
+from .curves import as_scales, log_curves, signed_expm1, signed_log1p
+from .encodings import LevelEncoding, intensity_axis
 from .fields import as_batch, check_shape
 from .heads import LARGEST_LOG
 from .spectral import spectral_conv, spectral_linear
@@ -26,6 +26,10 @@ _OUTPUT_SCALE = 8.0
 multiplied by this, so that they get there soon; part of the architecture."""
 _GAIN_SCALE = 8.0
 """Likewise for gains: gain = exp(_GAIN_SCALE * parameter)."""
+
+
+_MARGIN = 2.0
+"""Least distance of the start of training from a clamp, beyond which there is no gradient."""
 
 
 def max_min(x: Tensor) -> Tensor:
@@ -57,33 +61,46 @@ class AveragedBlock(nn.Module):
         return (x + y) / 2
 
 
+def _direction(metric: Metric, output: str) -> type | None:
+    """The constraint by which an output is declared monotone along its levels; None where none is."""
+    kinds = (type(c) for c in metric.constraints if c.output == output)
+    return next((kind for kind in kinds if kind in (NonIncreasing, NonDecreasing)), None)
+
+
 class MonotoneHeads(nn.Module):
     """Signed-log values to curves by maps of norm 1: sorting and clamping.
 
-    Outputs declared non-increasing are sorted along their thresholds, and bounds that are constant
+    Outputs declared monotone are sorted along their thresholds, and bounds that are constant
     or depend on the frame alone are kept by clamping. Constraints between outputs are not: a map onto
     them has no such norm.
 
     Args:
-        metric: its `outputs`, `thresholds` and `constraints` decide the maps.
+        metric: its `outputs`, `levels`, `scales` and `constraints` decide the maps.
     """
+
+    scales: Tensor | None
 
     def __init__(self, metric: Metric) -> None:
         super().__init__()
         self.metric = metric
-        self.sorted = [
-            any(isinstance(c, NonIncreasing) and c.output == name for c in metric.constraints)
-            for name in metric.outputs
-        ]
+        self.directions = [_direction(metric, name) for name in metric.outputs]
+        self.register_buffer("scales", as_scales(metric.scales), persistent=False)
 
     def forward(self, raw: Tensor, frame: float) -> Tensor:
         """Curves (N, C, Q) of signed-log values (N, C, Q); frame is the field's area."""
         low, high = (limits.to(raw)[:, None] for limits in self._limits(frame))
         parts = [
-            part.sort(dim=1, descending=True).values if falls else part
-            for part, falls in zip(raw.unbind(1), self.sorted, strict=True)
+            part.sort(dim=1, descending=kind is NonIncreasing).values if kind else part
+            for part, kind in zip(raw.unbind(1), self.directions, strict=True)
         ]
-        return signed_expm1(torch.stack(parts, dim=1).clamp(low, high))
+        curves = signed_expm1(torch.stack(parts, dim=1).clamp(low, high))
+        return curves if self.scales is None else curves * self.scales.to(curves)
+
+    def inverse(self, curves: Tensor, frame: float) -> Tensor:
+        """Signed-log values (N, C, Q) of curves (N, C, Q), kept well inside of what `forward` clamps to."""
+        low, high = (limits.to(curves)[:, None] for limits in self._limits(frame))
+        inside = (high - low).clamp(max=2 * _MARGIN) / 2
+        return log_curves(curves, self.metric.scales).clamp(low + inside, high - inside)
 
     def _limits(self, frame: float) -> tuple[Tensor, Tensor]:
         """Lowest and highest signed-log value of each output, (C,) each."""
@@ -92,8 +109,9 @@ class MonotoneHeads(nn.Module):
         high = -low
         for c in self.metric.constraints:
             if isinstance(c, AtLeast | AtMost) and set(c.of) <= {FRAME}:
-                bound = signed_log1p(size.new_tensor(1.0) * c.bound(*(size for _ in c.of)))
                 k = self.metric.outputs.index(c.output)
+                bound = size.new_tensor(1.0) * c.bound(*(size for _ in c.of))
+                bound = signed_log1p(bound / self.metric.scales[k])
                 if isinstance(c, AtLeast):
                     low[k] = torch.maximum(low[k], bound)
                 else:
@@ -118,6 +136,8 @@ class CertifiedEmulator(nn.Module):
         masks: soft excursion masks, spread over the thresholds.
         mask_temperature: their temperature, relative to their thresholds.
         gain: of the readouts at the start of training.
+        intensities: of a metric without thresholds: values of the field that stand for them; default: a
+            log axis around 1.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -131,8 +151,14 @@ class CertifiedEmulator(nn.Module):
         masks: int = 7,
         mask_temperature: float = 0.5,
         gain: float = 0.1,
+        intensities: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if metric.arity != 1:
+            raise ArgumentError(
+                f"the certified architecture is for metrics of one field, got {metric.name!r}; "
+                "take another one, such as constrained"
+            )
         if not widths or any(width <= 0 or width % 2 for width in widths):
             raise ArgumentError(f"widths must be positive even numbers, got {list(widths)}")
         if hidden <= 0 or hidden % 2:
@@ -148,7 +174,10 @@ class CertifiedEmulator(nn.Module):
             "mask_temperature": float(mask_temperature),
             "gain": float(gain),
         }
-        self.encoding = LevelEncoding(metric.thresholds, masks, mask_temperature)
+        self.intensities = intensity_axis(metric, intensities)
+        if intensities is not None:
+            self._arguments["intensities"] = list(self.intensities)
+        self.encoding = LevelEncoding(self.intensities, masks, mask_temperature)
         channels = self.encoding.channels
         self.entry = spectral_conv(channels, widths[0], 5, stride=2, kind="exact")
         self.widen = nn.ModuleList(
@@ -156,7 +185,7 @@ class CertifiedEmulator(nn.Module):
         )
         self.blocks = nn.ModuleList(AveragedBlock(width) for width in widths)
         self.log_gains = nn.Parameter(torch.full((1 + len(widths),), math.log(gain) / _GAIN_SCALE))
-        outputs = len(metric.outputs) * len(metric.thresholds)
+        outputs = len(metric.outputs) * len(metric.levels)
         last = nn.Linear(hidden, outputs)
         nn.init.normal_(last.weight, std=1 / (_OUTPUT_SCALE * math.sqrt(hidden)))
         # Away from the lower clamp at 0 that most outputs have, beyond which there is no gradient.
@@ -174,6 +203,12 @@ class CertifiedEmulator(nn.Module):
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
         return dict(self._arguments)
+
+    @torch.no_grad()
+    def start_at(self, curves: Tensor, frame: float) -> None:
+        """Set the last layer so that the network starts near given curves (C, Q); frame: the field's area."""
+        last: nn.Linear = self.fc[-1]  # type: ignore[assignment]
+        last.bias.copy_(self.heads.inverse(curves[None], frame).flatten() / _OUTPUT_SCALE)
 
     def gains(self) -> Tensor:
         """Gains of the readouts: that of the encoding, then those of the stages."""

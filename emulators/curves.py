@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+_DECADES = 1.5
+"""Decades that the sizes of labels have to span for a logarithmic scale."""
 
 
 def signed_log1p(x: Tensor) -> Tensor:
@@ -36,23 +41,61 @@ def trapezoid_weights(levels: Sequence[float]) -> Tensor:
     return weights.float()
 
 
+def as_scales(scales: Sequence[float]) -> Tensor | None:
+    """Sizes (C, 1) of outputs to divide curves (N, C, Q) by; None where all are 1, and nothing is to do."""
+    return None if all(scale == 1 for scale in scales) else torch.tensor(scales).double().float()[:, None]
+
+
+def log_curves(curves: Tensor, scales: Sequence[float]) -> Tensor:
+    """Curves (N, C, Q) on the signed-log scale of their outputs, slog(x/s_c)."""
+    sizes = as_scales(scales)
+    return signed_log1p(curves if sizes is None else curves / sizes.to(curves))
+
+
+def found_scales(curves: NDArray[np.float64]) -> tuple[float, ...]:
+    """Sizes of outputs (`Metric.scales`) that suit labels.
+
+    Where the middle nine tenths of an output's non-zero sizes lie within one and a half decades, its
+    scale is linear: the size is the largest of these. Where they span more, it is logarithmic from the
+    least of them on. An output that is 0 throughout has size 1.
+
+    Args:
+        curves: (N, C, Q), exact.
+
+    Returns:
+        C positive numbers of two significant digits.
+    """
+    found = []
+    for values in np.abs(np.asarray(curves, np.float64)).swapaxes(0, 1):
+        sizes = values[(values > 0) & np.isfinite(values)]
+        low, high = np.quantile(sizes, (0.05, 0.95)) if len(sizes) else (1.0, 1.0)
+        found.append(float(f"{low if high > low * 10**_DECADES else high:.2g}"))
+    return tuple(found)
+
+
 class CurveDistance(nn.Module):
     """L1 distance between signed-log1p curves, integrated over the threshold axis.
 
-    d_c = integral of |slog(a_c) - slog(b_c)| over the levels, by the trapezoidal rule: the
-    Minkowski image distance of Quarenghi, Cotsakis and Beucler (arXiv 2604.11422).
+    d_c = integral of |slog(a_c/s_c) - slog(b_c/s_c)| over the levels, by the trapezoidal rule: with sizes
+    s_c = 1 the Minkowski image distance of Quarenghi, Cotsakis and Beucler (arXiv 2604.11422).
 
     Args:
         levels: coordinates of the Q thresholds on the axis of integration.
+        scales: the sizes s_c of the C outputs (`Metric.scales`); empty: all 1.
     """
 
     weights: Tensor
+    scales: Tensor | None
 
-    def __init__(self, levels: Sequence[float]) -> None:
+    def __init__(self, levels: Sequence[float], scales: Sequence[float] = ()) -> None:
         super().__init__()
         self.register_buffer("weights", trapezoid_weights(levels), persistent=False)
+        self.register_buffer("scales", as_scales(scales), persistent=False)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Distances (N, C) between curves (N, C, Q) in physical units."""
+        if self.scales is not None:
+            sizes = self.scales.to(first.dtype)
+            first, second = first / sizes, second / sizes
         difference = signed_log1p(first) - signed_log1p(second)
         return (difference.abs() * self.weights.to(difference.dtype)).sum(-1)

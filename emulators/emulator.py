@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ArgumentError
-from ..metrics import Metric, Minkowski
+from ..metrics import Metric
 from .backbone import PlainBackbone, ResidualBackbone
-from .encodings import LevelEncoding, LogEncoding
-from .fields import as_batch, check_shape
+from .curves import as_scales
+from .encodings import LevelEncoding, LogEncoding, intensity_axis
+from .fields import as_batch, as_pairs, check_shape
 from .heads import ConstrainedHeads
-from .relaxed import RelaxedMinkowski
+from .pairs import Gate, identity_values
+from .relaxed import relaxable, relaxation
 from .spectral import KINDS
 
 _RAW_SCALE = 0.25
@@ -31,6 +33,9 @@ _CHOICES = {
 
 class ConvEmulator(nn.Module):
     """A CNN with output heads, and, where asked for, a relaxed prior that it corrects.
+
+    Of a pairwise metric it sees both fields and the size of their difference. A symmetric metric's stand-in
+    is symmetric, and has the declared value for a field and itself.
 
     With a prior, the metric's relaxation is carried through the inverse of the heads, and the network
     adds to it there; the last layer starts at 0, so that training starts from the relaxation, made
@@ -54,10 +59,15 @@ class ConvEmulator(nn.Module):
         mask_temperature: their temperature, relative to their thresholds.
         prior: relative temperature of the relaxed prior, or None to do without one; a metric of which no
             relaxation is known has none in any case.
+        intensities: of a metric without thresholds: values of the field that stand for them in what the
+            network sees, such as quantiles of the training data; default: a log axis around 1.
 
     Raises:
         ArgumentError: an argument out of range, or constraints that no head can guarantee.
     """
+
+    sizes: Tensor | None
+    identity: Tensor
 
     def __init__(
         self,
@@ -73,6 +83,7 @@ class ConvEmulator(nn.Module):
         masks: int = 0,
         mask_temperature: float = 0.1,
         prior: float | None = None,
+        intensities: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         chosen = {
@@ -102,7 +113,8 @@ class ConvEmulator(nn.Module):
                     f"isoperimetric (={isoperimetric!r}) is for constrained heads; these are free"
                 )
             guarantee = "textbook"
-        relaxable = isinstance(metric, Minkowski)
+        if not relaxable(metric):
+            prior = None
         self.metric = metric
         self._arguments: dict[str, Any] = {
             "widths": list(widths),
@@ -110,23 +122,32 @@ class ConvEmulator(nn.Module):
             "depth": int(depth),
             "masks": int(masks),
             "mask_temperature": float(mask_temperature),
-            "prior": prior if relaxable else None,
+            "prior": prior,
             **chosen,
         }
+        self.intensities = intensity_axis(metric, intensities)
+        if intensities is not None:
+            self._arguments["intensities"] = list(self.intensities)
         self.encoding = (
-            LevelEncoding(metric.thresholds, masks, mask_temperature)
+            LevelEncoding(self.intensities, masks, mask_temperature)
             if masks
-            else LogEncoding(metric.thresholds)
+            else LogEncoding(self.intensities)
         )
+        # Of a pair: both fields, and the size of their difference.
+        channels = self.encoding.channels * (1 if metric.arity == 1 else 3)
         self.backbone = (
-            PlainBackbone(self.encoding.channels, tuple(widths), spectral)
+            PlainBackbone(channels, tuple(widths), spectral)
             if backbone == "plain"
-            else ResidualBackbone(self.encoding.channels, tuple(widths), depth, readout, spectral)
+            else ResidualBackbone(channels, tuple(widths), depth, readout, spectral)
         )
         self.heads = ConstrainedHeads(metric, guarantee)
-        self.prior = None
-        if prior is not None and isinstance(metric, Minkowski):
-            self.prior = RelaxedMinkowski(metric, prior)
+        self.register_buffer("sizes", self._free_sizes(), persistent=False)
+        self.gate: Gate | None = None
+        values = identity_values(metric)
+        if values is not None:
+            self.gate = Gate()
+            self.register_buffer("identity", torch.tensor(values).float()[:, None], persistent=False)
+        self.prior = None if prior is None else relaxation(metric, temperature=prior)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         last = nn.Linear(hidden, self.heads.raw_size)
         nn.init.zeros_(last.weight)
@@ -144,18 +165,84 @@ class ConvEmulator(nn.Module):
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
         return dict(self._arguments)
 
+    def _free_sizes(self) -> Tensor | None:
+        """`Metric.scales` (C, 1) of the outputs that no constraint speaks of, 1 of others; None: all are 1.
+
+        A free head gives any number on the signed-log scale; what is to be held to bounds is left alone.
+        """
+        bound = {name for c in self.heads.constraints for name in (c.output, *c.of)}
+        return as_scales(
+            [
+                1.0 if name in bound else size
+                for name, size in zip(self.metric.outputs, self.metric.scales, strict=True)
+            ]
+        )
+
+    @torch.no_grad()
+    def start_at(self, curves: Tensor, frame: float) -> None:
+        """Set the last layer so that the network starts near given curves (C, Q); frame: the field's area.
+
+        A network with a prior starts from that, and is left as it is.
+        """
+        if self.prior is None:
+            last: nn.Linear = self.fc[-1]  # type: ignore[assignment]
+            last.bias.copy_(self._inverse(curves[None], frame)[0])
+
+    def _inverse(self, curves: Tensor, frame: float) -> Tensor:
+        """Raw values (N, raw_size) that lead to curves (N, C, Q), as far as these are admissible."""
+        if self.sizes is not None:
+            curves = curves / self.sizes.to(curves)
+        known = dict(zip(self.metric.outputs, curves.unbind(1), strict=True))
+        return self.heads.inverse(known, frame)
+
     def forward(self, fields: Tensor) -> Tensor:
-        """Curves (N, C, Q), in the metric's units, of fields (N, H, W) or (N, 1, H, W)."""
-        fields = as_batch(fields, self.encoding.dry).to(self.encoding.scale.dtype)
-        rows, columns = fields.shape[1:]
+        """Curves (N, C, Q), in the metric's units.
+
+        Args:
+            fields: (N, H, W) or (N, 1, H, W); of a pairwise metric pairs (N, 2, H, W), prediction and
+                observation.
+        """
+        dry = self.encoding.dry
+        given = fields
+        fields = as_batch(fields, dry) if self.metric.arity == 1 else as_pairs(fields, dry)
+        fields = fields.to(self.encoding.scale.dtype)
+        rows, columns = fields.shape[-2:]
         check_shape((rows, columns), self.stride)
         frame = float(rows * columns) * self.metric.pixel_size**2
-        padded = F.pad(fields, (0, -columns % self.stride, 0, -rows % self.stride), value=self.encoding.dry)
-        readout = self.backbone(self.encoding(padded))
+        padded = F.pad(fields, (0, -columns % self.stride, 0, -rows % self.stride), value=dry)
+        if self.metric.arity == 1:
+            readout = self.backbone(self.encoding(padded))
+        else:
+            readout, difference = self._read_pairs(padded)
         with torch.autocast(fields.device.type, enabled=False):
             if self.prior is None:
-                return self.heads(self.fc(readout), frame)
-            relaxed = self.prior(fields)
-            known = {name: relaxed[:, c] for c, name in enumerate(self.prior.metric.outputs)}
-            raw = self.heads.inverse(known, frame)
-            return self.heads(raw + self.fc(torch.cat([readout, _RAW_SCALE * raw], dim=1)), frame)
+                curves = self.heads(self.fc(readout), frame)
+            else:
+                # A score knows what was not measured from what is dry.
+                relaxed = self.prior(fields if self.metric.arity == 1 else given.to(fields.dtype))
+                raw = self._inverse(relaxed, frame)
+                curves = self.heads(raw + self.fc(torch.cat([readout, _RAW_SCALE * raw], dim=1)), frame)
+            if self.sizes is not None:
+                curves = curves * self.sizes.to(curves)
+            return curves if self.gate is None else self._gated(curves, self.gate(difference), frame)
+
+    def _read_pairs(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Readout (N, features) of padded pairs (N, 2, H, W), and their difference as the network sees it.
+
+        Where the metric is symmetric, the readout is the mean over both orders.
+        """
+        first, second = (self.encoding(field) for field in pairs.unbind(1))
+        difference = first - second
+        orders = [(first, second)] + [(second, first)] * self.metric.symmetric
+        seen = [torch.cat([*order, difference.abs()], dim=1) for order in orders]
+        readouts = self.backbone(torch.cat(seen)).chunk(len(orders))
+        return sum(readouts[1:], start=readouts[0]) / len(orders), difference
+
+    def _gated(self, curves: Tensor, gate: Tensor, frame: float) -> Tensor:
+        """Curves drawn to the value that a field and itself have, to which they come as the gate closes.
+
+        Between two points that obey constraints each point obeys them as well, unless these are curved:
+        then it is moved back.
+        """
+        curves = torch.lerp(self.identity.to(curves).expand_as(curves), curves, gate)
+        return self.heads.project(curves, frame) if self.heads.constraints else curves

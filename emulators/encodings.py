@@ -7,7 +7,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import ArgumentError
+from ..metrics import Metric
+from ..metrics.thresholds import as_increasing
 from .soft_counts import threshold_sizes
+
+DEFAULT_INTENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""What stands for thresholds where a metric has none and no intensities are given."""
+
+
+def intensity_axis(metric: Metric, intensities: Sequence[float] | None) -> tuple[float, ...]:
+    """The values that encodings resolve: the metric's thresholds, or for one without what stands for them.
+
+    Args:
+        metric: the metric.
+        intensities: strictly increasing, in the field's unit, such as quantiles of the training data; None:
+            a log axis around 1.
+
+    Raises:
+        ArgumentError: not strictly increasing, or given beside thresholds.
+    """
+    if metric.thresholds:
+        if intensities is not None:
+            raise ArgumentError(
+                f"intensities stand in for thresholds, which metric {metric.name!r} has; leave them out"
+            )
+        return metric.thresholds
+    return DEFAULT_INTENSITIES if intensities is None else as_increasing("intensities", intensities)
 
 
 def _log_axis(thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:

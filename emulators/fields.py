@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,48 @@ def as_batch(fields: Tensor, dry: float = 0.0) -> Tensor:
     if fields.dtype != torch.float64:
         fields = fields.float()
     return torch.where(torch.isnan(fields), dry, fields).clamp(-_LARGEST, _LARGEST)
+
+
+def as_pairs(pairs: Tensor, dry: float = 0.0) -> Tensor:
+    """Validate pairs of prediction and observation.
+
+    Args:
+        pairs: (N, 2, H, W), floating point, physical units; a pixel that is NaN in either field was not
+            measured in both.
+        dry: value that stands for pixels that were not measured; it should lie below every threshold.
+
+    Returns:
+        (N, 2, H, W), float32 or float64; pixels that were not measured are dry and get no gradient.
+
+    Raises:
+        ArgumentError: another type, shape or dtype.
+    """
+    if not isinstance(pairs, Tensor) or pairs.ndim != 4 or pairs.shape[1] != 2:
+        got = tuple(pairs.shape) if isinstance(pairs, Tensor) else type(pairs).__name__
+        raise ArgumentError(
+            f"pairs of prediction and observation must be a torch tensor of shape (N, 2, H, W), got {got}"
+        )
+    missing = torch.isnan(pairs).any(1, keepdim=True).expand_as(pairs)
+    flat = torch.where(missing, math.nan, pairs).flatten(0, 1)
+    return as_batch(flat, dry).unflatten(0, (len(pairs), 2))
+
+
+def stacked(predictions: Tensor, observations: Tensor) -> Tensor:
+    """Pairs (N, 2, H, W) of predictions and observations, (N, H, W) or (N, 1, H, W) each.
+
+    Raises:
+        ArgumentError: other shapes, or two that differ.
+    """
+    shape = tuple(predictions.shape)
+    fits = len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)
+    if not fits or tuple(observations.shape) != shape:
+        raise ArgumentError(
+            "prediction and observation must have one shape (N, H, W) or (N, 1, H, W), "
+            f"got {shape} and {tuple(observations.shape)}"
+        )
+    if len(shape) == 3:
+        return torch.stack([predictions, observations], dim=1)
+    return torch.cat([predictions, observations], dim=1)
 
 
 def check_shape(shape: tuple[int, int], stride: int) -> None:

@@ -2,15 +2,16 @@
 
 Each output gets a raw value per threshold and a map onto its admissible range, in the order in
 which bounds refer to one another: an identity needs no raw value; a non-increasing output is a
-reverse cumulative sum of a softmax; an output between bounds is a sigmoid share of the way; one
+reverse cumulative sum of a softmax, or, where bounds by other outputs vary along the curve, rises
+step by step from its last value; an output between bounds is a sigmoid share of the way; one
 with a single bound departs from it by a positive amount; a free one is read on the signed-log
-scale. The maps suit quantities that span decades: raw values act on logarithms.
+scale. A non-decreasing output is a non-increasing one read backwards. The maps suit quantities
+that span decades: raw values act on logarithms.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import torch
@@ -19,7 +20,15 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError
 from ..metrics import Metric, Minkowski
-from ..metrics.constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing
+from ..metrics.constraints import (
+    FRAME,
+    AtLeast,
+    AtMost,
+    Constraint,
+    Identity,
+    NonDecreasing,
+    NonIncreasing,
+)
 from ..metrics.minkowski import textbook_constraints
 from .curves import signed_expm1, signed_log1p
 
@@ -63,7 +72,7 @@ class ConstrainedHeads(nn.Module):
     """Maps raw values onto curves that obey every declared constraint of a metric.
 
     Args:
-        metric: its `outputs`, `thresholds` and `constraints` decide the maps.
+        metric: its `outputs`, `levels` and `constraints` decide the maps.
         guarantee: "declared": what the metric declares; "textbook": what the paper's heads enforce, see
             `emuloss.metrics.minkowski.textbook_constraints`; "free": nothing.
 
@@ -112,18 +121,23 @@ class ConstrainedHeads(nn.Module):
         return [c for c in self.constraints if c.output == name and isinstance(c, kind)]
 
     def _raw_size(self, name: str) -> int:
-        count = len(self.metric.thresholds)
         if self._of_kind(name, Identity):
             return 0
-        if not self._of_kind(name, NonIncreasing):
-            return count
+        return len(self.metric.levels) + (self._falling(name) == "bands")
+
+    def _falling(self, name: str) -> str:
+        """How an output falls along the curve (or, read backwards, rises); empty if it need not.
+
+        "bands": shares of the way between two fixed bounds; "steps": sums of positive steps, from a fixed
+        lower bound, if any; "shares": shares of the way from each next value to an upper bound that varies,
+        or steps upwards where there is none.
+        """
+        if not self._of_kind(name, NonIncreasing) and not self._of_kind(name, NonDecreasing):
+            return ""
         least, most = self._of_kind(name, AtLeast), self._of_kind(name, AtMost)
         if any(set(c.of) - {FRAME} for c in least + most) or (most and not least):
-            raise ArgumentError(
-                f"output {name!r} is declared non-increasing together with a bound by another output, or "
-                "with an upper bound alone; no head guarantees that: leave one out, or add a lower bound"
-            )
-        return count + bool(most)
+            return "shares"
+        return "bands" if most else "steps"
 
     def forward(self, raw: Tensor, frame: float) -> Tensor:
         """Curves (N, C, Q) of raw values (N, raw_size), float32 or better; frame is the field's area."""
@@ -165,12 +179,16 @@ class ConstrainedHeads(nn.Module):
             value = given[name]
             for c in self._of_kind(name, Identity):
                 value = c.function(*(values[other] for other in c.of))
-            if self._of_kind(name, NonIncreasing):
-                value = value.flip(1).cummax(1).values.flip(1)
-            if high is not None:
-                value = torch.minimum(value, high if low is None else torch.maximum(low, high))
+            # Bounds that fall along the curve keep a falling curve falling; a lower bound need not, so it
+            # comes first.
             if low is not None:
                 value = torch.maximum(value, low)
+            if self._falling(name):
+                (value,) = self._forwards(name, value)
+                value = value.flip(1).cummax(1).values.flip(1)
+                (value,) = self._forwards(name, value)
+            if high is not None:
+                value = torch.minimum(value, high if low is None else torch.maximum(low, high))
             values[name] = _rounded(value, curves.dtype, low, high)
         return torch.stack([values[name] for name in self.metric.outputs], dim=1).to(curves.dtype)
 
@@ -193,17 +211,9 @@ class ConstrainedHeads(nn.Module):
     ) -> Tensor:
         for c in self._of_kind(name, Identity):
             return c.function(*(values[other] for other in c.of))
-        if self._of_kind(name, NonIncreasing):
-            if low is None or high is None:
-                falls = _positive(raw)
-                if low is None:  # the last value may have any sign; the others rise from it
-                    falls = torch.cat([falls[:, :-1], _free(raw[:, -1:])], dim=1)
-                above = falls.flip(1).cumsum(1).flip(1)
-                return above if low is None else low + above
-            # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
-            bands = torch.softmax(raw, dim=1)[:, 1:]
-            share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
-            return low + (high - low) * share
+        if self._falling(name):
+            (value,) = self._forwards(name, self._fall(name, raw, *self._forwards(name, low, high)))
+            return value
         if low is not None and high is not None:
             return torch.lerp(low, torch.maximum(low, high), torch.sigmoid(raw))
         if low is not None:
@@ -212,24 +222,72 @@ class ConstrainedHeads(nn.Module):
             return high - _positive(raw)
         return _free(raw)
 
+    def _forwards(self, name: str, *curves: Any) -> list[Any]:
+        """Curves in the direction in which the output falls; twice, they are as they were."""
+        if not self._of_kind(name, NonDecreasing):
+            return list(curves)
+        return [curve.flip(1) if curve is not None and curve.ndim == 2 else curve for curve in curves]
+
+    def _fall(self, name: str, raw: Tensor, low: Any, high: Any) -> Tensor:
+        """Non-increasing curves of raw values; bounds are tensors or None."""
+        way = self._falling(name)
+        if way == "bands":
+            # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
+            bands = torch.softmax(raw, dim=1)[:, 1:]
+            share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
+            return low + (high - low) * share
+        if way == "steps":
+            falls = _positive(raw)
+            if low is None:  # the last value may have any sign; the others rise from it
+                falls = torch.cat([falls[:, :-1], _free(raw[:, -1:])], dim=1)
+            above = falls.flip(1).cumsum(1).flip(1)
+            return above if low is None else low + above
+        low, high = (None if bound is None else bound.expand_as(raw) for bound in (low, high))
+        found: list[Tensor] = []
+        for q in reversed(range(raw.shape[1])):
+            floor = _larger(None if low is None else low[:, q], found[-1] if found else None)
+            if high is None:
+                found.append(floor + _positive(raw[:, q]))
+            elif floor is None:
+                found.append(high[:, q] - _positive(raw[:, q]))
+            else:
+                found.append(torch.lerp(floor, torch.maximum(floor, high[:, q]), torch.sigmoid(raw[:, q])))
+        return torch.stack(found[::-1], dim=1)
+
+    def _inverse_fall(self, name: str, value: Tensor, low: Any, high: Any) -> Tensor:
+        """Raw values that `_fall` maps onto curves; bounds as there."""
+        way = self._falling(name)
+        if way == "bands":
+            share = ((value - low) / (high - low)).clamp(0, 1)
+            bands = F.pad(share, (1, 0), value=1.0) - F.pad(share, (0, 1))
+            return torch.log(bands.clamp(min=0) + _SMALL_BAND)
+        if way == "steps":
+            above = value if low is None else value - low
+            falls = _inverse_positive(above - F.pad(above[:, 1:], (0, 1)))
+            if low is None:
+                falls = torch.cat([falls[:, :-1], signed_log1p(value[:, -1:])], dim=1)
+            return falls
+        low, high = (None if bound is None else bound.expand_as(value) for bound in (low, high))
+        raw = []
+        for q in range(value.shape[1]):
+            last = q + 1 == value.shape[1]
+            floor = _larger(None if low is None else low[:, q], None if last else value[:, q + 1])
+            if high is None:
+                raw.append(_inverse_positive(value[:, q] - floor))
+            elif floor is None:
+                raw.append(_inverse_positive(high[:, q] - value[:, q]))
+            else:
+                raw.append(_inverse_share(value[:, q], floor, high[:, q]))
+        return torch.stack(raw, dim=1)
+
     def _inverse_head(self, name: str, value: Tensor, values: dict[str, Tensor]) -> Tensor:
         if self.sizes[name] == 0:
             return value[:, :0]
         low, high = self._bounds(name, values)
-        if self._of_kind(name, NonIncreasing):
-            if low is None or high is None:
-                above = value if low is None else value - low
-                falls = _inverse_positive(above - F.pad(above[:, 1:], (0, 1)))
-                if low is None:
-                    falls = torch.cat([falls[:, :-1], signed_log1p(value[:, -1:])], dim=1)
-                return falls
-            share = ((value - low) / (high - low)).clamp(0, 1)
-            bands = F.pad(share, (1, 0), value=1.0) - F.pad(share, (0, 1))
-            return torch.log(bands.clamp(min=0) + _SMALL_BAND)
+        if self._falling(name):
+            return self._inverse_fall(name, *self._forwards(name, value, low, high))
         if low is not None and high is not None:
-            share = (value - low) / (high - low).clamp(min=_SMALL_SHARE)
-            # Not logit(eps=...), whose second derivative is NaN where it clamps.
-            return torch.logit(share.clamp(_SMALL_SHARE, 1 - _SMALL_SHARE))
+            return _inverse_share(value, low, high)
         if low is not None:
             return _inverse_positive(value - low)
         if high is not None:
@@ -240,11 +298,27 @@ class ConstrainedHeads(nn.Module):
 def _rounded(value: Tensor, dtype: torch.dtype, low: Tensor | None, high: Tensor | None) -> Tensor:
     """Values, in double precision, rounded to numbers of a dtype within bounds; the gradient stays."""
     near = value.detach().to(dtype)
+    # One or two numbers further; not torch.nextafter, which ONNX does not know.
+    step = near.abs() * torch.finfo(dtype).eps + torch.finfo(dtype).tiny
     if high is not None:
-        near = torch.where(near > high, torch.nextafter(near, torch.full_like(near, -math.inf)), near)
+        near = torch.where(near > high, near - step, near)
     if low is not None:
-        near = torch.where(near < low, torch.nextafter(near, torch.full_like(near, math.inf)), near)
+        near = torch.where(near < low, near + step, near)
     return value + (near - value).detach()
+
+
+def _larger(one: Tensor | None, other: Tensor | None) -> Any:
+    """The larger of two values, of which either may be missing."""
+    if one is None or other is None:
+        return one if other is None else other
+    return torch.maximum(one, other)
+
+
+def _inverse_share(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Raw values whose sigmoid is the share of the way from low to high."""
+    share = (value - low) / (high - low).clamp(min=_SMALL_SHARE)
+    # Not logit(eps=...), whose second derivative is NaN where it clamps.
+    return torch.logit(share.clamp(_SMALL_SHARE, 1 - _SMALL_SHARE))
 
 
 def _free(raw: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .curves import CurveDistance
+from .fields import stacked
+from .pairs import Shortfall
 
 _SIDES = ("surrogate", "exact")
 _REDUCTIONS = ("mean", "sum", "none")
@@ -84,20 +86,17 @@ class SurrogateLoss(WidePrecision):
                 raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
         if trust is not None and not _is_weight(trust):
             raise ArgumentError(f"trust must be a number >= 0, or None, got {trust!r}")
-        weights = {} if weights is None else weights
         metric: Metric = surrogate.metric  # type: ignore[assignment]
-        if not isinstance(weights, Mapping) or not set(weights) <= set(metric.outputs):
+        if metric.arity != 1:
             raise ArgumentError(
-                f"weights must be numbers by output among {', '.join(metric.outputs)}, got {weights!r}"
+                f"metric {metric.name!r} compares two fields; take PairwiseLoss, or loss_of(surrogate)"
             )
-        values = [weights.get(name, 1.0) for name in metric.outputs]
-        if not all(_is_weight(w) for w in values):
-            raise ArgumentError(f"weights must be numbers >= 0, got {weights!r}")
+        values = _output_weights(metric, weights)
         self.surrogate, self.metric = surrogate, metric
         self.exact_forward, self.exact_reference = forward == "exact", reference == "exact"
         self.reduction, self.trust = reduction, trust
-        self.distance = CurveDistance(metric.levels)
-        self.register_buffer("output_weights", torch.tensor(values, dtype=torch.float32), persistent=False)
+        self.distance = CurveDistance(metric.levels, metric.scales)
+        self.register_buffer("output_weights", values, persistent=False)
         if not in_state_dict:
             self.register_state_dict_post_hook(_leave_out)
             self.register_load_state_dict_pre_hook(_fill_in)
@@ -122,20 +121,8 @@ class SurrogateLoss(WidePrecision):
         """
         if (target is None) == (target_curves is None):
             raise ArgumentError("the loss needs either target or target_curves")
-        for name, value in (
-            ("prediction", prediction),
-            ("target", target),
-            ("target_curves", target_curves),
-        ):
-            if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
-                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise ArgumentError(f"{name} must be a floating-point tensor, got {got}")
+        _check_tensors(prediction=prediction, target=target, target_curves=target_curves)
         if target is not None:
-            if target.shape != prediction.shape:
-                raise ArgumentError(
-                    f"target must have the prediction's shape {tuple(prediction.shape)}, "
-                    f"got {tuple(target.shape)}"
-                )
             missing = torch.isnan(prediction) | torch.isnan(target)
             prediction = prediction.masked_fill(missing, math.nan)
             target = target.masked_fill(missing, math.nan)
@@ -147,10 +134,7 @@ class SurrogateLoss(WidePrecision):
         with torch.autocast(curves.device.type, enabled=False):
             distances = self.distance(curves, reference)
             loss = (distances * self.output_weights.to(distances.dtype)).sum(1) * gate
-        if self.reduction == "none":
-            return loss
-        # The mean of no field would be NaN.
-        return loss.sum() / max(len(loss), 1) if self.reduction == "mean" else loss.sum()
+        return _reduced(loss, self.reduction)
 
     @torch.no_grad()
     def _reference(
@@ -179,6 +163,130 @@ class SurrogateLoss(WidePrecision):
         if fields.dtype != torch.float64:
             fields = fields.float()
         return torch.from_numpy(self.metric(fields.cpu().numpy())).to(fields.device)
+
+
+class PairwiseLoss(WidePrecision):
+    """A pairwise metric of prediction and observation, emulated: differentiable in the prediction.
+
+    The loss of one pair is sum_c w_c b_c / sum_c w_c, b_c the mean over levels of output c, turned so that
+    smaller is better: see `Shortfall`.
+
+    Args:
+        surrogate: maps pairs (N, 2, H, W) to curves (N, C, Q), differentiable; has the attribute `metric`.
+        forward: "surrogate", or "exact": the exact metric, with the gradient of the surrogate (straight
+            through).
+        reduction: "mean" or "sum" over pairs, or "none".
+        weights: weight of each output by name; an output left out weighs 1.
+        in_state_dict: whether a state dict of this loss has the surrogate's frozen weights; see
+            `SurrogateLoss`.
+
+    Casts of a parent module to half precision (`half()`, `bfloat16()`) leave a loss in single precision.
+
+    Raises:
+        ArgumentError: an argument out of range, or a metric that does not say whether smaller is better.
+    """
+
+    output_weights: Tensor
+
+    def __init__(
+        self,
+        surrogate: nn.Module,
+        *,
+        forward: str = "surrogate",
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        in_state_dict: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (("forward", forward, _SIDES), ("reduction", reduction, _REDUCTIONS)):
+            if value not in choices:
+                raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        metric: Metric = surrogate.metric  # type: ignore[assignment]
+        if metric.arity != 2:
+            raise ArgumentError(f"metric {metric.name!r} is of one field; take SurrogateLoss")
+        values = _output_weights(metric, weights)
+        if not values.any():
+            raise ArgumentError(f"weights must leave one output in the loss, got {weights!r}")
+        self.surrogate, self.metric = surrogate, metric
+        self.exact_forward, self.reduction = forward == "exact", reduction
+        self.shortfall = Shortfall(metric)
+        self.register_buffer("output_weights", values / values.sum(), persistent=False)
+        if not in_state_dict:
+            self.register_state_dict_post_hook(_leave_out)
+            self.register_load_state_dict_pre_hook(_fill_in)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            prediction: (N, H, W) or (N, 1, H, W), in the surrogate's field unit.
+            target: same shape, the observation; it gets no gradient. A pixel that is NaN in either was not
+                measured in both.
+
+        Returns:
+            Scalar, or (N,) with reduction "none"; float32 or better.
+
+        Raises:
+            ArgumentError: no tensors, or shapes that differ.
+        """
+        shortfalls = self.by_output(prediction, target)
+        return _reduced((shortfalls * self.output_weights.to(shortfalls.dtype)).sum(1), self.reduction)
+
+    def by_output(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """What the loss averages, (N, C): how far each output is from the best; arguments as in `forward`."""
+        _check_tensors(prediction=prediction, target=target)
+        pairs = stacked(prediction, target.detach())
+        curves = self.surrogate(pairs)
+        if self.exact_forward:
+            curves = self._exact(pairs).to(curves) + (curves - curves.detach())
+        with torch.autocast(curves.device.type, enabled=False):
+            return self.shortfall(curves)
+
+    @torch.compiler.disable
+    def _exact(self, pairs: Tensor) -> Tensor:
+        """Exact curves (N, C, Q), computed on the CPU."""
+        pairs = pairs.detach()
+        arrays = (pairs if pairs.dtype == torch.float64 else pairs.float()).cpu().numpy()
+        return torch.from_numpy(self.metric(arrays[:, 0], arrays[:, 1])).to(pairs.device)
+
+
+def loss_of(surrogate: nn.Module, **arguments: Any) -> SurrogateLoss | PairwiseLoss:
+    """The loss that suits a surrogate's metric: `SurrogateLoss` of one field's, `PairwiseLoss` of two's."""
+    kind = SurrogateLoss if surrogate.metric.arity == 1 else PairwiseLoss  # type: ignore[union-attr]
+    return kind(surrogate, **arguments)
+
+
+def _output_weights(metric: Metric, weights: Mapping[str, float] | None) -> Tensor:
+    """Weights (C,) of the outputs, 1 where none is given."""
+    weights = {} if weights is None else weights
+    if not isinstance(weights, Mapping) or not set(weights) <= set(metric.outputs):
+        raise ArgumentError(
+            f"weights must be numbers by output among {', '.join(metric.outputs)}, got {weights!r}"
+        )
+    values = [weights.get(name, 1.0) for name in metric.outputs]
+    if not all(_is_weight(w) for w in values):
+        raise ArgumentError(f"weights must be numbers >= 0, got {weights!r}")
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def _check_tensors(*, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None = None) -> None:
+    """Raise ArgumentError for what is no floating-point tensor, and for a target of another shape."""
+    for name, value in (("prediction", prediction), ("target", target), ("target_curves", target_curves)):
+        if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
+            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentError(f"{name} must be a floating-point tensor, got {got}")
+    if target is not None and target.shape != prediction.shape:
+        raise ArgumentError(
+            f"target must have the prediction's shape {tuple(prediction.shape)}, got {tuple(target.shape)}"
+        )
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    """Losses (N,) as they are, their sum, or their mean."""
+    if reduction == "none":
+        return losses
+    # The mean of no field would be NaN.
+    return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
 
 
 def _leave_out(loss: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:

@@ -16,7 +16,7 @@ Slopes are in log units per unit of the field, over all pixels at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..datasets.augment import coarsened
 from ..errors import ArgumentError
-from .curves import signed_log1p
+from .curves import log_curves
 
 _BLOCK = 8
 """Side of the blocks, in pixels, over which probes lose their detail."""
@@ -83,22 +83,28 @@ def directions(shape: tuple[int, int, int], rng: np.random.Generator) -> Tensor:
 
 
 def pulled_back(
-    surrogate: Callable[[Tensor], Tensor], fields: Tensor, along: Tensor, *, differentiable: bool = False
+    surrogate: Callable[[Tensor], Tensor],
+    fields: Tensor,
+    along: Tensor,
+    scales: Sequence[float] = (),
+    *,
+    differentiable: bool = False,
 ) -> Tensor:
     """Gradients J^T v in the pixels of a surrogate's log outputs along given directions.
 
     Args:
         surrogate: fields (N, H, W) -> curves (N, C, Q), each field by itself.
-        fields: (N, H, W), physical units; pixels that are NaN get no gradient.
+        fields: (N, H, W), or pairs (N, 2, H, W), physical units; pixels that are NaN get no gradient.
         along: the directions v (N, C, Q).
+        scales: sizes of the outputs (`Metric.scales`); empty: all 1.
         differentiable: whether the result can be differentiated in the surrogate's weights.
 
     Returns:
-        (N, H, W), log units per unit of the field.
+        As fields; log units per unit of the field.
     """
     with torch.enable_grad():
         fields = fields.detach().requires_grad_()
-        logs = signed_log1p(surrogate(fields))
+        logs = log_curves(surrogate(fields), scales)
         (gradients,) = torch.autograd.grad((logs * along).sum(), fields, create_graph=differentiable)
     return gradients
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -110,14 +111,24 @@ def geometric(start: float, end: float, progress: float) -> float:
     return start * (end / start) ** min(max(progress, 0.0), 1.0)
 
 
-def relaxation(metric: Metric, **arguments: Any) -> RelaxedMinkowski:
+@singledispatch
+def relaxation(metric: Metric, **arguments: Any) -> nn.Module:
     """The analytical relaxation of a metric.
+
+    A kind of metric gets one by `relaxation.register(kind, relaxed)`: a module that is built as
+    relaxed(metric, temperature=..., forward=...) and has `metric`, `stride`, `arguments()`, `temperature`.
 
     Raises:
         ArgumentError: none is known for it.
     """
-    if not isinstance(metric, Minkowski):
-        raise ArgumentError(
-            f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py"
-        )
-    return RelaxedMinkowski(metric, **arguments)
+    raise ArgumentError(
+        f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py"
+    )
+
+
+def relaxable(metric: Metric) -> bool:
+    """Whether a relaxation of a metric is known."""
+    return relaxation.dispatch(type(metric)) is not relaxation.dispatch(object)
+
+
+relaxation.register(Minkowski, RelaxedMinkowski)

@@ -25,10 +25,10 @@ from tqdm import tqdm
 from ..datasets import mixup, random_symmetry, rescale
 from ..datasets._interrupts import interrupts_deferred
 from ..errors import ArgumentError, DataError
-from ..metrics import Metric
+from ..metrics import Metric, Minkowski
 from .curves import CurveDistance
 from .penalties import PENALTIES, directions, gradient_penalty, probes, pulled_back, sobolev_distance
-from .relaxed import RelaxedMinkowski, relaxation
+from .relaxed import relaxation
 
 _PREFETCH = 4
 """Batches prepared ahead of the training step."""
@@ -146,8 +146,10 @@ class Batches:
     """Endless training batches: batch k depends on the seed and k alone, so that a run can resume.
 
     Args:
-        metric: labels the fields whose values are changed.
-        fields: (N, H, W), float32.
+        metric: labels the fields whose values are changed, unless it is slow (`Metric.parallel` is
+            "processes"): then none are.
+        fields: (N, H, W), or pairs (N, 2, H, W), float32. Both fields of a pair are turned and rescaled
+            alike; of those that are mixed it is the prediction.
         curves: (N, C, Q), exact.
         options: shares, batch size and seed.
         quantum: step of the data's values, or None; rescaled fields keep to it, mixed ones do not, as
@@ -161,22 +163,44 @@ class Batches:
         self.options, self.quantum = options, quantum
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
-        """Fields (B, H, W) and exact curves (B, C, Q) of batch k."""
+        """Fields (B, H, W), or pairs (B, 2, H, W), and exact curves (B, C, Q) of batch k."""
         rng = np.random.default_rng([self.options.seed, k])
         chosen = rng.integers(0, len(self.fields), self.options.batch_size)
-        fields = random_symmetry(self.fields[chosen], rng)
-        curves = self.curves[chosen]
-        scaled = round(self.options.rescaled * len(fields))
-        changed = scaled + round(self.options.mixed * len(fields))
+        slow, invariant = self.metric.parallel == "processes", self.metric.invariant
+        fields, curves = self.fields[chosen], self.curves[chosen]
+        if invariant or not slow:
+            fields = alike(random_symmetry, fields, rng)
+        scaled = 0 if slow else round(self.options.rescaled * len(fields))
+        changed = 0 if slow else scaled + round(self.options.mixed * len(fields))
         if scaled:
-            fields[:scaled] = rescale(fields[:scaled], rng, 0.3, 3.0, quantum=self.quantum)
+            fields[:scaled] = alike(
+                lambda part, rng: rescale(part, rng, 0.3, 3.0, quantum=self.quantum), fields[:scaled], rng
+            )
         if changed > scaled:
-            fields[scaled:changed] = mixup(fields[scaled:changed], rng)
-        if not self.metric.invariant:
+            mixed = fields[scaled:changed] if fields.ndim == 3 else fields[scaled:changed, 0]
+            mixed[...] = mixup(mixed, rng)
+        if not (invariant or slow):
             changed = len(fields)
         if changed:
-            curves[:changed] = self.metric(fields[:changed])
+            curves[:changed] = self.metric(*separate(fields[:changed]))
         return torch.from_numpy(fields), torch.from_numpy(curves)
+
+
+def separate(fields: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What an exact metric takes: fields (N, H, W), or both of pairs (N, 2, H, W)."""
+    return (fields,) if fields.ndim == 3 else (fields[:, 0], fields[:, 1])
+
+
+def alike(
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    fields: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Fields (N, H, W), or pairs (N, 2, H, W), changed at random; both fields of a pair in the same way."""
+    if fields.ndim == 3:
+        return change(fields, rng)
+    seed = rng.integers(2**63)
+    return np.stack([change(part, np.random.default_rng(seed)) for part in separate(fields)], axis=1)
 
 
 @contextlib.contextmanager
@@ -220,9 +244,11 @@ class Trainer:
     """Trains an emulator of an exact metric, with a state on disk from which it resumes.
 
     Args:
-        emulator: fields (N, H, W) -> curves (N, C, Q), physical units; has `arguments()`.
+        emulator: fields (N, H, W), or pairs (N, 2, H, W) -> curves (N, C, Q), physical units; has
+            `arguments()`, and may have `start_at`, by which it starts from the median label (of a Minkowski
+            metric it starts from what the heads are made for).
         metric: the exact metric.
-        training: fields (N, H, W) and exact curves (N, C, Q).
+        training: fields (N, H, W), or pairs (N, 2, H, W), and exact curves (N, C, Q).
         validation: likewise; decides which weights are kept, and when to stop early.
         options: what decides the run.
         folder: where the state `training.pt` and the log `log.csv` are kept.
@@ -254,6 +280,8 @@ class Trainer:
             raise ArgumentError(
                 f"emulator ({type(emulator).__name__}) has no weights to train; use it as it is"
             )
+        if not isinstance(metric, Minkowski) and hasattr(emulator, "start_at"):
+            _start(emulator, metric, *training)
         self.metric, self.options, self.folder = metric, options, folder
         self.batches = Batches(metric, *training, options, quantum)
         self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
@@ -269,7 +297,7 @@ class Trainer:
         self.data = _digest(*training, *validation, np.array([quantum], np.float64))
         self.emulator = emulator
         self.relaxed = _reference(metric).to(self.device) if options.sobolev else None
-        self.distance = CurveDistance(metric.levels).to(self.device)
+        self.distance = CurveDistance(metric.levels, metric.scales).to(self.device)
         objective = HomoscedasticLoss(len(metric.outputs))
         decayed = [p for p in weights if p.ndim > 1]
         others = [p for p in weights if p.ndim <= 1]
@@ -279,6 +307,7 @@ class Trainer:
                 {"params": [*others, *objective.parameters()], "weight_decay": 0.0},
             ],
             lr=options.learning_rate,
+            fused=True,
         )
         self._weights = weights
         self.model, self.objective, self.optimizer = self.accelerator.prepare(emulator, objective, optimizer)
@@ -413,17 +442,18 @@ class Trainer:
         """
         rng = np.random.default_rng([self.options.seed, self.step, _GRADIENTS])
         number = max(1, round(self.options.penalty_share * len(fields)))
-        chosen = fields.numpy()[rng.choice(len(fields), number, replace=False)]
+        chosen, *observed = separate(fields.numpy()[rng.choice(len(fields), number, replace=False)])
         places = torch.from_numpy(probes(chosen, rng)).to(self.device)
-        along = directions((number, len(self.metric.outputs), len(self.metric.thresholds)), rng)
+        along = directions((number, len(self.metric.outputs), len(self.metric.levels)), rng)
         along = along.to(self.device)
-        gradients = pulled_back(self.model, places, along, differentiable=True)
+        scales = self.metric.scales
+        gradients = pulled_back(_beside(self.model, observed), places, along, scales, differentiable=True)
         kind, limit = self.options.penalty, self.options.penalty_limit
         terms = {}
         if kind != "none":
             terms["penalty"] = gradient_penalty(kind, gradients, limit)
         if self.relaxed is not None:
-            wanted = pulled_back(self.relaxed, places, along)
+            wanted = pulled_back(_beside(self.relaxed, observed), places, along, scales)
             terms["sobolev"] = sobolev_distance(gradients, wanted, limit)
         return terms
 
@@ -548,7 +578,14 @@ class Trainer:
         self.best, self.log = state["best"], state["log"]
 
 
-def _reference(metric: Metric) -> RelaxedMinkowski:
+def _beside(model: nn.Module, observed: list[np.ndarray]) -> Callable[[Tensor], Tensor]:
+    """A model of pairs as one of predictions, with observations (N, H, W) beside them; others as they are."""
+    if not observed:
+        return model
+    return lambda places: model(torch.stack([places, torch.from_numpy(observed[0]).to(places)], dim=1))
+
+
+def _reference(metric: Metric) -> nn.Module:
     """The relaxation whose gradients Sobolev training hands on."""
     try:
         return relaxation(metric)
@@ -556,6 +593,13 @@ def _reference(metric: Metric) -> RelaxedMinkowski:
         raise ArgumentError(
             f"sobolev needs a metric whose relaxation is known, got {metric.name!r}; set it to 0"
         ) from error
+
+
+def _start(emulator: nn.Module, metric: Metric, fields: np.ndarray, curves: np.ndarray) -> None:
+    """Let an emulator start from the median label; labels may be of any size."""
+    median = torch.from_numpy(np.median(curves, axis=0)).float()
+    frame = float(fields.shape[-2] * fields.shape[-1]) * metric.pixel_size**2
+    emulator.start_at(median, frame)  # type: ignore[operator]
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -12,12 +12,18 @@ from ..metrics import Metric
 from .fidelity import curve_distance, number, over_finite, r_squared, sample_r_squared
 
 CLASSES = ("dry", "low", "mid", "high")
-"""Wetness classes: no pixel reaches the lowest threshold; then terciles of the others."""
+"""Wetness classes: no pixel is wet, see `fullness`; then terciles of the others."""
 
 
 def fullness(metric: Metric, fields: NDArray[Any]) -> NDArray[np.float64]:
-    """Share of each field's pixels that reach the lowest threshold, (N,); NaN does not."""
-    return (fields >= metric.thresholds[0]).mean((1, 2))
+    """Share of each field's pixels that are wet, (N,); NaN is not.
+
+    Wet pixels reach the lowest threshold; where the metric has none, they are above 0. Of pairs
+    (N, 2, H, W) the observation counts.
+    """
+    observed = fields if fields.ndim == 3 else fields[:, 1]
+    wet = observed >= metric.thresholds[0] if metric.thresholds else observed > 0
+    return wet.mean((1, 2))
 
 
 def wetness_classes(share: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
@@ -38,13 +44,13 @@ def fidelity_by_class(
 
     Args:
         metric: the exact metric of both.
-        fields: (N, H, W), the fields.
+        fields: (N, H, W), or pairs (N, 2, H, W).
         exact: (N, C, Q), their exact curves, in the metric's units.
         emulated: (N, C, Q), likewise.
 
     Returns:
         JSON-able, for each of `CLASSES`: "fields", their number; "share", the [least, largest]
-        share of wet pixels in %; and for each of "outputs" "r2_mean" (over the thresholds where it
+        share of wet pixels in %; and for each of "outputs" "r2_mean" (over the levels where it
         is defined, see `r_squared`), "distance" (mean of `curve_distance`) and "sample_r2_median"
         (see `sample_r_squared`). None stands where a figure is undefined.
 
@@ -72,7 +78,7 @@ def _outputs(metric: Metric, x: NDArray[np.float64], e: NDArray[np.float64]) -> 
     if len(x) == 0:
         return {name: dict.fromkeys(("r2_mean", "distance", "sample_r2_median")) for name in metric.outputs}
     r2, samples = r_squared(x, e), sample_r_squared(x, e)
-    distances = curve_distance(x, e, metric.levels).mean(0)
+    distances = curve_distance(x, e, metric.levels, metric.scales).mean(0)
     return {
         name: {
             "r2_mean": over_finite(np.mean, r2[c]),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..emulators.pairs import Shortfall
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .fidelity import curve_distance, number
@@ -24,6 +25,8 @@ from .timing import device_of
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(prediction, target) -> scalar, for fields (N, H, W)."""
 
+_NEGLIGIBLE = 1e-6
+"""Distance below which there is nothing to remove: rounding of the blur, which keeps totals."""
 STARTS = ("blurred", "noisy")
 """What a descent may start from."""
 
@@ -161,12 +164,17 @@ def descend(
 
 
 def exact_distance(metric: Metric, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """Distances (N, C) between the exact curves of two batches of fields (N, H, W).
+    """Distances (N, C) between two batches of fields (N, H, W), by the exact metric.
+
+    Of a metric of one field they are the distances between its curves; of a pairwise one, its own values
+    with the second batch as observations, turned so that smaller is better (`Shortfall`).
 
     Raises:
         ArgumentError: fields that the metric does not take, or batches of different length.
     """
-    return curve_distance(metric(first), metric(second), metric.levels)
+    if metric.arity == 2:
+        return Shortfall(metric)(torch.from_numpy(metric(first, second))).numpy()
+    return curve_distance(metric(first), metric(second), metric.levels, metric.scales)
 
 
 class Descent(NamedTuple):
@@ -263,7 +271,7 @@ def descent(
 
 def _removed(before: NDArray[np.float64], after: NDArray[np.float64]) -> float | None:
     """Share of the distance that is gone, in %; None where there was none."""
-    return number(100 * (1 - after.sum() / before.sum())) if before.sum() > 0 else None
+    return number(100 * (1 - after.sum() / before.sum())) if before.mean() > _NEGLIGIBLE else None
 
 
 def _rmse(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:

@@ -17,7 +17,7 @@ from .timing import device_of
 def emulate(
     surrogate: nn.Module, fields: NDArray[Any], *, batch_size: int = 64, progress: bool = False
 ) -> NDArray[np.float64]:
-    """Curves (N, C, Q) of fields (N, H, W), on the surrogate's device, without graph."""
+    """Curves (N, C, Q) of fields (N, H, W) or pairs (N, 2, H, W), on the surrogate's device, no graph."""
     device = device_of(surrogate)
     starts = range(0, len(fields), batch_size)
     parts = []

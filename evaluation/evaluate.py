@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..emulators.certificates import certify
-from ..emulators.loss import SurrogateLoss
+from ..emulators.loss import loss_of
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .classes import fidelity_by_class, fullness
@@ -78,13 +78,16 @@ def evaluate(
     Args:
         surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; has the attribute
             `metric`. It runs on the device where it is, in evaluation mode.
-        fields: (N, H, W), physical units; NaN marks pixels that were not measured.
+        fields: (N, H, W), physical units; NaN marks pixels that were not measured. Of a pairwise metric
+            pairs (N, 2, H, W) of prediction and observation: descents then go from spoilt observations
+            to the observations.
         curves: (N, C, Q), their exact curves.
         batch_size: fields that the surrogate sees at a time.
         descent_fields: how many of the fuller fields are descended (all, where there are fewer);
             exact gradients are taken at the same.
         descent_steps: gradient steps each.
-        thorough: invert the surrogate and shift the data, too; this takes a minute or more.
+        thorough: invert the surrogate and shift the data, too; this takes a minute or more. Storms to
+            invert to are drawn from thresholds, and neither is done for pairs.
         field_unit: name of the fields' unit, for tables and pictures.
         seed: of all noise.
         progress: show bars for what takes longer than a few seconds.
@@ -100,9 +103,11 @@ def evaluate(
     if not isinstance(metric, Metric):
         raise ArgumentError(f"surrogate.metric must be an exact metric, got {type(metric).__name__}")
     fields, curves = np.asarray(fields), np.asarray(curves)
-    if fields.ndim != 3 or len(fields) == 0 or len(fields) != len(curves):
+    axes = 3 if metric.arity == 1 else 4
+    if fields.ndim != axes or len(fields) == 0 or len(fields) != len(curves):
+        wanted = "fields (N, H, W)" if metric.arity == 1 else "pairs (N, 2, H, W)"
         raise ArgumentError(
-            f"fields (N, H, W) and curves (N, C, Q) must come in equal, positive number, "
+            f"{wanted} and curves (N, C, Q) must come in equal, positive number, "
             f"got {fields.shape} and {curves.shape}"
         )
     for name, value in (("batch_size", batch_size), ("descent_fields", descent_fields)):
@@ -112,17 +117,24 @@ def evaluate(
     surrogate.eval()
     try:
         emulated = emulate(surrogate, fields, batch_size=batch_size, progress=progress)
-        fuller = fields[_fuller(metric, fields, descent_fields)]
-        loss = SurrogateLoss(surrogate)
+        truth = fields if metric.arity == 1 else fields[:, 1]
+        shape = (int(fields.shape[-2]), int(fields.shape[-1]))
+        fuller = truth[_fuller(metric, fields, descent_fields)]
+        loss = loss_of(surrogate)
         descents = {
             start: descent(
                 loss, metric, fuller, start=start, steps=descent_steps, seed=seed, progress=progress
             )
             for start in STARTS
         }
-        gradients = gradient_quality(surrogate, metric, fuller, seed=seed)
+        if metric.parallel == "processes":  # too slow for a derivative along every tile of many fields
+            gradients = gradient_quality(
+                surrogate, metric, fuller[:1], tile=max(shape) // 2, perturbations=2, seed=seed
+            )
+        else:
+            gradients = gradient_quality(surrogate, metric, fuller, seed=seed)
         figures = {
-            "fidelity": fidelity(metric, curves, emulated, fields.shape[1:]),
+            "fidelity": fidelity(metric, curves, emulated, shape),
             "classes": fidelity_by_class(metric, fields, curves, emulated),
             "timing": {
                 **milliseconds_per_field(surrogate, fields),
@@ -131,7 +143,7 @@ def evaluate(
             "gradients": {
                 **gradients.figures,
                 "sizes": gradient_sizes(
-                    surrogate, fields[_fuller(metric, fields, _SIZED)], batch_size=batch_size
+                    surrogate, truth[_fuller(metric, fields, _SIZED)], batch_size=batch_size
                 ),
             },
             "descent": descents["blurred"].figures,
@@ -140,9 +152,10 @@ def evaluate(
             "field_unit": field_unit,
         }
         inverted = None
-        if thorough:
+        if thorough and metric.arity == 1 and metric.thresholds:
             inverted = inversion(surrogate, metric, fuller[:_INVERTED], seed=seed, progress=progress)
             figures["inversion"] = inverted.figures
+        if thorough and metric.arity == 1:
             figures["shift"] = shift(
                 surrogate, metric, fields, seed=seed, batch_size=batch_size, progress=progress
             )
@@ -153,7 +166,7 @@ def evaluate(
 
 def _certificate(surrogate: nn.Module, fields: NDArray[Any], seed: int) -> dict[str, Any]:
     """The sound bound of the Lipschitz constant, and a slope that a short search found."""
-    certificate = certify(surrogate, (int(fields.shape[1]), int(fields.shape[2])))
+    certificate = certify(surrogate, (int(fields.shape[-2]), int(fields.shape[-1])))
     picks = np.unique(np.linspace(0, len(fields) - 1, _SEARCHED).round().astype(int))
     slope = largest_slope(surrogate, fields[picks], steps=_SEARCH_STEPS, seed=seed)
     return {"bound": certificate.bound, "reason": certificate.reason, "largest_slope": slope}

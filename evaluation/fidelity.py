@@ -57,13 +57,16 @@ def sample_r_squared(exact: ArrayLike, emulated: ArrayLike) -> NDArray[np.float6
     return r_squared(np.moveaxis(x, 2, 0), np.moveaxis(e, 2, 0))
 
 
-def curve_distance(exact: ArrayLike, emulated: ArrayLike, levels: Sequence[float]) -> NDArray[np.float64]:
+def curve_distance(
+    exact: ArrayLike, emulated: ArrayLike, levels: Sequence[float], scales: Sequence[float] = ()
+) -> NDArray[np.float64]:
     """Distance that the training loss uses (`emuloss.emulators.curves.CurveDistance`), on arrays.
 
     Args:
         exact: (N, C, Q), curves in physical units.
         emulated: (N, C, Q), likewise.
         levels: Q coordinates of the axis of integration.
+        scales: sizes of the C outputs (`Metric.scales`); empty: all 1.
 
     Returns:
         (N, C).
@@ -74,7 +77,7 @@ def curve_distance(exact: ArrayLike, emulated: ArrayLike, levels: Sequence[float
     x, e = _curves(exact, emulated)
     if x.shape[2] != len(levels):
         raise ArgumentError(f"levels must match the {x.shape[2]} thresholds of the curves, got {len(levels)}")
-    return CurveDistance(levels)(torch.from_numpy(x), torch.from_numpy(e)).numpy()
+    return CurveDistance(levels, scales)(torch.from_numpy(x), torch.from_numpy(e)).numpy()
 
 
 def fidelity(
@@ -92,10 +95,10 @@ def fidelity(
         JSON-able; None stands where a figure is undefined:
 
         - "fields", "field_shape", "thresholds".
-        - "outputs": for each output its "unit", "r2" by threshold, "r2_mean", "r2_worst",
-          "r2_worst_threshold", "distance", the mean over fields of `curve_distance`, and
-          "sample_r2_median" and "sample_r2_mean" of `sample_r_squared` over the fields where it is
-          defined and finite.
+        - "outputs": for each output its "unit", "r2" by threshold (by level, where the metric has no
+          thresholds), "r2_mean", "r2_worst", "r2_worst_threshold", "distance", the mean over fields of
+          `curve_distance`, and "sample_r2_median" and "sample_r2_mean" of `sample_r_squared` over the
+          fields where it is defined and finite.
         - "violations": {label: % of (field, threshold) pairs that break this constraint}.
         - "textbook_isoperimetry": % of the non-empty sets that break P^2 >= 4 pi A, "exact" and
           "emulated"; None where the metric lacks area or perimeter. Exact digital sets do break
@@ -107,7 +110,7 @@ def fidelity(
     x, e = _curves(exact, emulated)
     violations = metric.check(e, field_shape)
     r2, samples = r_squared(x, e), sample_r_squared(x, e)
-    distances = curve_distance(x, e, metric.levels).mean(0)
+    distances = curve_distance(x, e, metric.levels, metric.scales).mean(0)
     return {
         "fields": len(x),
         "field_shape": [int(size) for size in field_shape],
@@ -115,7 +118,7 @@ def fidelity(
         "outputs": {
             name: {
                 "unit": metric.units[c],
-                **_summary_of_r2(r2[c], metric.thresholds),
+                **_summary_of_r2(r2[c], metric.thresholds or metric.levels),
                 "distance": number(distances[c]),
                 "sample_r2_median": over_finite(np.median, samples[:, c]),
                 "sample_r2_mean": over_finite(np.mean, samples[:, c]),

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..emulators.curves import CurveDistance
-from ..emulators.loss import SurrogateLoss
+from ..emulators.loss import PairwiseLoss, loss_of
 from ..errors import ArgumentError
 from ..metrics import Metric
-from .descent import blurred
+from .descent import blurred, exact_distance
 from .fidelity import curve_distance, over_finite
 from .pixels import PixelSpace, as_fields, refined
 from .timing import device_of
@@ -75,7 +75,8 @@ def gradient_quality(
     noise is multiplicative for large values and additive for small ones.
 
     Args:
-        surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; it decides the device.
+        surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable; it
+            decides the device. Distances of a pairwise metric are its own values, see `exact_distance`.
         metric: the exact metric.
         fields: (N, H, W), the true fields; NaN counts as 0.
         tile: edge of a tile, in pixels.
@@ -153,7 +154,7 @@ def gradient_sizes(
     hardly move it. Fields whose gradient is 0 everywhere count as near zero throughout.
 
     Args:
-        surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable.
+        surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable.
         fields: (N, H, W), the true fields; NaN marks pixels that were not measured: they have no
             gradient and do not count.
         factor: of the blur, see `blurred`.
@@ -169,7 +170,7 @@ def gradient_sizes(
     """
     truth = as_fields("fields", fields)
     start = torch.from_numpy(blurred(truth.numpy(), factor))
-    loss = SurrogateLoss(surrogate, reduction="sum")
+    loss = loss_of(surrogate, reduction="sum")
     device = device_of(surrogate)
     parts = []
     for x, goal in zip(start.split(batch_size), truth.split(batch_size), strict=True):
@@ -198,11 +199,13 @@ def _exact_slopes(
     metric: Metric, goal: Tensor, points: Tensor, bumps: Tensor, space: PixelSpace, step: float
 ) -> NDArray[np.float64]:
     """Central differences (P, C, D) of the exact distance from a field (H, W), at points (P, H, W) in z."""
-    curves = metric(goal[None].numpy())
+    curves = metric(goal[None].numpy()) if metric.arity == 1 else None
 
     def distances(z: Tensor) -> NDArray[np.float64]:
         fields = space.leave(z.clamp(min=space.lowest)).numpy()
-        return curve_distance(curves.repeat(len(z), axis=0), metric(fields), metric.levels)
+        if curves is None:
+            return exact_distance(metric, fields, goal.expand(len(z), -1, -1).numpy())
+        return curve_distance(curves.repeat(len(z), axis=0), metric(fields), metric.levels, metric.scales)
 
     slopes = [(distances(z + step * bumps) - distances(z - step * bumps)) / (2 * step) for z in points]
     return np.array(slopes).swapaxes(1, 2)
@@ -213,11 +216,15 @@ def _surrogate_slopes(
 ) -> NDArray[np.float64]:
     """Slopes (P, C, D) of the surrogate's distance from a field (H, W), at points (P, H, W) in z."""
     device = device_of(surrogate)
-    distance = CurveDistance(metric.levels).to(device)
-    with torch.no_grad():
-        curves = surrogate(goal[None].to(device))
     z = points.clamp(min=space.lowest).to(device).requires_grad_()
-    distances = distance(surrogate(space.leave(z)), curves).sum(0)
+    if metric.arity == 2:
+        goals = goal.to(device).expand(len(z), -1, -1)
+        distances = PairwiseLoss(surrogate).to(device).by_output(space.leave(z), goals).sum(0)
+    else:
+        distance = CurveDistance(metric.levels, metric.scales).to(device)
+        with torch.no_grad():
+            curves = surrogate(goal[None].to(device))
+        distances = distance(surrogate(space.leave(z)), curves).sum(0)
     gradients = torch.stack([torch.autograd.grad(part, z, retain_graph=True)[0] for part in distances], 1)
     return torch.tensordot(_finite(gradients.double().cpu()), bumps.double(), ([2, 3], [1, 2])).numpy()
 

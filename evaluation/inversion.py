@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..emulators.curves import signed_log1p
+from ..emulators.curves import log_curves
 from ..emulators.loss import SurrogateLoss
 from ..errors import ArgumentError
 from ..metrics import Metric
@@ -196,7 +196,7 @@ def inversion(
         .fields.cpu()
         .numpy()
     )
-    squares = (_log(metric(found)) - _log(exact)) ** 2
+    squares = (_log(metric, metric(found)) - _log(metric, exact)) ** 2
     figures = {
         "steps": steps,
         "starts": starts,
@@ -249,5 +249,5 @@ def _noise(count: int, shape: tuple[int, int], seed: int) -> Tensor:
     return torch.from_numpy(noise).float()
 
 
-def _log(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    return signed_log1p(torch.from_numpy(curves)).numpy()
+def _log(metric: Metric, curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    return log_curves(torch.from_numpy(curves), metric.scales).numpy()

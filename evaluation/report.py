@@ -86,7 +86,7 @@ def write_report(
         path: the PNG file to write.
         surrogate: the surrogate that was evaluated; its `metric` names outputs and units.
         evaluation: what `evaluate` returned.
-        fields: (N, H, W), the fields that it was given.
+        fields: (N, H, W), or pairs (N, 2, H, W), that it was given.
         curves: (N, C, Q), their exact curves.
         training_log: see `TrainingLog`; None where nothing was trained.
 
@@ -106,7 +106,10 @@ def write_report(
     log = None if training_log is None else _columns(training_log)
     with matplotlib.rc_context(_STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=0.05, wspace=0.04)
-        heights = [*_HEIGHTS.values(), *(_THOROUGH_HEIGHTS.values() if evaluation.inversion else ())]
+        heights = [
+            *_HEIGHTS.values(),
+            *(height for name, height in _THOROUGH_HEIGHTS.items() if name in evaluation.figures),
+        ]
         figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)
         rows = iter(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
@@ -118,6 +121,7 @@ def write_report(
         _draw_descent(next(rows), metric, evaluation.descent_noisy, unit)
         if evaluation.inversion:
             _draw_inversion(next(rows), metric, evaluation.inversion)
+        if "shift" in evaluation.figures:
             _draw_shift(next(rows), metric, evaluation.figures["shift"])
         try:
             figure.savefig(path, format="png")
@@ -130,12 +134,22 @@ def _draw_curves(
 ) -> None:
     _head(figure, "Curves of three fields: exact and emulated")
     picks = _samples(metric, fields)
-    thresholds = metric.thresholds
+    axis = metric.thresholds or metric.levels
+    lone = "o" if len(axis) == 1 else None  # a line through one point does not show
     for c, axes in enumerate(figure.subplots(1, len(metric.outputs), squeeze=False)[0]):
         for index, (_, _, depth) in zip(picks, _SAMPLES, strict=True):
             colour = _tint(_colour(c), depth)
-            axes.plot(thresholds, curves[index, c], color=colour, alpha=0.35, lw=5, solid_capstyle="round")
-            axes.plot(thresholds, evaluation.emulated[index, c], color=colour, lw=1.2, marker="o", ms=2.6)
+            axes.plot(
+                axis,
+                curves[index, c],
+                color=colour,
+                alpha=0.35,
+                lw=5,
+                solid_capstyle="round",
+                marker=lone,
+                ms=9,
+            )
+            axes.plot(axis, evaluation.emulated[index, c], color=colour, lw=1.2, marker="o", ms=2.6)
         _threshold_axis(axes, metric, evaluation.figures["field_unit"])
         _value_axis(axes, np.concatenate([curves[picks, c], evaluation.emulated[picks, c]]))
         axes.set_title(_with_unit(metric.outputs[c], metric.units[c]))
@@ -145,7 +159,8 @@ def _draw_curves(
     ]
     for index, (name, _, depth) in zip(picks, _SAMPLES, strict=True):
         share = 100 * fullness(metric, fields[index : index + 1])[0]
-        label = f"{name}: {share:.3g} % of pixels reach {thresholds[0]:g}"
+        wet = f"reach {metric.thresholds[0]:g}" if metric.thresholds else "are above 0"
+        label = f"{name}: {share:.3g} % of pixels {wet}"
         shown.append(Line2D([], [], color=_tint(_INK, depth), lw=3, label=label))
     figure.legend(
         handles=shown, loc="outside lower center", ncols=len(shown), handlelength=1.8, columnspacing=1.8
@@ -169,7 +184,15 @@ def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
     for c, (name, found) in enumerate(evaluation.figures["fidelity"]["outputs"].items()):
         gaps = np.array([_gap(r2) for r2 in found["r2"]])
         mean = "" if found["r2_mean"] is None else f", mean {found['r2_mean']:.4f}"
-        axes.plot(metric.thresholds, gaps, color=_colour(c), lw=1.4, marker="o", ms=3, label=f"{name}{mean}")
+        axes.plot(
+            metric.thresholds or metric.levels,
+            gaps,
+            color=_colour(c),
+            lw=1.4,
+            marker="o",
+            ms=3,
+            label=f"{name}{mean}",
+        )
         least = min(least, np.nanmin(gaps, initial=least))
     _gap_axis(axes, least)
     _threshold_axis(axes, metric, evaluation.figures["field_unit"])
@@ -485,11 +508,15 @@ def _head(figure: SubFigure, text: str) -> None:
 
 
 def _threshold_axis(axes: Axes, metric: Metric, unit: str) -> None:
-    """Thresholds along x: on a log axis with plain numbers where all are positive."""
+    """Thresholds along x: on a log axis with plain numbers where all are positive; else levels."""
     # Limits of their own: what is undefined throughout leaves an axis without any.
-    low, high = metric.thresholds[0], metric.thresholds[-1]
+    axis = metric.thresholds or metric.levels
+    low, high = axis[0], axis[-1]
     margin = 0.05 * (high - low) or 1.0
     axes.set_xlim(low - margin, high + margin)
+    if not metric.thresholds:
+        axes.set_xlabel("level")
+        return
     if low > 0:
         axes.set_xscale("log")
         span = math.log10(high / low)
@@ -525,7 +552,8 @@ def _value_axis(axes: Axes, values: NDArray[np.float64]) -> None:
 def _field_colours(metric: Metric, truth: NDArray[Any]) -> tuple[Colormap, Normalize]:
     """Colours of fields: logarithmic, and paper white below the lowest threshold, if that is positive."""
     colours = colormaps["YlGnBu"].with_extremes(under="white", bad=_UNMEASURED)
-    lowest, highest = metric.thresholds[0], float(np.nanquantile(truth, 0.999))
+    highest = float(np.nanquantile(truth, 0.999))
+    lowest = metric.thresholds[0] if metric.thresholds else 0.01 * highest
     if lowest > 0:
         return colours, LogNorm(lowest, max(highest, 10 * lowest))
     return colours, Normalize(float(np.nanmin(truth)), max(highest, float(np.nanmin(truth)) + 1e-12))

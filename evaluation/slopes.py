@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..emulators.curves import signed_log1p
+from ..emulators.curves import log_curves
 from ..errors import ArgumentError
 from .descent import blurred
 from .pixels import PixelSpace, as_fields, typical_size
@@ -30,8 +31,9 @@ _RATE = 0.05
 def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 100, seed: int = 0) -> float:
     """Search for the largest slope ||F(y) - F(x)|| / ||y - x|| of a surrogate, in 2-norms.
 
-    F maps a field to its signed-log1p curves, all C x Q of them. Whatever the search finds is a
-    true slope, hence a lower bound of the Lipschitz constant of F, to be held against an upper one.
+    F maps a field to its signed-log1p curves (in units of `Metric.scales`), all C x Q of them. Whatever
+    the search finds is a true slope, hence a lower bound of the Lipschitz constant of F, to be held
+    against an upper one.
 
     Pairs start as a field, whole or faded, and itself with a little noise, and as a field and its
     blur. Each step turns the difference y - x into the direction in which the curves' difference
@@ -42,7 +44,7 @@ def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 10
         surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; it decides the device,
             and is left as it was.
         fields: (N, H, W), N >= 1, where to start; NaN counts as their least value. Each field gives
-            four pairs.
+            four pairs. For a pairwise metric (N, 2, H, W): prediction and observation both change.
         steps: steps of the search; 0 gives the largest slope of the first pairs.
         seed: of the noise.
 
@@ -53,6 +55,10 @@ def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 10
         ArgumentError: an argument out of range, or a surrogate whose curves or gradient are not
             finite.
     """
+    metric = getattr(surrogate, "metric", None)
+    scales = () if metric is None else metric.scales
+    if np.ndim(fields) == 4:
+        surrogate, fields = _Stacked(surrogate), np.concatenate(np.moveaxis(fields, 1, 0), axis=1)
     x = as_fields("fields", fields).double()
     if steps < 0:
         raise ArgumentError(f"steps must be at least 0, got {steps}")
@@ -68,7 +74,7 @@ def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 10
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     largest = 0.0
     for step in range(steps + 1):
-        rise, *uphill = _rise(exact, first, second)
+        rise, *uphill = _rise(exact, scales, first, second)
         largest = max(largest, float((rise / _norms(second - first)).max()))
         if step == steps:
             break
@@ -80,6 +86,18 @@ def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 10
         first = space.leave(z)
         second = _apart(first, uphill[1] - uphill[0], length, lowest, _LEAST * space.scale)
     return largest
+
+
+class _Stacked(nn.Module):
+    """A surrogate of pairs as one of fields (N, 2 H, W): the prediction above the observation."""
+
+    def __init__(self, surrogate: nn.Module) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Curves (N, C, Q)."""
+        return self.surrogate(torch.stack(fields.chunk(2, dim=1), dim=1))
 
 
 def _pairs(x: Tensor, space: PixelSpace, lowest: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -104,10 +122,13 @@ def _apart(first: Tensor, direction: Tensor, length: Tensor, lowest: float, leas
     return torch.where(stuck, first + length * unit.abs(), second)
 
 
-def _rise(surrogate: nn.Module, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _rise(
+    surrogate: nn.Module, scales: Sequence[float], first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """||F(y) - F(x)|| (P, 1, 1) of pairs, and its gradients (P, H, W) with respect to x and y."""
     x, y = (part.detach().requires_grad_() for part in (first, second))
-    low, high = signed_log1p(surrogate(torch.cat([x, y])).double()).flatten(1).chunk(2)
+    curves = surrogate(torch.cat([x, y])).double()
+    low, high = log_curves(curves, scales).flatten(1).chunk(2)
     rise = torch.linalg.vector_norm(high - low, dim=1)
     gradients = torch.autograd.grad(rise.sum(), (x, y))
     if not all(torch.isfinite(part).all() for part in (rise, *gradients)):

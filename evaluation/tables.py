@@ -60,10 +60,10 @@ def _parts(figures: dict[str, Any]) -> Iterator[_Table | str]:
 def _title(figures: dict[str, Any]) -> str:
     found = figures["fidelity"]
     rows, columns = found["field_shape"]
-    return (
-        f"{_plural(found['fields'], 'field')} of {rows} x {columns} pixels, "
-        f"{_plural(len(found['thresholds']), 'threshold')}"
-    )
+    along = _plural(len(found["thresholds"]), "threshold")
+    if not found["thresholds"]:
+        along = _plural(max(len(each["r2"]) for each in found["outputs"].values()), "level")
+    return f"{_plural(found['fields'], 'field')} of {rows} x {columns} pixels, {along}"
 
 
 def _output_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:

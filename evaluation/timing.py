@@ -23,7 +23,7 @@ def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: 
 
     Args:
         surrogate: maps fields (N, H, W) to curves.
-        fields: (N, H, W), N >= 1; taken in turn to fill a batch.
+        fields: (N, H, W), or pairs (N, 2, H, W), N >= 1; taken in turn to fill a batch.
         repeats: timed runs of each kind, after warm-up.
 
     Returns:
@@ -33,8 +33,10 @@ def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: 
     Raises:
         ArgumentError: no field, or repeats < 1.
     """
-    if np.ndim(fields) != 3 or len(fields) == 0:
-        raise ArgumentError(f"fields must have shape (N, H, W) with N >= 1, got {np.shape(fields)}")
+    if np.ndim(fields) not in (3, 4) or len(fields) == 0:
+        raise ArgumentError(
+            f"fields must have shape (N, H, W) or (N, 2, H, W) with N >= 1, got {np.shape(fields)}"
+        )
     if repeats < 1:
         raise ArgumentError(f"repeats must be at least 1, got {repeats}")
     batch = torch.from_numpy(np.resize(fields, (BATCH, *fields.shape[1:])).astype(np.float32))

@@ -44,8 +44,8 @@ class Metric(abc.ABC):
     """
 
     name: ClassVar[str]
-    arity: ClassVar[int] = 1
-    invariant: ClassVar[bool] = False
+    arity: int = 1
+    invariant: bool = False
     parallel: ClassVar[str] = "threads"
     lower_better: bool | None = None
     symmetric: bool = False
@@ -168,7 +168,9 @@ class Metric(abc.ABC):
         """
         measured = compute or self
         return {
-            c.label: float(c.violated(measured, predictions, observations).mean()) if len(predictions) else 0.0
+            c.label: float(c.violated(measured, predictions, observations).mean())
+            if len(predictions)
+            else 0.0
             for c in self.pair_constraints
         }
 

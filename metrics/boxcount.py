@@ -49,7 +49,7 @@ class BoxCount(Metric):
 
     name = "boxcount"
     pixel_size = 1.0
-    scales: tuple[int, ...]
+    sizes: tuple[int, ...]
 
     def __init__(
         self,
@@ -60,23 +60,23 @@ class BoxCount(Metric):
     ) -> None:
         self.thresholds = as_increasing("thresholds", thresholds)
         self.levels = as_levels(levels, self.thresholds)
-        self.scales = as_counts("scales", scales)
-        for small, large in itertools.pairwise(self.scales):
+        self.sizes = as_counts("scales", scales)
+        for small, large in itertools.pairwise(self.sizes):
             if large % small:
                 raise ArgumentError(
                     f"scales must each be a multiple of the one before, so that boxes nest; got {small} "
                     f"before {large}"
                 )
-        boxes = tuple(f"boxes_{scale}" for scale in self.scales)
+        boxes = tuple(f"boxes_{scale}" for scale in self.sizes)
         self.outputs = as_outputs(outputs, (*boxes, "dimension") if len(boxes) > 1 else boxes)
         self.units = ("1",) * len(self.outputs)
-        self.constraints = applicable(_constraints(self.scales), self.outputs)
+        self.constraints = applicable(_constraints(self.sizes), self.outputs)
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that build this metric again."""
         return {
             "thresholds": list(self.thresholds),
-            "scales": list(self.scales),
+            "scales": list(self.sizes),
             "outputs": list(self.outputs),
             "levels": list(self.levels),
         }
@@ -86,16 +86,16 @@ class BoxCount(Metric):
         from ._threads import in_threads
 
         bins = digitise(fields, self.thresholds)
-        boxes = np.empty((len(fields), len(self.scales), len(self.thresholds)), np.int64)
+        boxes = np.empty((len(fields), len(self.sizes), len(self.thresholds)), np.int64)
 
         def count(batch: slice) -> None:
             for n in range(batch.start, batch.stop):
-                boxes[n] = _box_counts(bins[n, 1:-1, 1:-1], self.scales, len(self.thresholds))
+                boxes[n] = _box_counts(bins[n, 1:-1, 1:-1], self.sizes, len(self.thresholds))
 
         in_threads(count, len(fields), fields.size)
-        curves: dict[str, Any] = {f"boxes_{scale}": boxes[:, k] for k, scale in enumerate(self.scales)}
+        curves: dict[str, Any] = {f"boxes_{scale}": boxes[:, k] for k, scale in enumerate(self.sizes)}
         if "dimension" in self.outputs:
-            curves["dimension"] = dimension(self.scales, *boxes.transpose(1, 0, 2))
+            curves["dimension"] = dimension(self.sizes, *boxes.transpose(1, 0, 2))
         return np.stack([curves[name] for name in self.outputs], axis=1).astype(np.float64)
 
 

@@ -3,7 +3,8 @@
 A metric lists its constraints; labels are checked against them, output heads are built from
 them, and surrogates are measured against them. A bound is a function of other outputs written
 with operators and the methods that NumPy arrays and torch tensors share (`**`, `clip`), so that
-one declaration serves both.
+one declaration serves both. What relates the curves of one pair of fields to those of another
+(`Symmetric`, `AtIdentity`) no head can hold: the emulator of a pairwise metric does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ FRAME = "frame"
 
 Curves = Mapping[str, Any]
 """Curves by output name, each (N, Q), and `FRAME`, broadcastable to (N, Q)."""
+PairCurves = Callable[[Any, Any], Any]
+"""Maps predictions and observations (N, H, W) onto curves (N, C, Q)."""
 
 
 def _exceeds(low: Any, high: Any) -> np.ndarray:
@@ -26,6 +29,11 @@ def _exceeds(low: Any, high: Any) -> np.ndarray:
     low, high = np.broadcast_arrays(low, high)
     slack = 1e-6 * np.maximum(1.0, np.maximum(np.abs(low), np.abs(high)))
     return ~(low <= high + slack)
+
+
+def _differ(one: Any, other: Any) -> np.ndarray:
+    """Where two values differ by more than rounding explains."""
+    return _exceeds(one, other) | _exceeds(other, one)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,27 @@ class NonIncreasing:
         values = np.asarray(curves[self.output])
         result = np.zeros(values.shape, bool)
         result[:, 1:] = _exceeds(values[:, 1:], values[:, :-1])
+        return result
+
+
+@dataclass(frozen=True)
+class NonDecreasing:
+    """The output does not fall from one threshold to the next."""
+
+    output: str
+
+    of: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """How tables name this constraint."""
+        return f"{self.output} non-decreasing"
+
+    def violated(self, curves: Curves) -> np.ndarray:
+        """Booleans (N, Q): where the value at a threshold is below the one before it."""
+        values = np.asarray(curves[self.output])
+        result = np.zeros(values.shape, bool)
+        result[:, 1:] = _exceeds(values[:, :-1], values[:, 1:])
         return result
 
 
@@ -88,11 +117,41 @@ class Identity:
 
     def violated(self, curves: Curves) -> np.ndarray:
         """Booleans (N, Q): where the two sides differ."""
-        value, implied = curves[self.output], self.function(*(curves[name] for name in self.of))
-        return _exceeds(value, implied) | _exceeds(implied, value)
+        return _differ(curves[self.output], self.function(*(curves[name] for name in self.of)))
 
 
-Constraint = NonIncreasing | AtLeast | AtMost | Identity
+Constraint = NonIncreasing | NonDecreasing | AtLeast | AtMost | Identity
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """Swapping prediction and observation changes nothing."""
+
+    label: str = "symmetric"
+
+    def violated(self, compute: PairCurves, predictions: Any, observations: Any) -> np.ndarray:
+        """Booleans (N, C, Q): where the curves of the two orders differ."""
+        return _differ(compute(predictions, observations), compute(observations, predictions))
+
+
+@dataclass(frozen=True)
+class AtIdentity:
+    """A field and itself have this value, in every output and at every level."""
+
+    value: float
+
+    @property
+    def label(self) -> str:
+        """How tables name this constraint."""
+        return f"m(x, x) = {self.value:g}"
+
+    def violated(self, compute: PairCurves, predictions: Any, observations: Any) -> np.ndarray:
+        """Booleans (2N, C, Q): where predictions, then observations, with themselves have another value."""
+        found = np.concatenate([compute(fields, fields) for fields in (predictions, observations)])
+        return _differ(found, self.value)
+
+
+PairConstraint = Symmetric | AtIdentity
 
 
 def applicable(constraints: tuple[Constraint, ...], outputs: tuple[str, ...]) -> tuple[Constraint, ...]:

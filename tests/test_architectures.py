@@ -331,7 +331,8 @@ def test_arguments_and_weights_build_it_again(arch, weights):
 @every
 def test_arguments_are_all_that_it_takes(arch):
     module = build(arch)
-    parameters = set(inspect.signature(type(module)).parameters) - {"metric"}
+    # Intensities belong to metrics without thresholds.
+    parameters = set(inspect.signature(type(module)).parameters) - {"metric", "intensities"}
     assert parameters == set(module.arguments())
 
 

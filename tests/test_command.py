@@ -244,7 +244,8 @@ except SystemExit as end:
     )
     assert done.stdout.startswith("2 ")
     assert str(ROOT / "datasets") not in done.stdout
-    assert done.stderr == "error: unknown metric 'none'; available: minkowski\n"
+    assert done.stderr.startswith("error: unknown metric 'none'; available: betti-error, ")
+    assert done.stderr.count("\n") == 1
 
 
 # Mistakes
@@ -444,7 +445,13 @@ def test_interrupt_while_labelling(tmp_path):
 
 
 def test_help_is_whole_and_light(capsys, tmp_path):
-    for words in (["--help"], ["train", "--help"], ["show", "--help"], ["evaluate", "--help"]):
+    for words in (
+        ["--help"],
+        ["train", "--help"],
+        ["label", "--help"],
+        ["show", "--help"],
+        ["evaluate", "--help"],
+    ):
         assert cli.main(words) == 0
         assert "Usage" in capsys.readouterr().out
     assert train_surrogate.main(["--help"]) == 0
@@ -460,7 +467,153 @@ def test_help_is_whole_and_light(capsys, tmp_path):
 
 def test_list(capsys):
     assert cli.main(["list", "--metrics"]) == 0
-    assert set(emuloss.list_metrics()) <= set(capsys.readouterr().out.split())
+    header, *rows, own = capsys.readouterr().out.splitlines()
+    assert header.split() == ["metric", "arity", "outputs", "relaxation", "pretrained"]
+    assert [row.split()[0] for row in rows] == emuloss.list_metrics()
+    table = {row.split()[0]: row.split() for row in rows}
+    assert table["minkowski"][1:] == ["1", "area,", "perimeter,", "euler", "yes", "yes"]
+    assert table["betti-error"][1:] == ["2", "components,", "holes", "no", "no"]
+    assert "FILE.py:NAME" in own
+    assert cli.main(["list", "--metrics", "csi"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+# Any metric
+
+FUNCTIONS = """
+def peaks(field):
+    return (field > 1).sum()
+
+def above(field, thresholds):
+    return [(field >= u).sum() for u in thresholds]
+
+def difference(prediction, observation):
+    return abs(prediction.mean() - observation.mean())
+
+def constant(field):
+    return 7
+
+def fails(field):
+    if (field > 0).mean() > 0.3:
+        raise RuntimeError("too wet")
+    return field.mean()
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    return lambda name: f"{tmp_path / 'mine.py'}:{name}"
+
+
+def labelled(out, metric, *options, fields="rain"):
+    """Run the command that labels."""
+    given = [f"--fields={fields}", "--count=48", "--size=16", "--no-progress"]
+    return cli.main(["label", *given, f"--metric={metric}", f"--out={out}", *options])
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "outputs", "points", "pairs"),
+    [
+        ("spectrum", ["--metric-option=bins=4"], ("power",), 4, False),
+        ("boxcount", ["--metric-option=scales=[1,4]", "--quantiles=0.2,0.8"],
+         ("boxes_1", "boxes_4", "dimension"), 2, False),
+        ("clusters", ["--outputs=mean,largest", "--thresholds=0.1,1", "--length-unit=mi"],
+         ("mean", "largest"), 2, False),
+        ("fss", ["--metric-option=windows=[1,3]", "--thresholds=0.1,1,5"], ("fss_1", "fss_3"), 3, True),
+        ("sal", ["--metric-option=absolute=false"], ("structure", "amplitude", "location"), 1, True),
+        ("peaks", ["--outputs=number", '--metric-option=bounds={"number": [0, null]}'],
+         ("number",), 1, False),
+        ("above", ["--quantiles=0.2,0.8"], ("above",), 2, False),
+        ("difference", ["--metric-option=arity=2"], ("difference",), 1, True),
+    ],
+)  # fmt: skip
+def test_labels_of_any_metric(metric, options, outputs, points, pairs, mine, tmp_path, capsys):
+    spec = metric if metric in emuloss.list_metrics() else mine(metric)
+    out = tmp_path / "deep" / "labels.h5"
+    assert labelled(out, spec, *options) == 0
+    kind = "pairs" if pairs else "fields"
+    assert capsys.readouterr().out == (
+        f"{out}: 36 train, 4 validation, 8 test {kind}; {', '.join(outputs)}\n"
+    )
+    store = emuloss.datasets.LabelledFields(out)
+    fields, curves = store.split("train")
+    assert (store.outputs, store.pairs) == (outputs, pairs)
+    assert curves.shape == (36, len(outputs), points)
+    teacher = emuloss.metrics.metric_from_config(store.metric_config)
+    np.testing.assert_array_equal(teacher(*(fields.swapaxes(0, 1) if pairs else [fields])), curves)
+    if metric == "clusters":
+        assert store.units == ("mi^2", "mi^2")
+    if metric == "peaks":
+        assert [c.label for c in teacher.constraints] == ["number >= 0"]
+
+
+def test_labels_of_other_code_are_others(mine, tmp_path, capsys):
+    out = tmp_path / "labels.h5"
+    assert labelled(out, mine("peaks")) == 0
+    assert labelled(out, mine("peaks")) == 0
+    capsys.readouterr()
+    (tmp_path / "mine.py").write_text(FUNCTIONS.replace("field > 1", "field > 2 "))
+    assert "was made for other work: code is" in refusal(capsys, labelled(out, mine("peaks")))
+
+
+METRIC_MISTAKES = {
+    "thresholds": ("spectrum", ["--thresholds=1"], "takes no thresholds; leave --thresholds out"),
+    "quantiles": ("sal", ["--quantiles=0.5"], "takes no thresholds; leave --quantiles out"),
+    "outputs": ("fss", ["--outputs=fss_1"], "takes no outputs; leave --outputs out"),
+    "length unit": ("csi", ["--length-unit=km"], "takes no length_unit; leave --length-unit out"),
+    "twice": ("csi", ["--outputs=csi", '--metric-option=outputs=["csi"]'], "is given by --outputs and"),
+    "no option": ("fss", ["--metric-option=colour=1"], "unexpected keyword argument 'colour'; it takes"),
+    "no value": ("fss", ["--metric-option=windows"], "must be KEY=VALUE"),
+    "option twice": ("fss", ["--metric-option=windows=[1]"] * 2, "each KEY once"),
+    "value": ("fss", ["--metric-option=windows=[1,2"], "windows must be"),
+    "even window": ("fss", ["--metric-option=windows=[2]"], "windows must be odd"),
+    "no function": ("gone", [], "has no function 'gone'"),
+    "failing function": ("fails", [], "mine.py:fails raised RuntimeError: too wet"),
+    "bounds of a function": ("peaks", ['--metric-option=bounds={"b": [0, 1]}'], "bounds must be"),
+    "thresholds of a function": ("peaks", ["--quantiles=0.5"], "takes no thresholds"),
+}
+
+
+@pytest.mark.parametrize("name", METRIC_MISTAKES)
+def test_mistakes_about_metrics_cost_one_line(name, mine, tmp_path, capsys):
+    metric, options, words = METRIC_MISTAKES[name]
+    spec = metric if metric in emuloss.list_metrics() else mine(metric)
+    assert words in refusal(capsys, labelled(tmp_path / "labels.h5", spec, *options))
+    assert not (tmp_path / "labels.h5").exists()
+    assert "is a folder" in refusal(capsys, labelled(tmp_path, "sal"))
+
+
+def test_a_constant_output(mine, tmp_path, capsys):
+    assert labelled(tmp_path / "labels.h5", mine("constant")) == 0
+    assert "warning: constant output: constant is the same for all 48 fields" in capsys.readouterr().err
+    status = train_surrogate.main(arguments(tmp_path / "out", metric=mine("constant"), thresholds=None))
+    assert "constant output: " in refusal(capsys, status)
+    assert not list(tmp_path.rglob("training.pt"))
+
+
+@pytest.mark.slow
+def test_a_function_of_ones_own_becomes_a_loss(mine, tmp_path, capsys, monkeypatch):
+    options = {"metric": mine("above"), "thresholds": None, "quantiles": "0.2,0.8"}
+    words = arguments(tmp_path / "out", **options)
+    declared = [
+        '--metric-option=monotone={"above": "non-increasing"}',
+        '--metric-option=bounds={"above": [0, null]}',
+    ]
+    assert train_surrogate.main([*words, *declared]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(emuloss.metrics.functions, "_NAMED", {})  # as in another process
+    surrogate = emuloss.load(tmp_path / "out")
+    assert surrogate.metric.source == "mine.py:above"
+    assert surrogate.metric.scales[0] > 1  # the size of its values, found in the labels
+    assert set(surrogate.evaluation["fidelity"]["violations"].values()) == {0.0}
+    prediction = torch.rand(2, 32, 32).requires_grad_()
+    surrogate.as_loss()(prediction, torch.rand(2, 32, 32)).backward()
+    assert prediction.grad.isfinite().all()
+    with pytest.raises(emuloss.ArgumentError, match="is not loaded"):
+        surrogate.metric(np.zeros((1, 32, 32)))
+    emuloss.metric(mine("above"))
+    assert surrogate.metric(np.zeros((1, 32, 32))).shape == (1, 1, 2)
 
 
 def test_show(finished, capsys):

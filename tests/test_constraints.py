@@ -5,8 +5,18 @@ import math
 import numpy as np
 import pytest
 from emuloss.errors import ArgumentError
-from emuloss.metrics import Minkowski
-from emuloss.metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonIncreasing, applicable
+from emuloss.metrics import CSI, FSS, SAL, BettiError, Minkowski
+from emuloss.metrics.constraints import (
+    FRAME,
+    AtIdentity,
+    AtLeast,
+    AtMost,
+    Identity,
+    NonDecreasing,
+    NonIncreasing,
+    Symmetric,
+    applicable,
+)
 from emuloss.metrics.minkowski import PIXEL_PERIMETER, isoperimetric_bound
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -212,6 +222,56 @@ def test_applicable_keeps_order() -> None:
     )
     other = AtLeast("a", "", lambda c: c, ("c",)), NonIncreasing("c")
     assert applicable((chosen[0], *other, *chosen[1:]), ("b", "a")) == chosen
+
+
+def test_a_curve_that_must_not_fall() -> None:
+    curves = {"a": np.array([[1.0, 1.0, 2.0, 1.5], [3.0, 2.0, math.nan, 5.0]])}
+    expected = [[False, False, False, True], [False, True, True, True]]
+    np.testing.assert_array_equal(NonDecreasing("a").violated(curves), expected)
+    assert NonDecreasing("a").label == "a non-decreasing"
+    backwards = {"a": curves["a"][:1, ::-1]}
+    assert NonIncreasing("a").violated(backwards).sum() == NonDecreasing("a").violated(curves)[:1].sum()
+
+
+# Pairs
+
+PAIRWISE = [
+    FSS([0.5, 1.0]), CSI([0.5, 1.0]), CSI([0.5], ("pod", "far")), CSI([0.5], ("far",)), SAL(),
+    SAL(absolute=False), BettiError([0.5, 1.0]),
+]  # fmt: skip
+
+
+def pairs(number: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).gamma(0.5, 2.0, (2, number, 12, 15))
+
+
+@pytest.mark.parametrize("metric", PAIRWISE, ids=repr)
+def test_exact_pairs_break_none(metric) -> None:
+    shares = metric.check_pairs(*pairs())
+    assert set(shares.values()) <= {0.0}
+    assert shares.keys() == {c.label for c in metric.pair_constraints}
+
+
+def test_what_pairwise_metrics_declare() -> None:
+    declared = [(m.symmetric, m.identity, m.lower_better) for m in PAIRWISE]
+    assert declared == [
+        (True, 1.0, False), (True, 1.0, False), (False, None, False), (False, 0.0, True), (True, 0.0, True),
+        (False, 0.0, True), (True, 0.0, True),
+    ]  # fmt: skip
+    assert Minkowski([1]).pair_constraints == ()
+
+
+def test_constraints_of_pairs_fire() -> None:
+    prediction, observation = pairs(4)
+    metric = FSS([0.5, 1.0], windows=(1,))
+    assert metric.pair_constraints == (Symmetric(), AtIdentity(1.0))
+
+    def lopsided(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return metric(one, other) * (1 if one is observation else 0.5)
+
+    shares = metric.check_pairs(prediction, observation, lopsided)
+    assert shares == {"symmetric": 1.0, "m(x, x) = 1": 0.5}
+    assert metric.check_pairs(prediction[:0], observation[:0]) == {"symmetric": 0.0, "m(x, x) = 1": 0.0}
 
 
 # The isoperimetric bound

@@ -399,16 +399,16 @@ def test_export_of_the_loss(surrogate):
     torch.testing.assert_close(exported(rain(seed=2), rain(seed=3)), loss(rain(seed=2), rain(seed=3)))
 
 
-UNBOUND = ("baseline", "lipschitz", "certified", "relaxed")
-"""Architectures without bounds to keep, which round by nextafter and cummax."""
-NOT_IN_ONNX = "nextafter|cummax|component_changes"
+NOT_IN_ONNX = "cummax|component_changes"
 """What surrogates use and ONNX has no operator for; the exporter's message names it."""
 
 
 def exportable(surrogate):
-    """Whether ONNX can express a surrogate: one that keeps no bounds and does not count by the merge tree."""
-    counted = surrogate.architecture == "relaxed" and {"components", "holes"} & set(surrogate.outputs)
-    return surrogate.architecture in UNBOUND and not counted
+    """Whether ONNX can express a surrogate: one that neither counts by the merge tree nor projects curves."""
+    counted = surrogate.architecture in ("relaxed", "hybrid") and {"components", "holes"} & set(
+        surrogate.outputs
+    )
+    return surrogate.architecture != "excursion" and not counted
 
 
 def run_by_onnx(surrogate, path, count):

@@ -9,8 +9,21 @@ import torch
 from emuloss.emulators import ConstrainedHeads, signed_log1p
 from emuloss.emulators.heads import in_order
 from emuloss.errors import ArgumentError
-from emuloss.metrics import Metric, Minkowski
-from emuloss.metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonIncreasing
+from emuloss.metrics import (
+    CSI,
+    FSS,
+    SAL,
+    BettiError,
+    BoxCount,
+    Clusters,
+    FunctionMetric,
+    Metric,
+    Minkowski,
+    Morphology,
+    Percolation,
+    Spectrum,
+)  # fmt: skip
+from emuloss.metrics.constraints import FRAME, AtLeast, AtMost, Identity, NonDecreasing, NonIncreasing
 from emuloss.metrics.minkowski import textbook_constraints
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -346,6 +359,10 @@ DECLARATIONS = {
     "falls": [NonIncreasing("a")],
     "falls above": [NonIncreasing("a"), lower("a", -2.0)],
     "falls between": [NonIncreasing("a"), lower("a", -2.0), upper("a", 5.0)],
+    "rises": [NonDecreasing("a")],
+    "rises below": [NonDecreasing("a"), upper("a", 5.0)],
+    "rises between": [NonDecreasing("a"), lower("a", -2.0), upper("a", 5.0)],
+    "falls below": [NonIncreasing("a"), upper("a", 5.0)],
     "falls within the field": [
         NonIncreasing("a"),
         lower("a", 0.0),
@@ -367,9 +384,14 @@ def admissible(name: str) -> torch.Tensor:
         "falls": 1e3 * (x - 0.5),
         "falls above": -2 + 1e3 * x,
         "falls between": -2 + 7 * x,
+        "rises": 1e3 * (x - 0.5),
+        "rises below": 5 - 1e3 * x,
+        "rises between": -2 + 7 * x,
+        "falls below": 5 - 1e3 * x,
         "falls within the field": 768 * x,
     }[name]
-    return x.sort(-1, descending=True).values if name.startswith("falls") else x
+    way = name.split()[0]
+    return x.sort(-1, descending=way == "falls").values if way in ("falls", "rises") else x
 
 
 @pytest.mark.parametrize("name", DECLARATIONS)
@@ -444,18 +466,122 @@ def test_circular_constraints_are_refused(constraints):
         ConstrainedHeads(MadeUp(["a", "b"], constraints))
 
 
+FALLING = {
+    "upper by a falling one": [
+        NonIncreasing("b"), lower("b"), NonIncreasing("a"), lower("a"),
+        AtMost("a", "a <= b", lambda b: b, ("b",)),
+    ],
+    "between two": [
+        NonIncreasing("b"), lower("b"), NonIncreasing("a"), AtLeast("a", "a >= b", lambda b: b, ("b",)),
+        AtMost("a", "a <= 4 b", lambda b: 4 * b, ("b",)),
+    ],
+    "lower by any": [NonIncreasing("a"), AtLeast("a", "a >= b", lambda b: b, ("b",))],
+    "upper alone": [NonIncreasing("b"), NonIncreasing("a"), AtMost("a", "a <= b", lambda b: b, ("b",))],
+    "rising between two": [
+        NonDecreasing("b"), lower("b"), NonDecreasing("a"), AtLeast("a", "a >= b", lambda b: b, ("b",)),
+        AtMost("a", "a <= 2 b + 1", lambda b: 2 * b + 1, ("b",)),
+    ],
+}  # fmt: skip
+"""Declarations of a and b by which a falls, or rises, between bounds that vary along the curve."""
+
+
+@pytest.mark.parametrize("name", FALLING)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("outputs", [("a", "b"), ("b", "a")], ids="".join)
+def test_falling_between_other_outputs(name, dtype, outputs):
+    metric = MadeUp(outputs, FALLING[name])
+    heads = ConstrainedHeads(metric)
+    assert heads.raw_size == 2 * len(THRESHOLDS)
+    raw = raw_values(200, heads.raw_size).to(dtype)
+    if name == "upper alone":
+        raw = raw.clamp(-30, 30)  # differences of numbers up to 1e30 are a matter of rounding
+    curves = run(metric, raw)
+    assert violations(metric, curves) == {}
+    known = dict(zip(outputs, curves.double().unbind(1), strict=True))
+    moderate = (curves.abs() < 1e4).all((1, 2))
+    again = heads(heads.inverse(known, frame(metric)), frame(metric))
+    torch.testing.assert_close(again[moderate], curves[moderate].double(), rtol=5e-3, atol=5e-3)
+    noisy = curves + torch.randn(curves.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert violations(metric, heads.project(noisy, frame(metric))) == {}
+    torch.testing.assert_close(heads.project(curves, frame(metric)), curves)
+
+
+def test_steps_towards_bounds_have_finite_gradients():
+    metric = MadeUp(("a", "b"), FALLING["between two"])
+    raw = raw_values(20, 8).requires_grad_()
+    run(metric, raw).clamp(max=1e20).sum().backward()
+    assert raw.grad.isfinite().all()
+    assert raw.grad.any()
+
+
 @pytest.mark.parametrize(
     "constraints",
     [
-        [NonIncreasing("a"), upper("a")],
-        [NonIncreasing("a"), AtLeast("a", "a >= b", lambda b: b, ("b",))],
         [NonIncreasing("a"), lower("a"), AtMost("a", "a <= b", lambda b: b, ("b",))],
+        [NonIncreasing("a"), NonDecreasing("a")],
     ],
-    ids=["upper alone", "lower by another", "upper by another"],
+    ids=["upper by one that may rise", "both ways"],
 )
-def test_what_no_head_guarantees_is_refused(constraints):
-    with pytest.raises(ArgumentError, match=r"^output 'a' is declared non-increasing [^\n]*$"):
+def test_what_no_falling_head_can_guarantee_is_refused(constraints):
+    with pytest.raises(ArgumentError, match=r"^no head can guarantee [^\n]*leave one out$"):
         ConstrainedHeads(MadeUp(["a", "b"], constraints))
+
+
+# The other metrics of the package
+
+EVERY = [
+    BoxCount(THRESHOLDS), BoxCount(THRESHOLDS, (1, 3, 9), ("boxes_1", "boxes_9")),
+    Clusters(THRESHOLDS, (1, 8)), Clusters(THRESHOLDS, outputs=("mean", "largest")), CSI(THRESHOLDS),
+    CSI(THRESHOLDS, ("csi", "pod", "far")), FSS(THRESHOLDS, (1, 5)), BettiError(THRESHOLDS), SAL(),
+    SAL(outputs=("total",)),
+    SAL(outputs=("structure", "amplitude", "location", "total"), absolute=False), Morphology(THRESHOLDS),
+    Percolation(THRESHOLDS), Percolation(THRESHOLDS, ("spanning", "left_right", "top_bottom")),
+    Percolation(THRESHOLDS, ("spanning",)), Spectrum(bins=8),
+    FunctionMetric(
+        "nowhere:f", ("a", "b", "c"), levels=(0, 1, 2), bounds={"a": (0, 1), "b": (None, 3), "c": (-1, None)},
+        monotone={"a": "non-decreasing", "b": "non-decreasing", "c": "non-increasing"},
+    ),
+]  # fmt: skip
+
+
+def some_rain(number: int = 24) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    fields = rng.gamma(0.5, 2.0, (number, *SHAPE)) * rng.uniform(0, 4, (number, 1, 1))
+    fields[1::2] = np.repeat(np.repeat(fields[1::2, ::4, ::4], 4, 1), 4, 2)
+    fields[0] = 0
+    fields[2] = 9.0
+    return fields
+
+
+@pytest.mark.parametrize("metric", EVERY, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_metric_has_heads_that_hold(metric, dtype):
+    heads = ConstrainedHeads(metric)
+    raw = raw_values(200, heads.raw_size).to(dtype)
+    if dtype == torch.float64:
+        raw = raw.clamp(max=15)
+    curves = heads(raw, frame(metric))
+    assert curves.shape == (len(raw), len(metric.outputs), len(metric.levels))
+    assert violations(metric, curves) == {}
+    generator = torch.Generator().manual_seed(0)
+    anything = torch.randn(curves.shape, generator=generator).to(dtype) * torch.logspace(-2, 4, len(raw))[
+        :, None, None
+    ].to(dtype)
+    assert violations(metric, heads.project(anything, frame(metric))) == {}
+
+
+@pytest.mark.parametrize("metric", EVERY[:-1], ids=repr)
+def test_exact_curves_of_every_metric_are_reached(metric):
+    fields = some_rain()
+    exact = torch.from_numpy(metric(fields, fields[::-1]) if metric.arity == 2 else metric(fields))
+    heads = ConstrainedHeads(metric)
+    raw = heads.inverse(dict(zip(metric.outputs, exact.unbind(1), strict=True)), frame(metric))
+    reached = heads(raw, frame(metric))
+    # As for Minkowski, 1e-4 of the way between two bounds for each threshold; bounds that divide by such a
+    # value (the mean area of few clusters) take 1 % of the scale from it.
+    tolerance = 1e-2 * exact.abs().amax((0, 2)).clamp(min=1) + 1e-3
+    assert ((reached - exact).abs().amax((0, 2)) <= tolerance).all(), (reached - exact).abs().amax((0, 2))
+    torch.testing.assert_close(heads.project(exact, frame(metric)), exact, rtol=1e-6, atol=1e-6)
 
 
 def test_infinite_raw_values_are_the_only_unusable_ones():

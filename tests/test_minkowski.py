@@ -558,7 +558,7 @@ def test_component_changes_one_by_one_and_in_batches() -> None:
 
 def test_declaration() -> None:
     teacher = metric("minkowski", thresholds=[0.105, 1], pixel_size=2, length_unit="km", outputs=OUTPUTS)
-    assert list_metrics() == ["minkowski"]
+    assert "minkowski" in list_metrics()
     assert isinstance(teacher, Metric)
     assert teacher.arity == 1
     assert teacher.units == ("km^2", "km", "1", "1", "1")

@@ -114,6 +114,19 @@ def test_what_needs_no_gradient_gets_none(frozen):
         assert all(g.isfinite().all() and g.any() for g in found)
 
 
+def test_backward_writes_into_its_own_tensors_alone():
+    norm, x = layer(4, 8), features((2, 8, 3, 5))
+    y = norm(x)
+    gradient = torch.randn_like(y)
+    before = x.detach().clone(), gradient.clone()
+    wanted = x, norm.weight, norm.bias
+    first = torch.autograd.grad(y, wanted, gradient, retain_graph=True)
+    second = torch.autograd.grad(y, wanted, gradient)
+    assert torch.equal(x, before[0])
+    assert torch.equal(gradient, before[1])
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_empty_batch():
     x = torch.zeros((0, 8, 4, 4)).to(memory_format=torch.channels_last).requires_grad_()
     y = layer(4, 8, torch.float32)(x)

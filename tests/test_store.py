@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import emuloss
 import h5py
 import numpy as np
 import pytest
 from emuloss import datasets
 from emuloss.datasets import FieldSource, LabelledFields, Rain, assign_splits, label
+from emuloss.datasets.pairs import predictions_of
 from emuloss.errors import ArgumentError, DataError
+from emuloss.metrics import CSI, FSS
 
 
 class WetArea:
@@ -153,15 +156,12 @@ class TestRefusals:
         assert len(make(path)) > 0
 
     def test_wrong_labels(self, path):
-        with pytest.raises(DataError, match=r"'wet area' breaks its own constraints.*area >= 0 \("):
+        with pytest.raises(
+            DataError,
+            match=r"'wet area' breaks its own constraints in chunk 1 .*area >= 0 \(.* first in field 0\)",
+        ):
             make(path, metric=WetArea(-1.0))
         assert not path.exists()
-
-    def test_two_field_metrics(self, path):
-        metric = WetArea()
-        metric.arity = 2
-        with pytest.raises(ArgumentError, match="compares two fields"):
-            make(path, metric=metric)
 
     def test_bad_arguments(self, path):
         with pytest.raises(ArgumentError, match="`splits` has 2 roles"):
@@ -292,6 +292,168 @@ def test_resuming_reads_only_what_is_missing(path, monkeypatch):
     monkeypatch.setattr(Slow, "read", lambda self, k, role: read.append(k) or original(self, k, role))
     make(path)
     assert read == [3]
+
+
+# Pairs of fields
+
+
+def test_pairs_have_the_labels_of_direct_computation(path):
+    metric = FSS([0.1, 1.0], windows=(1, 3))
+    store = make(path, metric=metric)
+    fields, curves = store.split("train")
+    assert store.pairs
+    assert fields.shape == (len(fields), 2, 16, 16)
+    assert curves.shape == (len(fields), 2, 2)
+    np.testing.assert_array_equal(curves, metric(fields[:, 0], fields[:, 1]))
+    roles = assign_splits(Slow())
+    observed = np.concatenate([Slow().read(k, "train") for k, role in enumerate(roles) if role == "train"])
+    np.testing.assert_array_equal(fields[:, 1], observed)
+    assert np.ptp(curves[:, 1]) > 0.5
+    assert store.definition["pairs"] == {"seed": 0}
+
+
+def test_pairs_hang_on_the_seed(tmp_path):
+    first, again, other = (
+        make(tmp_path / f"{n}.h5", metric=CSI([0.1]), seed=seed) for n, seed in enumerate((0, 0, 1))
+    )
+    assert first.path.read_bytes() == again.path.read_bytes()
+    assert (first.split("test")[0] != other.split("test")[0]).any()
+    with pytest.raises(DataError, match=r"pairs\.seed is 0 there and 1 here"):
+        make(first.path, metric=CSI([0.1]), seed=1)
+    with pytest.raises(ArgumentError, match="`seed`"):
+        make(tmp_path / "none.h5", seed=-1)
+
+
+def test_predictions_range_from_perfect_to_unrelated():
+    source = Rain(96, size=32)
+    rain = np.concatenate([source.read(k, "train") for k in range(len(source))])
+    rain[0, :4] = np.nan
+    found = predictions_of(rain, np.random.default_rng(0))
+    assert found.shape == rain.shape
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, predictions_of(rain, np.random.default_rng(0)))
+    scores = FSS([0.5], windows=(3,))(found, rain)[:, 0, 0]
+    assert scores.min() < 0.3
+    assert scores.max() == 1.0
+    assert 0.3 < np.median(scores) < 0.98
+    for size in (1, 2, 3):
+        assert np.isfinite(predictions_of(rain[:, :size, :size], np.random.default_rng(1))[1:]).all()
+    with pytest.raises(ArgumentError, match="`fields` must have shape"):
+        predictions_of(rain[0], np.random.default_rng(0))
+
+
+def test_wrong_values_at_identity_are_found(path):
+    metric = CSI([0.1], outputs=("pod",))
+    metric.identity = 0.5
+    with pytest.raises(DataError, match=r"in chunk 0 .* m\(x, x\) = 0\.5 \(in the first 2 pairs\)"):
+        make(path, Rain(64, size=16), metric=metric)
+
+
+# Metrics that are plain Python
+
+
+FUNCTIONS = """
+import os
+import time
+
+def mean(field):
+    print("a function may print")
+    return float(field[field > 0].sum())
+
+def fails(field):
+    if (field == 0).all():
+        raise RuntimeError("all is dry")
+    return field.max()
+
+def dies(field):
+    os._exit(7)
+
+def sleeps(field):
+    time.sleep(100)
+
+def constant(field):
+    return 3
+"""
+
+
+@pytest.fixture
+def functions(tmp_path):
+    place = tmp_path / "functions.py"
+    place.write_text(FUNCTIONS)
+    return lambda name, **arguments: emuloss.metric(f"{place}:{name}", **arguments)
+
+
+def test_a_function_labels_in_processes(path, functions):
+    metric = functions("mean")
+    store = make(path, Rain(70, size=16), metric)
+    fields, curves = store.split("train")
+    np.testing.assert_array_equal(curves, metric(fields))
+    assert store.constant_outputs() == ()
+
+
+def dry_at(k, n):
+    class Drying(Slow):
+        def read(self, chunk, role):
+            fields = np.nan_to_num(super().read(chunk, role)) + 1
+            if chunk == k:
+                fields[n] = 0
+            return fields
+
+    return Drying()
+
+
+def test_a_function_that_fails_is_named_with_its_field(path, functions):
+    metric = functions("fails")
+    message = r"field 2 of chunk 14 of source 'slow': functions\.py:fails raised RuntimeError: all is dry"
+    with pytest.raises(DataError, match=f"^{message}$"):
+        make(path, dry_at(14, 2), metric)
+    assert len(list(Path(f"{path}.parts").glob("*.h5"))) == 14  # nothing made before it is lost
+    assert len(make(path, dry_at(-1, 0), metric))
+
+
+def test_a_function_that_kills_its_process(path, functions):
+    with pytest.raises(DataError, match=r"labelled field 0 with metric .* died \(exit code 7\)"):
+        make(path, metric=functions("dies"))
+
+
+def test_declared_bounds_are_checked(path, functions):
+    with pytest.raises(DataError, match=r"in chunk 1 .*mean <= 1 \(100\.00% of the labels, first in field 0"):
+        make(path, metric=functions("mean", bounds={"mean": (0, 1)}))
+
+
+def test_constant_outputs(path, functions):
+    assert make(path, metric=functions("constant")).constant_outputs() == ("constant",)
+
+
+def test_a_class_that_no_process_can_import(path):
+    class Here(CSI):
+        parallel = "processes"
+
+    with pytest.raises(ArgumentError, match=r"cannot be sent to worker processes .*define it in a module"):
+        make(path, metric=Here([1.0]))
+
+
+INTERRUPTED = """
+import emuloss, sys, threading, os, signal, time
+from emuloss.datasets import Rain, label
+threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+print("ready", flush=True)
+label(Rain(64, size=16), emuloss.metric(sys.argv[1]), sys.argv[2], workers=2, progress=False)
+"""
+
+
+def test_an_interruption_ends_slow_functions(tmp_path, functions):
+    """A script without a __main__ guard; its processes go with it."""
+    functions("sleeps")  # writes the file
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, f"{tmp_path / 'functions.py'}:sleeps", str(tmp_path / "x.h5")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "KeyboardInterrupt" in done.stderr
+    assert done.returncode in (1, 130, -2)
+    assert time.monotonic() - began < 30
 
 
 SCRIPT = """

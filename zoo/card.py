@@ -95,10 +95,10 @@ def _merged_header(existing: str, generated: str) -> str:
 
     ours, theirs = _metadata(generated), _metadata(existing)
     kept = {key: value for key, value in theirs.items() if key not in ours}
+    besides = yaml_dump(kept, sort_keys=False) if kept else ""
     match = _HEADER.match(generated)
-    if not match:
-        return f"---\n{yaml_dump(kept, sort_keys=False)}---\n" if kept else ""
-    return match.group().strip().removesuffix("---") + (yaml_dump(kept, sort_keys=False) if kept else "") + "---\n"
+    start = match.group().strip().removesuffix("---") if match else "---\n" if kept else ""
+    return f"{start}{besides}---\n" if start else ""
 
 
 def _metadata(card: str) -> dict[str, Any]:

@@ -1,0 +1,554 @@
+"""Metrics that are Python functions of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DataError
+from ._arguments import as_levels, as_name, as_positive
+from ._base import Metric
+from .constraints import AtLeast, AtMost, Constraint, NonDecreasing, NonIncreasing
+from .thresholds import as_increasing
+
+_DIRECTIONS: dict[str, type[NonIncreasing | NonDecreasing]] = {
+    "non-increasing": NonIncreasing,
+    "non-decreasing": NonDecreasing,
+}
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_PASSED = ("thresholds", "pixel_size")
+"""Attributes of the metric that a function gets which has a parameter of that name."""
+_PROBED = 4
+"""Fields that a function is called on to find the shape of its result."""
+
+
+class FieldError(DataError):
+    """A metric cannot be taken of one field.
+
+    Attributes:
+        index: number of the field in the batch.
+        reason: what is wrong, in one line.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index, self.reason = index, reason
+
+    def __str__(self) -> str:
+        return f"field {self.index}: {self.reason}"
+
+
+class FunctionMetric(Metric):
+    r"""A metric that is a Python function, which `emuloss.metric("file.py:function")` names.
+
+    The function takes one field (H, W), as an array of its own that it may change, or a prediction and an
+    observation where `arity` is 2; where it is `batched`, a batch of them (N, H, W). It gives for each field
+    finite numbers: one; one for each output, (C,); one for each level of the only output, (Q,); or (C, Q).
+    NaN in a field marks pixels that were not measured. Parameters of the function that are called
+    `thresholds` or `pixel_size` are given those of the metric.
+
+    A metric that is built from a configuration, such as a checkpoint's, imports nothing. It can be called
+    once the user has named the same function to `emuloss.metric` in this process; of two files of one name,
+    the one named last counts.
+
+    Args:
+        source: place of the function: "module:function" or "file.py:function".
+        outputs: names of the C outputs.
+        units: their units; default: "1".
+        levels: the Q coordinates of the curves' axis; default: evenly spaced, one a threshold, or a single
+            one.
+        thresholds: the Q thresholds, where the curves run over thresholds.
+        pixel_size: edge length of a pixel.
+        arity: 1 for a function of a field, 2 for one of prediction and observation.
+        batched: whether the function takes batches; default of `emuloss.metric`: its attribute `batched`.
+        bounds: {output: (low, high)} that hold for all fields, either of them None; or triples
+            (output, low, high).
+        monotone: {output: "non-increasing" or "non-decreasing"} along the levels; or pairs.
+        invariant: whether turning and mirroring the fields changes nothing.
+        symmetric: of a pairwise function, whether swapping its arguments changes nothing.
+        identity: of a pairwise function, its value m(x, x), in every output; None where it depends.
+        lower_better: of a pairwise function, whether smaller is better.
+        scales: positive size of each output below which differences count linearly; default: 1.
+
+    Raises:
+        ArgumentError: any argument out of range; when called, a function that was not named to
+            `emuloss.metric`.
+        FieldError: when called: the function raises, or gives no numbers, numbers that are not finite, or
+            another shape.
+    """
+
+    name = "function"
+    parallel = "processes"
+    source: str
+    batched: bool
+
+    def __init__(
+        self,
+        source: str,
+        outputs: Sequence[str],
+        units: Sequence[str] | None = None,
+        levels: Sequence[float] | None = None,
+        thresholds: Sequence[float] | None = None,
+        pixel_size: float = 1.0,
+        arity: int = 1,
+        batched: bool = False,
+        bounds: Mapping[str, Sequence[float | None]] | Iterable[Sequence[Any]] = (),
+        monotone: Mapping[str, str] | Iterable[Sequence[str]] = (),
+        invariant: bool = False,
+        symmetric: bool = False,
+        identity: float | None = None,
+        lower_better: bool | None = None,
+        scales: Sequence[float] | None = None,
+    ) -> None:
+        if not isinstance(source, str) or not is_spec(source):
+            raise ArgumentError(f"source must be 'module:function' or 'file.py:function', got {source!r}")
+        self.source = source
+        self.outputs = _as_names("outputs", outputs)
+        self.units = ("1",) * len(self.outputs) if units is None else _as_units(units, len(self.outputs))
+        self.thresholds = () if thresholds is None else as_increasing("thresholds", thresholds)
+        if self.thresholds:
+            self.levels = as_levels(levels, self.thresholds)
+        else:
+            self.levels = (0.5,) if levels is None else as_increasing("levels", levels)
+        self.pixel_size = as_positive("pixel_size", pixel_size)
+        if arity not in (1, 2) or isinstance(arity, bool):
+            raise ArgumentError(f"arity must be 1 (a field) or 2 (prediction and observation), got {arity!r}")
+        self.arity = int(arity)
+        flags = {"batched": batched, "invariant": invariant, "symmetric": symmetric}
+        for flag, value in flags.items():
+            if not isinstance(value, bool):
+                raise ArgumentError(f"{flag} must be True or False, got {value!r}")
+        self.batched, self.invariant, self.symmetric = batched, invariant, symmetric
+        self.identity = _as_finite("identity", identity)
+        if lower_better not in (None, True, False):
+            raise ArgumentError(f"lower_better must be True, False or None, got {lower_better!r}")
+        self.lower_better = lower_better
+        if arity == 1 and (symmetric or identity is not None or lower_better is not None):
+            raise ArgumentError("symmetric, identity and lower_better are for functions of arity 2")
+        self._bounds = _as_bounds(bounds, self.outputs)
+        self._monotone = _as_monotone(monotone, self.outputs)
+        self.constraints = (
+            *(_DIRECTIONS[direction](output) for output, direction in self._monotone),
+            *_bound_constraints(self._bounds),
+        )
+        if scales is not None:
+            self.scales = tuple(as_positive("each of scales", scale) for scale in scales)
+            if len(self.scales) != len(self.outputs):
+                raise ArgumentError(
+                    f"scales must match the {len(self.outputs)} outputs one by one, got {len(self.scales)}"
+                )
+        self._scaled = scales is not None
+        self._found: _Found | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that build this metric again, in lists, as a checkpoint holds them."""
+        given: dict[str, Any] = {
+            "source": self.source,
+            "outputs": list(self.outputs),
+            "units": list(self.units),
+            "levels": list(self.levels),
+            "pixel_size": self.pixel_size,
+            "arity": self.arity,
+            "batched": self.batched,
+            "bounds": [list(bound) for bound in self._bounds],
+            "monotone": [list(pair) for pair in self._monotone],
+            "invariant": self.invariant,
+            "symmetric": self.symmetric,
+            "identity": self.identity,
+            "lower_better": self.lower_better,
+        }
+        if self.thresholds:
+            given["thresholds"] = list(self.thresholds)
+        if self._scaled:
+            given["scales"] = list(self.scales)
+        return given
+
+    def with_found_scales(self, find: Callable[[], Sequence[float]]) -> FunctionMetric:
+        """This metric with scales that `find` gives, or as it is where it was built with scales."""
+        if self._scaled:
+            return self
+        found = FunctionMetric(**self.arguments() | {"scales": find()})
+        found._found = self._found
+        return found
+
+    @property
+    def code(self) -> str:
+        """Digest of the file in which the function stands; labels made by other code are others.
+
+        Raises:
+            ArgumentError: the function is not loaded.
+        """
+        file = getattr(inspect.getmodule(self._function()), "__file__", None)
+        content = Path(file).read_bytes() if file and Path(file).is_file() else b""
+        return hashlib.sha256(content).hexdigest()[:16]
+
+    def _compute(self, *fields: np.ndarray) -> np.ndarray:
+        function = self._function()
+        given = {name: getattr(self, name) for name in _parameters(function, _PASSED)}
+
+        def call(*arrays: np.ndarray, index: int) -> Any:
+            try:
+                return function(*(np.array(each) for each in arrays), **given)
+            except Exception as error:
+                raise FieldError(index, f"{self.source} raised {one_line(error)}") from error
+
+        number = len(fields[0])
+        curves = np.empty((number, len(self.outputs), len(self.levels)))
+        if self.batched and number:
+            results = self._batch(call, fields)
+        else:
+            results = (call(*(each[n] for each in fields), index=n) for n in range(number))
+        for n, result in enumerate(results):
+            curves[n] = self._as_curves(result, n)
+        return curves
+
+    def _batch(self, call: Callable[..., Any], fields: Sequence[np.ndarray]) -> Iterable[Any]:
+        """Results of a batch, one a field; where the function raises, the field that makes it do so."""
+        number = len(fields[0])
+        try:
+            results = call(*fields, index=0)
+        except FieldError as error:
+            for n in range(number if number > 1 else 0):
+                call(*(each[n : n + 1] for each in fields), index=n)
+            whole = f"{error.reason} (of the batch of {number} fields; not of any of them alone)"
+            raise FieldError(0, whole if number > 1 else error.reason) from error
+        if np.ndim(results) == 0 or len(results) != number:
+            raise FieldError(
+                0, f"{self.source} is batched and gave shape {np.shape(results)} for {number} fields"
+            )
+        return results
+
+    def _as_curves(self, result: Any, index: int) -> np.ndarray:
+        """The function's result (C, Q) for one field."""
+        values = _as_numbers(result, self.source, index)
+        shape = count, points = len(self.outputs), len(self.levels)
+        fitting = [shape, *([(count,)] if points == 1 else []), *([(points,)] if count == 1 else [])]
+        if values.shape not in (fitting if values.ndim or count * points > 1 else [()]):
+            raise FieldError(
+                index,
+                f"{self.source} gave shape {values.shape}, where {count} outputs at {points} levels are "
+                "declared; let it give one shape for every field, or give outputs= and levels= that fit",
+            )
+        return values.reshape(shape)
+
+    def _function(self) -> Callable[..., Any]:
+        found = self._found or _NAMED.get(self.source)
+        if found is None:
+            raise ArgumentError(
+                f"the function {self.source!r} is not loaded, for a configuration never chooses code to run; "
+                f"if you trust it, name it first: emuloss.metric({self.source!r})"
+            )
+        return found.function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        found = self._found or _NAMED.get(self.source)
+        return _rebuilt, (self.arguments(), None if found is None else found.location)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FunctionMetric:
+        return self  # nothing in it changes, and its function need not be importable once more
+
+
+def is_spec(name: str) -> bool:
+    """Whether a metric's name is the place of a function."""
+    return ":" in name
+
+
+def from_spec(spec: str, arguments: dict[str, Any], fields: np.ndarray | None = None) -> FunctionMetric:
+    """The metric of the function at a place, which is imported and from now on known in this process.
+
+    Args:
+        spec: "module:function" or "path/file.py:function".
+        arguments: of `FunctionMetric`, without source; `outputs` default to one, called after the function.
+        fields: (N, H, W), or a field (H, W): where outputs or levels are not given, the function is called on
+            the first of them.
+
+    Raises:
+        ArgumentError: no such module, file or function, or an unusable argument.
+        FieldError: the function fails on one of the first fields.
+    """
+    found = _find(spec)
+    _NAMED[found.source] = found
+    known = [name for name in inspect.signature(FunctionMetric).parameters if name != "source"]
+    if unknown := sorted(arguments.keys() - known):
+        raise ArgumentError(f"metric {spec!r} has no argument {unknown[0]!r}; it takes {', '.join(known)}")
+    given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
+    probing = fields is not None and not {"outputs", "levels"} <= given.keys()
+    if probing:
+        given = _probed(found, given, np.asarray(fields))
+    given.setdefault("outputs", (_called(spec),))
+    metric = FunctionMetric(found.source, **given)
+    metric._found = found
+    if probing:
+        metric(*_sample(np.asarray(fields), metric.arity))  # tells now what labelling would meet later
+    return metric
+
+
+def passed_to(spec: str) -> tuple[str, ...]:
+    """The attributes of a metric that the function at a place takes, out of thresholds and pixel_size.
+
+    Raises:
+        ArgumentError: no such module, file or function.
+    """
+    return _parameters(_find(spec).function, _PASSED)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A function, where a configuration says it is, and where a worker process finds it."""
+
+    source: str
+    location: str
+    function: Callable[..., Any]
+
+
+_NAMED: dict[str, _Found] = {}
+"""The functions that the user named in this process, by source: the only ones that configurations reach."""
+_FILES: dict[str, tuple[tuple[int, int], ModuleType]] = {}
+"""Files that were run, by absolute path, with their time of change and size."""
+
+
+def _rebuilt(arguments: dict[str, Any], location: str | None) -> FunctionMetric:
+    """A metric in another process, which has it from the user's own."""
+    metric = FunctionMetric(**arguments)
+    if location is not None:
+        metric._found = _find(location)
+    return metric
+
+
+def _find(spec: str) -> _Found:
+    place, _, name = spec.rpartition(":")
+    in_file = place.endswith(".py")
+    if not _NAME.fullmatch(name) or not (in_file or _NAME.fullmatch(place)):
+        raise ArgumentError(f"metric {spec!r} must be 'module:function' or 'path/file.py:function'")
+    if place == "__main__":
+        raise ArgumentError(
+            f"metric {spec!r}: worker processes cannot import __main__; put the function into a file of its "
+            f"own and name it 'file.py:{name}'"
+        )
+    if in_file:
+        path = Path(place).expanduser().resolve()
+        module, source, location = _run_file(path), f"{path.name}:{name}", f"{path}:{name}"
+    else:
+        module, location = _import(place, name)
+        source = spec
+    function: Any = module
+    for part in name.split("."):
+        function = getattr(function, part, None)
+    if not callable(function):
+        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ArgumentError(f"{place} has no function {name!r}; it has {', '.join(there[:10]) or 'none'}")
+    return _Found(source, location, function)
+
+
+def _import(name: str, function: str) -> tuple[ModuleType, str]:
+    """A module by its name, or that of a file in the working directory, and where workers find it."""
+    try:
+        return importlib.import_module(name), f"{name}:{function}"
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ArgumentError(f"module {name!r} cannot be imported: {one_line(error)}") from error
+        path = Path(*name.split(".")).with_suffix(".py").resolve()
+        if not path.is_file():
+            raise ArgumentError(
+                f"there is no module {name!r}; give 'module:function' or 'path/file.py:function'"
+            ) from None
+        return _run_file(path), f"{path}:{function}"
+    except (Exception, SystemExit) as error:
+        raise ArgumentError(f"module {name!r} cannot be imported: {one_line(error)}") from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    """The module that a file makes; run anew where the file has changed."""
+    if not path.is_file():
+        raise ArgumentError(f"{path} does not exist; give a function as 'path/file.py:function'")
+    facts = path.stat()
+    state = (facts.st_mtime_ns, facts.st_size)
+    known = _FILES.get(str(path))
+    if known is not None and known[0] == state:
+        return known[1]
+    name = f"emuloss_function_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"{path} cannot be imported; give a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # for what the file imports from beside it
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ArgumentError(f"{path} cannot be run: {one_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    _FILES[str(path)] = (state, module)
+    return module
+
+
+def _parameters(function: Callable[..., Any], names: Iterable[str]) -> tuple[str, ...]:
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        return ()
+    return tuple(name for name in names if name in known)
+
+
+def _probed(found: _Found, given: dict[str, Any], fields: np.ndarray) -> dict[str, Any]:
+    """Arguments with the outputs and levels that the shape of a result implies, where they are missing."""
+    outputs, levels = given.get("outputs"), given.get("levels", given.get("thresholds"))
+    arrays = _sample(fields, given.get("arity", 1))
+    if not given["batched"]:
+        arrays = [each[0] for each in arrays]
+    passed = {
+        "thresholds": tuple(given.get("thresholds") or ()),
+        "pixel_size": given.get("pixel_size", 1.0),
+    }
+    try:
+        result = found.function(
+            *(np.array(each) for each in arrays),
+            **{name: passed[name] for name in _parameters(found.function, _PASSED)},
+        )
+    except Exception as error:
+        raise FieldError(0, f"{found.source} raised {one_line(error)}") from error
+    if given["batched"] and np.ndim(result):
+        result = result[0]
+    shape = _as_numbers(result, found.source, 0).shape
+    if len(shape) > 2:
+        raise FieldError(0, f"{found.source} gave shape {shape}; give a number, (C,) or (C, Q)")
+    if len(shape) == 1:
+        # Along the only output where its axis, or the only name, says so; one an output otherwise.
+        one = (outputs is not None and len(outputs) == 1) or (
+            outputs is None and levels is not None and len(levels) == shape[0] > 1
+        )
+        shape = (1, *shape) if one else (*shape, 1)
+    count, points = shape or (1, 1)
+    name = _called(found.source)
+    implied: dict[str, Any] = {
+        "outputs": (name,) if count == 1 else tuple(f"{name}_{c + 1}" for c in range(count))
+    }
+    if not given.get("thresholds"):
+        implied["levels"] = tuple((q + 0.5) / points for q in range(points))
+    return implied | given
+
+
+def _sample(fields: np.ndarray, arity: int) -> list[np.ndarray]:
+    """The first fields, or pairs of each with the next."""
+    fields = fields[None] if fields.ndim == 2 else fields
+    if fields.ndim != 3 or not len(fields):
+        raise ArgumentError(f"fields must have shape (N, H, W) with N >= 1, got {fields.shape}")
+    first = fields[:_PROBED]
+    return [first] if arity == 1 else [np.roll(first, 1, axis=0), first]
+
+
+def _called(source: str) -> str:
+    return source.rpartition(":")[2].rpartition(".")[2]
+
+
+def _as_numbers(result: Any, source: str, index: int) -> np.ndarray:
+    """A function's result as finite numbers, in double precision."""
+    try:
+        values = np.asarray(result)
+    except ValueError:
+        values = np.array(None)
+    if values.dtype.kind not in "fiub":
+        raise FieldError(index, f"{source} gave {type(result).__name__} that holds no real numbers")
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        found = values[~np.isfinite(values)][0]
+        raise FieldError(
+            index, f"{source} gave {found:g}; give a finite number for every field, dry ones too"
+        )
+    return values
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def _as_names(name: str, values: Any) -> tuple[str, ...]:
+    names = () if isinstance(values, str) or not isinstance(values, Sequence) else tuple(values)
+    if (
+        not names
+        or not all(isinstance(each, str) and each for each in names)
+        or len(set(names)) != len(names)
+    ):
+        raise ArgumentError(f"{name} must be distinct names, got {values!r}")
+    return names
+
+
+def _as_units(units: Any, count: int) -> tuple[str, ...]:
+    given = () if isinstance(units, str) or not isinstance(units, Sequence) else tuple(units)
+    if len(given) != count:
+        raise ArgumentError(f"units must match the {count} outputs one by one, got {units!r}")
+    return tuple(as_name("each of units", unit, "km") for unit in given)
+
+
+def _as_finite(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not (isinstance(value, Real) and math.isfinite(value)):
+        raise ArgumentError(f"{name} must be a finite number or None, got {value!r}")
+    return float(value)
+
+
+def _as_bounds(bounds: Any, outputs: tuple[str, ...]) -> tuple[tuple[str, float | None, float | None], ...]:
+    wrong = ArgumentError(
+        f"bounds must be {{output: (low, high)}}, low < high, either of them None, for outputs out of "
+        f"{', '.join(outputs)}; got {bounds!r}"
+    )
+    try:
+        rows = [(o, *pair) for o, pair in bounds.items()] if isinstance(bounds, Mapping) else list(bounds)
+        triples = [
+            (o, _as_finite("each bound", low), _as_finite("each bound", high)) for o, low, high in rows
+        ]
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, ArgumentError) else wrong from None
+    names = [output for output, _, _ in triples]
+    if len(set(names)) != len(names) or set(names) - set(outputs):
+        raise wrong
+    if any(low is not None and high is not None and low >= high for _, low, high in triples):
+        raise wrong
+    return tuple(triples)
+
+
+def _as_monotone(monotone: Any, outputs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    wrong = ArgumentError(
+        f"monotone must be {{output: 'non-increasing' or 'non-decreasing'}} for outputs out of "
+        f"{', '.join(outputs)}; got {monotone!r}"
+    )
+    try:
+        rows = monotone.items() if isinstance(monotone, Mapping) else monotone
+        pairs = [(output, direction) for output, direction in rows]
+    except (TypeError, ValueError):
+        raise wrong from None
+    names = [output for output, _ in pairs]
+    if len(set(names)) != len(names) or set(names) - set(outputs):
+        raise wrong
+    if any(direction not in _DIRECTIONS for _, direction in pairs):
+        raise wrong
+    return tuple(pairs)
+
+
+def _bound_constraints(
+    bounds: tuple[tuple[str, float | None, float | None], ...],
+) -> tuple[Constraint, ...]:
+    declared: list[Constraint] = []
+    for output, low, high in bounds:
+        if low is not None:
+            declared.append(AtLeast(output, f"{output} >= {low:g}", lambda low=low: low))
+        if high is not None:
+            declared.append(AtMost(output, f"{output} <= {high:g}", lambda high=high: high))
+    return tuple(declared)

@@ -131,20 +131,26 @@ def evaluate(
     save: Annotated[
         bool, typer.Option("--save", help="put the figures into the checkpoint itself, a folder")
     ] = False,
+    function: Annotated[
+        str | None,
+        typer.Option("--metric", help="place of a metric that is a function of yours: FILE.py:NAME"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of all noise and of rain")] = 0,
     progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
 ) -> None:
     """Measure a frozen surrogate on labelled fields: fidelity, gradients, descent, inversion, shift."""
     import json
 
-    from . import evaluation
+    from . import evaluation, metrics
     from .zoo import load
 
     if save and not Path(source).is_dir():
         raise ArgumentError(f"--save needs a folder to write to, got {source!r}; copy the checkpoint first")
     surrogate = load(source)
+    if function is not None:
+        metrics.metric(function)  # a checkpoint's configuration imports nothing: its user has to name it
     sample = _some_fields(fields, count, seed, surrogate, whole=whole)
-    curves = surrogate.metric(sample)
+    curves = surrogate.metric(*(sample.swapaxes(0, 1) if surrogate.metric.arity == 2 else [sample]))
     found = evaluation.evaluate(
         surrogate,
         sample,
@@ -184,7 +190,7 @@ def certify(
 
     surrogate = load(source)
     sample = _some_fields(fields, count, seed, surrogate, whole=True)
-    certificate = certificate_of(surrogate.module, sample.shape[1:])
+    certificate = certificate_of(surrogate.module, sample.shape[-2:])
     print(certificate)
     for name, norm in certificate.layers:
         print(f"  {name:40} {norm:.6g}")
@@ -195,10 +201,13 @@ def certify(
 
 
 def _some_fields(spec: str, count: int, seed: int, surrogate: Surrogate, *, whole: bool) -> np.ndarray:
-    """The first usable fields of a source, or of its test split, in the surrogate's unit."""
+    """The first usable fields of a source, or of its test split, in the surrogate's unit: (N, H, W).
+
+    For a pairwise metric, pairs (N, 2, H, W) of imagined predictions and these fields.
+    """
     import numpy as np
 
-    from .datasets import assign_splits, open_source
+    from .datasets import assign_splits, open_source, predictions_of
 
     source = open_source(spec, **source_options(spec, seed=seed))
     unit = surrogate.provenance.get("unit", "")
@@ -213,4 +222,7 @@ def _some_fields(spec: str, count: int, seed: int, surrogate: Surrogate, *, whol
             break
     if not found:
         raise DataError(f"{spec} holds no usable field; give it more data")
-    return np.stack(found[:count])
+    sample = np.stack(found[:count])
+    if surrogate.metric.arity == 1:
+        return sample
+    return np.stack([predictions_of(sample, np.random.default_rng(seed)), sample], axis=1)

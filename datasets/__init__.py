@@ -15,6 +15,7 @@ from .arrays import Arrays
 from .augment import mixup, random_symmetry, rescale
 from .images import Images
 from .odim import Opera
+from .pairs import predictions_of
 from .rain import Rain
 from .source import ROLES, FieldSource, assign_splits
 from .store import LabelledFields, label
@@ -32,6 +33,7 @@ __all__ = [
     "label",
     "mixup",
     "open_source",
+    "predictions_of",
     "random_symmetry",
     "rescale",
     "shapes",

@@ -18,6 +18,7 @@ import pytest
 import torch
 from emuloss import cli, evaluation, train_surrogate
 from emuloss.emulators import ARCHITECTURES, ConvEmulator
+from emuloss.zoo import Surrogate
 
 ROOT = Path(train_surrogate.__file__).resolve().parent
 SCRIPT = ROOT / "train_surrogate.py"
@@ -734,6 +735,34 @@ def test_mistakes_of_evaluate(words, word, tmp_path, capsys, monkeypatch):
     write_fields(tmp_path / "one.npy")
     folder = save_relaxed(tmp_path / "relaxed")
     assert word in refusal(capsys, cli.main(["evaluate", str(folder), "--no-thorough", *words]))
+
+
+def test_evaluate_a_pairwise_surrogate(tmp_path, capsys):
+    metric = emuloss.metric("fss", thresholds=[0.1, 1.0], windows=[1, 3])
+    emuloss.relax(metric).save_pretrained(tmp_path / "fss")
+    words = ["--count=8", "--no-thorough", "--no-progress"]
+    assert cli.main(["evaluate", str(tmp_path / "fss"), *words]) == 0
+    assert "fss_3" in capsys.readouterr().out
+    assert cli.main(["certify", str(tmp_path / "fss"), "--count=2", "--steps=2"]) == 0
+    assert "largest slope found" in capsys.readouterr().out
+
+
+def test_evaluate_a_surrogate_of_a_function(tmp_path, capsys):
+    place = tmp_path / "peaks.py"
+    place.write_text("def wet(field):\n    return float((field > 1).mean())\n")
+    metric = emuloss.metric(f"{place}:wet", bounds={"wet": [0, 1]})
+    torch.manual_seed(0)
+    module = ARCHITECTURES["constrained"](metric, widths=(8, 16), hidden=16)
+    Surrogate(module, "constrained").save_pretrained(tmp_path / "wet")
+    words = [str(tmp_path / "wet"), "--count=8", "--no-thorough", "--no-progress"]
+    script = "import sys; from emuloss.cli import main; sys.exit(main(sys.argv[1:]))"
+    for options, code in (([], 2), ([f"--metric={place}:wet"], 0)):  # anew, where nobody has named the function
+        done = subprocess.run(
+            [sys.executable, "-c", script, "evaluate", *words, *options],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert ("wet" in done.stdout) == (code == 0)
 
 
 def test_evaluate_writes_where_it_can(tmp_path, capsys):

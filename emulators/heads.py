@@ -298,8 +298,9 @@ class ConstrainedHeads(nn.Module):
 def _rounded(value: Tensor, dtype: torch.dtype, low: Tensor | None, high: Tensor | None) -> Tensor:
     """Values, in double precision, rounded to numbers of a dtype within bounds; the gradient stays."""
     near = value.detach().to(dtype)
-    # One or two numbers further; not torch.nextafter, which ONNX does not know.
-    step = near.abs() * torch.finfo(dtype).eps + torch.finfo(dtype).tiny
+    # To the next number (Rump et al. 2009, BIT 49, 419-431); torch.nextafter is no operator of ONNX.
+    half = torch.finfo(dtype).eps / 2
+    step = near.abs() * (half * (1 + 2 * half)) + torch.finfo(dtype).tiny
     if high is not None:
         near = torch.where(near > high, near - step, near)
     if low is not None:

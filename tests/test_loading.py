@@ -25,7 +25,7 @@ from emuloss.zoo import Surrogate, contract, loading, publish, verify
 
 from .hub_standin import TOKEN
 
-BUNDLED = ["minkowski-opera"]
+BUNDLED = ["minkowski-opera", "minkowski-rain"]
 REPO = "org/repo"
 FILES = (*contract.SEALED, contract.CONFIG, contract.CARD)
 

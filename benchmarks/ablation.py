@@ -58,7 +58,6 @@ VARIANTS = {
     "baseline": Variant("baseline"),
     "lipschitz": Variant("lipschitz"),
     "constrained": Variant("constrained"),
-    "constrained, textbook": Variant("constrained", {"isoperimetric": "textbook"}),
     "constrained, no spectral": Variant("constrained", {"spectral": "none"}),
     "constrained, one-sided": Variant("constrained", {}, {"penalty": "one-sided"}),
     "constrained, two-sided": Variant("constrained", {}, {"penalty": "two-sided"}),

@@ -756,7 +756,8 @@ def test_evaluate_a_surrogate_of_a_function(tmp_path, capsys):
     Surrogate(module, "constrained").save_pretrained(tmp_path / "wet")
     words = [str(tmp_path / "wet"), "--count=8", "--no-thorough", "--no-progress"]
     script = "import sys; from emuloss.cli import main; sys.exit(main(sys.argv[1:]))"
-    for options, code in (([], 2), ([f"--metric={place}:wet"], 0)):  # anew, where nobody has named the function
+    # In a process of its own, where nobody has named the function.
+    for options, code in (([], 2), ([f"--metric={place}:wet"], 0)):
         done = subprocess.run(
             [sys.executable, "-c", script, "evaluate", *words, *options],
             cwd=tmp_path, capture_output=True, text=True, timeout=120,

@@ -62,6 +62,7 @@ def minimise(
     *,
     steps: int,
     project: Callable[[], object] = lambda: None,
+    anneal: Callable[[float], object] = lambda share: None,
     progress: bool = False,
 ) -> list[float]:
     """Lower an objective of some tensors, in place, by Adam steps with a cosine schedule.
@@ -72,6 +73,8 @@ def minimise(
         rates: first learning rate of each.
         steps: number of gradient steps.
         project: called after each step, without gradient, to put the unknowns back in range.
+        anneal: called before each step with the share of them that is done, in [0, 1), and with 1 at
+            the end; may change the objective.
         progress: show a bar if it takes longer than a few seconds.
 
     Returns:
@@ -89,6 +92,7 @@ def minimise(
     for step in tqdm(
         range(steps), "descent", unit="step", delay=BAR_DELAY, disable=not progress, leave=False
     ):
+        anneal(step / steps)
         value = objective()
         history.append(float(value.detach()))
         # Of the unknowns alone: the loss's own parameters need no gradient.
@@ -105,6 +109,7 @@ def minimise(
         schedule.step()
         with torch.no_grad():
             project()
+    anneal(1.0)
     with torch.no_grad():
         history.append(float(objective()))
     return history

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from emuloss.emulators import RelaxedMinkowski, SurrogateLoss
+from emuloss.emulators import Excursion, RelaxedMinkowski, SurrogateLoss
 from emuloss.errors import ArgumentError
 from emuloss.evaluation import (
     descent,
@@ -50,6 +50,31 @@ def test_noise_becomes_storms_and_no_storm() -> None:
     errors = np.log1p(METRIC(result.found)) - np.log1p(METRIC(result.targets))
     assert targets["small storm"]["rmse"] == pytest.approx(math.sqrt((errors[1] ** 2).mean()))
     assert targets["small storm"]["outputs"]["area"] == pytest.approx(math.sqrt((errors[1, 0] ** 2).mean()))
+
+
+def test_a_cold_surrogate_is_annealed_and_left_as_it_was() -> None:
+    cold = Excursion(METRIC)
+    result = inversion(cold, METRIC, rain()[4:5], steps=300)
+    assert cold.temperature == Excursion(METRIC).temperature
+    assert max(found["rmse"] for found in result.figures["targets"].values()) < 0.3
+    # Without, the cold sigmoid sees less of the storms in the noise.
+    curves = torch.from_numpy(METRIC(result.targets)).float()
+    alone = invert(SurrogateLoss(cold), curves, (32, 40), scale=1.0, steps=300).fields.numpy()
+    errors, errors_alone = (
+        np.log1p(METRIC(x)) - np.log1p(METRIC(result.targets)) for x in (result.found, alone)
+    )
+    assert (errors**2).mean() < (errors_alone**2).mean()
+
+
+def test_an_annealed_surrogate_is_left_as_it_was_where_inversion_fails() -> None:
+    class Broken(RelaxedMinkowski):
+        def forward(self, fields: torch.Tensor) -> torch.Tensor:
+            return super().forward(fields) * math.nan
+
+    surrogate = Broken(METRIC, 0.01)
+    with pytest.raises(ArgumentError, match="finite"):
+        inversion(surrogate, METRIC, rain()[4:5], steps=2)
+    assert surrogate.temperature == 0.01
 
 
 def test_inversion_is_seeded_and_more_starts_do_not_hurt() -> None:

@@ -185,7 +185,7 @@ class ConstrainedHeads(nn.Module):
                 value = torch.maximum(value, low)
             if self._falling(name):
                 (value,) = self._forwards(name, value)
-                value = value.flip(1).cummax(1).values.flip(1)
+                value = _largest_from(value)
                 (value,) = self._forwards(name, value)
             if high is not None:
                 value = torch.minimum(value, high if low is None else torch.maximum(low, high))
@@ -293,6 +293,19 @@ class ConstrainedHeads(nn.Module):
         if high is not None:
             return _inverse_positive(high - value)
         return signed_log1p(value)
+
+
+def _largest_from(curves: Tensor) -> Tensor:
+    """Of each value of curves (N, Q) and those after it the largest, in log2(Q) steps; ONNX has no cummax.
+
+    Among equal ones it is the value itself, so that a falling curve keeps its gradient.
+    """
+    step = 1
+    while step < curves.shape[1]:
+        here, ahead = curves[:, :-step], curves[:, step:]
+        curves = torch.cat([torch.where(ahead > here, ahead, here), curves[:, -step:]], dim=1)
+        step *= 2
+    return curves
 
 
 def _rounded(value: Tensor, dtype: torch.dtype, low: Tensor | None, high: Tensor | None) -> Tensor:

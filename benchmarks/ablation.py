@@ -4,9 +4,9 @@
 
 Each variant is trained on the same radar patches and synthetic rain with the same number of fields seen,
 evaluated on the composites after the training period, and certified. Its folder then is a checkpoint like any
-other. Finished variants are kept in the folder and not run again; an
-interrupted one goes on where it was. The tables in docs/ablation.md, between its markers, are then drawn anew
-from the folder.
+other. Finished variants are kept in the folder and not run again; an interrupted one goes on where it was.
+The tables in docs/ablation.md, between its markers, are then drawn anew from the folder; with --only, the
+rows of these variants, and the others stay.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ VARIANTS = {
     "baseline": Variant("baseline"),
     "lipschitz": Variant("lipschitz"),
     "constrained": Variant("constrained"),
+    "constrained, textbook": Variant("constrained", {"isoperimetric": "textbook"}),
     "constrained, no spectral": Variant("constrained", {"spectral": "none"}),
     "constrained, one-sided": Variant("constrained", {}, {"penalty": "one-sided"}),
     "constrained, two-sided": Variant("constrained", {}, {"penalty": "two-sided"}),
@@ -273,14 +274,23 @@ def by_target(figures: dict[str, dict[str, Any]]) -> tuple[Column, ...]:
     return tuple((name, inverted(name)) for name in names)
 
 
-def table(figures: dict[str, dict[str, Any]], columns: tuple[Column, ...]) -> str:
+def table(figures: dict[str, dict[str, Any]], columns: tuple[Column, ...]) -> list[str]:
+    """Lines of a table: header, rule, and a row a variant."""
     rows = [["", *(header for header, _ in columns)], ["---", *("---:" for _ in columns)]]
     rows += [[name, *(cell(found) for _, cell in columns)] for name, found in figures.items()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def write_page(figures: dict[str, dict[str, Any]]) -> None:
-    """Put the tables between their markers; the text around them stays."""
+def merged(old: list[str], new: list[str]) -> list[str]:
+    """A table with the rows of a new one in place of its own, and rows of others as they were."""
+    if old[:1] != new[:1]:
+        raise RuntimeError(f"the page's columns are {old[:1]}, not {new[:1]}; run all variants")
+    rows = {line.split("|")[1].strip(): line for line in (*old[2:], *new[2:])}
+    return new[:2] + [rows[name] for name in VARIANTS if name in rows]
+
+
+def write_page(figures: dict[str, dict[str, Any]], *, partly: bool = False) -> None:
+    """Put the tables between their markers; the text around them stays, and partly the rows of others."""
     tables = {
         "fidelity": FIDELITY,
         "gradients": GRADIENTS,
@@ -292,10 +302,14 @@ def write_page(figures: dict[str, dict[str, Any]]) -> None:
     }
     text = PAGE.read_text()
     for name, columns in tables.items():
-        marked = re.compile(f"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, found = marked.subn(lambda m, c=columns: f"{m[1]}{table(figures, c)}\n{m[2]}", text)
+        marked = re.compile(f"(<!-- {name} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+        found = marked.search(text)
         if not found:
             raise RuntimeError(f"{PAGE} has no place marked <!-- {name} -->")
+        lines = table(figures, columns)
+        if partly:
+            lines = merged(found[2].splitlines(), lines)
+        text = text[: found.start(2)] + "\n".join(lines) + "\n" + text[found.end(2) :]
     PAGE.write_text(text)
 
 
@@ -311,8 +325,7 @@ def main() -> None:
     for name in arguments.only or VARIANTS:
         folder = arguments.out / f"{re.sub(r'[^a-z0-9.]+', '-', name)}-{arguments.budget}"
         figures[name] = measured(name, VARIANTS[name], data, folder, arguments.budget)
-    if not arguments.only:
-        write_page(figures)
+    write_page(figures, partly=bool(arguments.only))
 
 
 if __name__ == "__main__":

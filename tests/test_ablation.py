@@ -119,6 +119,29 @@ def test_text_around_the_tables_stays_and_writing_again_changes_nothing(ablation
     assert page.read_text() == once
 
 
+def test_part_of_the_variants_replace_their_rows_alone(ablation, page, figures):
+    ablation.write_page(figures)
+    before = page.read_text()
+    again = dict(
+        figures["excursion"], inversion={"targets": {"large storm": {"rmse": 0.25}, "dry": {"rmse": 0}}}
+    )
+    ablation.write_page({"excursion": again, "hybrid": again}, partly=True)
+    text = page.read_text()
+    for table in TABLES:
+        old, new = rows_of(before, table), rows_of(text, table)
+        assert [row[0] for row in new[2:]] == ["baseline", "hybrid", "excursion"]
+        assert new[:3] == old[:3]
+    assert rows_of(text, "inversion")[4] == ["excursion", "0.25", "0.00"]
+
+
+def test_rows_of_other_columns_are_refused(ablation, page, figures):
+    ablation.write_page(figures)
+    text = page.read_text()
+    with pytest.raises(RuntimeError, match="run all variants"):
+        ablation.write_page({"baseline": figures["baseline"]}, partly=True)  # without the shift of thresholds
+    assert page.read_text() == text
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_a_missing_marker_is_an_error_and_leaves_the_page(ablation, page, figures, table):
     text = page.read_text().replace(f"<!-- {table} -->", "")

@@ -1,6 +1,10 @@
 """What the README shows runs as it is printed."""
 
+import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import emuloss
@@ -9,7 +13,8 @@ import pytest
 import torch
 from emuloss.datasets import Rain
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT.joinpath("README.md").read_text()
 BLOCKS = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "runs/" not in block]
 
 
@@ -31,3 +36,22 @@ def test_block_runs(block):
     if "backward" in block:
         assert np.isfinite(prediction.grad.numpy()).all()
         assert prediction.grad.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_loss_for_your_own_metric(tmp_path):
+    section = README.split("### A loss for your own metric\n")[1].split("\n### ")[0]
+    assert len(section.split("It calls the function")[0].splitlines()) < 30
+    code = re.search(r"```python\n# (\S+)\n(.*?)```", section, re.S)
+    (tmp_path / code[1]).write_text(code[2])
+    command = shlex.split(re.search(r"```bash\n(.*?)```", section, re.S)[1])
+    assert command[:2] == ["python", "train_surrogate.py"]
+    subprocess.run([sys.executable, ROOT / command[1], *command[2:]], cwd=tmp_path, check=True)
+    run = tmp_path / command[command.index("--out") + 1]
+    figures = json.loads((run / "evaluation.json").read_text())
+    assert figures["descent"]["removed"] > 20
+    fields = torch.from_numpy(Rain(64, size=128).read(0, "train")[:2]).requires_grad_()
+    emuloss.load(run).as_loss()(fields, fields.detach().flip(1)).backward()
+    assert torch.isfinite(fields.grad).all()
+    assert fields.grad.abs().sum() > 0

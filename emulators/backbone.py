@@ -6,10 +6,9 @@ import itertools
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .curves import signed_log1p
-from .normalisation import NormGelu
+from .normalisation import NormGelu, gelu
 from .spectral import spectral_conv
 
 _READOUT_SCALE = 0.25
@@ -52,7 +51,7 @@ class ResidualBlock(nn.Module):
         y = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
             y = conv(norm(y))
-        return x + y
+        return y.add_(x)
 
 
 class ResidualBackbone(nn.Module):
@@ -87,7 +86,7 @@ class ResidualBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
         pixels = x.shape[2] * x.shape[3]
-        x = F.gelu(self.entry(x))
+        x = gelu(self.entry(x))
         means = [_mean(x)] if self.all_stages else []
         for k, stage in enumerate(self.stages):
             x = stage(self.down[k - 1](x) if k else x)

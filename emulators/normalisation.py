@@ -24,6 +24,11 @@ class NormGelu(nn.GroupNorm):
         return _NormGelu.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """GELU of features (N, C, H, W); with channels last, PyTorch's runs twice as fast along them."""
+    return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if _is_channels_last(x) else F.gelu(x)
+
+
 def _is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
@@ -40,13 +45,14 @@ class _NormGelu(torch.autograd.Function):
         normalised, mean, inverse = torch.native_group_norm(
             x, weight, bias, number, channels, rows * columns, groups, eps
         )
-        ctx.save_for_backward(x, weight, bias, normalised, mean, inverse)
+        ctx.save_for_backward(x, weight, bias, mean, inverse)
         ctx.groups, ctx.eps = groups, eps
-        return F.gelu(normalised.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.ops.aten.gelu_(normalised.permute(0, 2, 3, 1))
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, normalised, mean, inverse = ctx.saved_tensors
+        x, weight, bias, mean, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again, which needs mean and inverse of x
             y = F.gelu(F.group_norm(x, ctx.groups, weight.to(x.dtype), bias.to(x.dtype), ctx.eps))
             wanted = [
@@ -71,9 +77,13 @@ class _NormGelu(torch.autograd.Function):
             values = values.to(x.dtype).expand(by_group).reshape(number, 1, 1, channels)
             return values.expand(-1, -1, columns, -1).reshape(number, 1, columns * channels)
 
-        pixels = lines(x)
-        g = torch.ops.aten.gelu_backward(lines(gradient), lines(normalised))
-        in_x = g * pixels
+        # Computing it once more costs less than keeping it: new memory is slow to come by.
+        normalised, _, _ = torch.native_group_norm(
+            x, weight, bias, number, channels, rows * columns, ctx.groups, ctx.eps
+        )
+        pixels, in_x = lines(x), lines(normalised)
+        g = torch.ops.aten.gelu_backward(lines(gradient), in_x)
+        torch.mul(g, pixels, out=in_x)
         mean, inverse = (part.to(wide).unsqueeze(2) for part in (mean, inverse))
         weights = weight.to(wide).view(by_group[1:])
         # With z = (x - mean) inverse: dL/dx = inverse (w g - <w g> - z <w g z>), <> means over the group.

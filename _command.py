@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -20,6 +21,12 @@ _INTERRUPTED = 130
 """Exit code after Ctrl-C, by convention 128 + SIGINT."""
 _SEEDED = ("rain", "images")
 """Sources that take the command's seed."""
+_LAUNCHED = (
+    ("RANK", "WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+)
+"""Variables in which launchers of several processes tell each its index, and how many there are."""
 
 
 def numbers(name: str, text: str | None) -> list[float] | None:
@@ -39,14 +46,38 @@ def numbers(name: str, text: str | None) -> list[float] | None:
     return list(as_increasing(f"--{name}", values))
 
 
+def whole_numbers(name: str, text: str | None) -> list[int] | None:
+    """Positive whole numbers of an option such as "16,32".
+
+    Raises:
+        ArgumentError: something else.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise ArgumentError(f"--{name} must be positive whole numbers separated by commas, got {text!r}")
+    return [int(part) for part in parts]
+
+
 def source_options(spec: str, *, seed: int, **given: Any) -> dict[str, Any]:
     """Options of a field source: those that were given, and the seed where the source is random."""
     options = {name: value for name, value in given.items() if value is not None}
     return options | ({"seed": seed} if spec.partition(":")[0] in _SEEDED else {})
 
 
+def speaks() -> bool:
+    """Whether this process has the word: of several that a launcher started, the first one alone."""
+    return not any(
+        os.environ.get(rank, "0") != "0" and os.environ.get(size, "1") != "1" for rank, size in _LAUNCHED
+    )
+
+
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run a command line: bad arguments and unusable data end in one line and exit code 2."""
+    """Run a command line: bad arguments and unusable data end in one line and exit code 2.
+
+    Of several processes all end so, and one of them says why.
+    """
     try:
         status = app(arguments, standalone_mode=False)
     except EmulossError as error:
@@ -61,11 +92,12 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
             return _fail(error.format_message())
         raise
     # Commands return nothing; typer, the code of an early end.
-    if status == _INTERRUPTED:
+    if status == _INTERRUPTED and speaks():
         print("interrupted; run the same command again to go on", file=sys.stderr)
     return status or 0
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    if speaks():
+        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return 2

@@ -5,6 +5,7 @@ python train_surrogate.py --metric minkowski --fields rain --arch constrained --
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +27,7 @@ if not __package__:
 
 import typer
 
-from ._command import QUIET_TYPER, numbers, run, source_options
+from ._command import QUIET_TYPER, numbers, run, source_options, speaks, whole_numbers
 from .errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 _SAMPLED_CHUNKS = 16
 """Training chunks whose wet pixels set the default thresholds."""
+_SAMPLED_FIELDS = 512
+"""Training fields whose quantiles stand for the thresholds of a metric that has none."""
+_INTENSITIES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+"""Their levels."""
 
 
 class _Asked(NamedTuple):
@@ -166,7 +171,7 @@ def train(
     metric: MetricName = "minkowski",
     arch: Annotated[
         str | None,
-        typer.Option(help="architecture; default: excursion for minkowski, constrained for other metrics"),
+        typer.Option(help="architecture; default: excursion for minkowski, hybrid for other metrics"),
     ] = None,
     outputs: Outputs = None,
     metric_option: MetricOptions = None,
@@ -186,12 +191,18 @@ def train(
     length_unit: LengthUnit = None,
     test_chunks: TestChunks = None,
     gap_chunks: GapChunks = None,
-    batch_size: Annotated[int, typer.Option(help="fields a step")] = 32,
+    batch_size: Annotated[int, typer.Option(help="fields a step, over all processes")] = 32,
     learning_rate: Annotated[float, typer.Option(help="peak learning rate")] = 1e-3,
     precision: Annotated[str, typer.Option(help="auto | float32 | bfloat16")] = "auto",
     spectral: Annotated[
         str | None,
         typer.Option(help="spectral normalisation: none | power | exact; default: the architecture's"),
+    ] = None,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            help="channels of the network's stages, such as 16,32,64,128; default: the architecture's"
+        ),
     ] = None,
     isoperimetric: Annotated[
         str | None, typer.Option(help="lower bound of the perimeter in constrained heads: valid | textbook")
@@ -219,16 +230,20 @@ def train(
 
     The folder OUT then holds config.json and model.safetensors, for emuloss.load(OUT); report.png,
     evaluation.json, log.csv, labels.h5, and the state from which an interrupted run goes on.
+
+    `accelerate launch` starts it on several devices or machines, which share the folder OUT.
     """
     # The settings are checked before anything heavy is imported or read.
     asked = _Asked.read(metric, outputs, metric_option, thresholds, levels, quantiles, length_unit)
     limits = numbers("bounds", bounds)
+    channels = whole_numbers("widths", widths)
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"--out (={str(out)!r}) is a file; give a folder")
 
     import torch
 
     from .emulators import ARCHITECTURES, Training, check_shape, default_architecture, found_scales
+    from .emulators.processes import processes
     from .metrics import FunctionMetric
     from .zoo import Surrogate
 
@@ -248,58 +263,69 @@ def train(
         sobolev=sobolev,
         **{name: value for name, value in weights.items() if value is not None},
     )
-    source, roles = _opened(
-        fields,
-        (test_chunks, gap_chunks),
-        seed=seed,
-        size=size,
-        stride=stride,
-        count=count,
-        pixel_size=pixel_size,
-        min_coverage=min_coverage,
-        bounds=limits,
-    )
-    if "test" not in roles:
-        raise ArgumentError(
-            f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
+    team = processes()
+    if not team.main:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears it, and tells the others
+    with team.together():
+        source, roles = _opened(
+            fields,
+            (test_chunks, gap_chunks),
+            seed=seed,
+            size=size,
+            stride=stride,
+            count=count,
+            pixel_size=pixel_size,
+            min_coverage=min_coverage,
+            bounds=limits,
         )
-    teacher = _teacher(asked, source, roles)
-    arch = arch or default_architecture(teacher)
-    torch.manual_seed(seed)
-    emulator = _emulator(arch, teacher, spectral=spectral, isoperimetric=isoperimetric)
-    check_shape(source.field_shape, emulator.stride)  # type: ignore[arg-type]
-    out.mkdir(parents=True, exist_ok=True)
-
-    store = _labelled(source, teacher, asked, fields, out / "labels.h5", roles, seed, progress)
-    for role, number in store.counts.items():
-        if not number:
-            raise DataError(f"{fields} holds no usable field for the {role} split; give it more data")
-    if store.constant_outputs() == store.outputs:
-        raise DataError(
-            f"constant output: {metric} is the same for all {len(store)} fields, so that there is nothing to "
-            "learn; choose other thresholds, outputs or fields"
-        )
-    if isinstance(teacher, FunctionMetric):  # the size of its values is known only now
-        teacher = teacher.with_found_scales(lambda: found_scales(store.split("train")[1]))
+        if "test" not in roles:
+            raise ArgumentError(
+                f"--test-chunks (={test_chunks}) must be at least 1: the surrogate is evaluated on them"
+            )
+        teacher = _teacher(asked, source, roles)
+        arch = arch or default_architecture(teacher)
+        options: dict[str, Any] = {"spectral": spectral, "widths": channels, "isoperimetric": isoperimetric}
         torch.manual_seed(seed)
-        emulator = _emulator(arch, teacher, spectral=spectral, isoperimetric=isoperimetric)
-    provenance: dict[str, Any] = {
-        "unit": source.unit,
-        "field_shape": list(source.field_shape),
-        "license": licence,
-        "training": {"source": store.source_config, "fields": store.counts},
-    }
-    log = None
-    if any(True for _ in emulator.parameters()):
-        provenance["training"] |= _trained(
-            emulator, arch, teacher, store, settings, out, provenance, progress
+        emulator = _emulator(arch, teacher, **options)
+        check_shape(source.field_shape, emulator.stride)  # type: ignore[arg-type]
+        out.mkdir(parents=True, exist_ok=True)
+
+        store = team.of_main(
+            lambda: _labelled(source, teacher, asked, fields, out / "labels.h5", roles, seed, progress)
         )
-        log = out / "log.csv"
-    else:
-        _say(f"{arch} has nothing to train: options of the training have no effect")
-    surrogate = Surrogate(emulator, arch, provenance)
-    surrogate.save_pretrained(out)
-    _evaluate(surrogate, *store.split("test"), out, log, progress)
+        for role, number in store.counts.items():
+            if not number:
+                raise DataError(f"{fields} holds no usable field for the {role} split; give it more data")
+        if store.constant_outputs() == store.outputs:
+            raise DataError(
+                f"constant output: {metric} is the same for all {len(store)} fields, so that there is "
+                "nothing to learn; choose other thresholds, outputs or fields"
+            )
+        # Built anew with what the labels tell: the size of a function's values, what stands for thresholds.
+        if isinstance(teacher, FunctionMetric):
+            teacher = teacher.with_found_scales(lambda: found_scales(store.split("train")[1]))
+        if not teacher.thresholds:
+            options["intensities"] = _intensities(store)
+        torch.manual_seed(seed)
+        emulator = _emulator(arch, teacher, **options)
+        provenance: dict[str, Any] = {
+            "unit": source.unit,
+            "field_shape": list(source.field_shape),
+            "license": licence,
+            "training": {"source": store.source_config, "fields": store.counts},
+        }
+        log = None
+        if any(True for _ in emulator.parameters()):
+            provenance["training"] |= _trained(
+                emulator, arch, teacher, store, settings, out, provenance, progress
+            )
+            log = out / "log.csv"
+        else:
+            _say(f"{arch} has nothing to train: options of the training have no effect")
+        if team.main:
+            surrogate = Surrogate(emulator, arch, provenance)
+            surrogate.save_pretrained(out)
+            _evaluate(surrogate, *store.split("test"), out, log, progress)
 
 
 def label_fields(
@@ -323,13 +349,22 @@ def label_fields(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="seed of synthetic fields, and of predictions")
     ] = 0,
+    engine: Annotated[
+        str, typer.Option(help="where the metric runs: local (this machine) | dask (a cluster's workers)")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="address of the Dask scheduler, such as tcp://HOST:8786")
+    ] = None,
     progress: Progress = True,
 ) -> None:
     """Label fields with an exact metric, and store both in one HDF5 file, without training."""
+    from .datasets.engines import engine_named
+
     asked = _Asked.read(metric, outputs, metric_option, thresholds, levels, quantiles, length_unit)
     limits = numbers("bounds", bounds)
     if out.is_dir():
         raise ArgumentError(f"--out (={str(out)!r}) is a folder; give a file")
+    engine_named(engine, scheduler)  # refuses a wrong choice before any field is read
     source, roles = _opened(
         fields,
         (test_chunks, gap_chunks),
@@ -343,12 +378,28 @@ def label_fields(
     )
     teacher = _teacher(asked, source, roles)
     out.parent.mkdir(parents=True, exist_ok=True)
-    store = _labelled(source, teacher, asked, fields, out, roles, seed, progress)
+    store = _labelled(
+        source, teacher, asked, fields, out, roles, seed, progress, engine=engine, scheduler=scheduler
+    )
     counts = ", ".join(f"{number} {role}" for role, number in store.counts.items())
     print(f"{out}: {counts} {'pairs' if store.pairs else 'fields'}; {', '.join(store.outputs)}")
 
 
-def _emulator(arch: str, teacher: Metric, **options: str | None) -> nn.Module:
+def _intensities(store: LabelledFields) -> tuple[float, ...] | None:
+    """Quantiles of the training fields above their least value, or None where these take few values."""
+    import numpy as np
+
+    from .metrics import quantile_thresholds
+
+    fields = store.split("train")[0]
+    fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]
+    try:
+        return quantile_thresholds(fields, _INTENSITIES, wet=float(np.nanmin(fields)), quantum=store.quantum)
+    except ArgumentError:
+        return None
+
+
+def _emulator(arch: str, teacher: Metric, **options: Any) -> nn.Module:
     """The untrained emulator, with those options that were given."""
     from inspect import signature
 
@@ -385,11 +436,13 @@ def _trained(
         quantum=store.quantum,
         progress=progress,
     )
-    _say(f"training on {store.counts['train']} fields, on {trainer.device}")
+    count = trainer.processes.count
+    where = str(trainer.device) if count == 1 else f"{trainer.device.type}, in {count} processes"
+    _say(f"training on {store.counts['train']} fields, on {where}")
     try:
         trainer.run()
     except KeyboardInterrupt:
-        if trainer.best["weights"] is not None:
+        if trainer.best["weights"] is not None and trainer.processes.main:
             Surrogate(emulator, arch, provenance).save_pretrained(out)
             _say(f"emuloss.load({str(out)!r}) gives the best emulator so far")
         raise
@@ -416,13 +469,18 @@ def _labelled(
     roles: list[str],
     seed: int,
     progress: bool,
+    *,
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> LabelledFields:
     """The labelled store of a source."""
     from .datasets import label
 
     where = f" at {len(teacher.thresholds)} thresholds" if teacher.thresholds else ""
     _say(f"labelling {fields} with {asked.name}{where}")
-    store = label(source, teacher, path, splits=roles, progress=progress, seed=seed)
+    store = label(
+        source, teacher, path, splits=roles, progress=progress, seed=seed, engine=engine, scheduler=scheduler
+    )
     for output in store.constant_outputs():
         _say(f"warning: constant output: {output} is the same for all {len(store)} fields")
     return store
@@ -483,7 +541,8 @@ def _evaluate(
 
 
 def _say(text: str) -> None:
-    print(f"emuloss: {text}", file=sys.stderr, flush=True)
+    if speaks():
+        print(f"emuloss: {text}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

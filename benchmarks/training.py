@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from _timing import CLOCK, rain, take_turns
 from emuloss.emulators import ARCHITECTURES, Trainer, Training
-from emuloss.emulators.training import prefetched
+from emuloss.emulators.batches import prefetched
 from emuloss.metrics import Minkowski, quantile_thresholds
 
 FIELDS = 256

@@ -1,37 +1,32 @@
-"""The training loop: exact labels made as it goes, resumable to the batch, stoppable at any time."""
+"""The training loop: in one process or several, resumable to the batch, stoppable at any time."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
 import math
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..datasets import mixup, random_symmetry, rescale
 from ..datasets._interrupts import interrupts_deferred
 from ..errors import ArgumentError, DataError
 from ..metrics import Metric, Minkowski
+from .batches import Batches, prefetched, separate
 from .curves import CurveDistance
 from .penalties import PENALTIES, directions, gradient_penalty, probes, pulled_back, sobolev_distance
+from .processes import processes
 from .relaxed import relaxation
 
-_PREFETCH = 4
-"""Batches prepared ahead of the training step."""
 _SAVE_EVERY = 60.0
 """Seconds between saved states."""
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
@@ -142,122 +137,33 @@ class HomoscedasticLoss(nn.Module):
         return (distances * torch.exp(-self.log_scale) + self.log_scale).sum()
 
 
-class Batches:
-    """Endless training batches: batch k depends on the seed and k alone, so that a run can resume.
-
-    Args:
-        metric: labels the fields whose values are changed, unless it is slow (`Metric.parallel` is
-            "processes"): then none are.
-        fields: (N, H, W), or pairs (N, 2, H, W), float32. Both fields of a pair are turned and rescaled
-            alike; of those that are mixed it is the prediction.
-        curves: (N, C, Q), exact.
-        options: shares, batch size and seed.
-        quantum: step of the data's values, or None; rescaled fields keep to it, mixed ones do not, as
-            the predictions that a loss will see do not.
-    """
-
-    def __init__(
-        self, metric: Metric, fields: np.ndarray, curves: np.ndarray, options: Training, quantum: float | None
-    ) -> None:
-        self.metric, self.fields, self.curves = metric, fields, curves.astype(np.float32)
-        self.options, self.quantum = options, quantum
-
-    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
-        """Fields (B, H, W), or pairs (B, 2, H, W), and exact curves (B, C, Q) of batch k."""
-        rng = np.random.default_rng([self.options.seed, k])
-        chosen = rng.integers(0, len(self.fields), self.options.batch_size)
-        slow, invariant = self.metric.parallel == "processes", self.metric.invariant
-        fields, curves = self.fields[chosen], self.curves[chosen]
-        if invariant or not slow:
-            fields = alike(random_symmetry, fields, rng)
-        scaled = 0 if slow else round(self.options.rescaled * len(fields))
-        changed = 0 if slow else scaled + round(self.options.mixed * len(fields))
-        if scaled:
-            fields[:scaled] = alike(
-                lambda part, rng: rescale(part, rng, 0.3, 3.0, quantum=self.quantum), fields[:scaled], rng
-            )
-        if changed > scaled:
-            mixed = fields[scaled:changed] if fields.ndim == 3 else fields[scaled:changed, 0]
-            mixed[...] = mixup(mixed, rng)
-        if not (invariant or slow):
-            changed = len(fields)
-        if changed:
-            curves[:changed] = self.metric(*separate(fields[:changed]))
-        return torch.from_numpy(fields), torch.from_numpy(curves)
-
-
-def separate(fields: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What an exact metric takes: fields (N, H, W), or both of pairs (N, 2, H, W)."""
-    return (fields,) if fields.ndim == 3 else (fields[:, 0], fields[:, 1])
-
-
-def alike(
-    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
-    fields: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Fields (N, H, W), or pairs (N, 2, H, W), changed at random; both fields of a pair in the same way."""
-    if fields.ndim == 3:
-        return change(fields, rng)
-    seed = rng.integers(2**63)
-    return np.stack([change(part, np.random.default_rng(seed)) for part in separate(fields)], axis=1)
-
-
-@contextlib.contextmanager
-def prefetched(make: Callable[[int], Any], start: int) -> Iterator[Iterator[Any]]:
-    """Iterate over make(start), make(start + 1), ..., each made ahead in a background thread."""
-    ready: queue.Queue[Any] = queue.Queue(_PREFETCH)
-    stop = threading.Event()
-
-    def work() -> None:
-        k = start
-        while not stop.is_set():
-            try:
-                item = make(k)
-            except BaseException as error:
-                item = error
-            while not stop.is_set():
-                with contextlib.suppress(queue.Full):
-                    ready.put(item, timeout=0.1)
-                    break
-            if isinstance(item, BaseException):
-                return
-            k += 1
-
-    def items() -> Iterator[Any]:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    thread = threading.Thread(target=work, name="emuloss-batches", daemon=True)
-    thread.start()
-    try:
-        yield items()
-    finally:
-        stop.set()
-        thread.join()
-
-
 class Trainer:
     """Trains an emulator of an exact metric, with a state on disk from which it resumes.
+
+    In several processes, each takes its part of every batch and of the validation fields. Batches, the
+    fields at which gradients are penalised, and the learning rate do not depend on how many there are;
+    sums over fields are taken in another order, so that weights agree within rounding. All processes
+    hold the same weights to the bit. A state goes on to the bit under as many processes as saved it, and
+    within rounding under any other number (with a budget in fields alone, in float32, on one kind of
+    machine).
 
     Args:
         emulator: fields (N, H, W), or pairs (N, 2, H, W) -> curves (N, C, Q), physical units; has
             `arguments()`, and may have `start_at`, by which it starts from the median label (of a Minkowski
             metric it starts from what the heads are made for).
         metric: the exact metric.
-        training: fields (N, H, W), or pairs (N, 2, H, W), and exact curves (N, C, Q).
+        training: fields (N, H, W), or pairs (N, 2, H, W), and exact curves (N, C, Q); all of them in
+            every process.
         validation: likewise; decides which weights are kept, and when to stop early.
         options: what decides the run.
-        folder: where the state `training.pt` and the log `log.csv` are kept.
+        folder: where the main process keeps the state `training.pt` and the log `log.csv`.
         quantum: step of the data's values, or None.
         progress: whether to show a progress bar on standard error.
 
     Raises:
         ArgumentError: empty data, an emulator without weights to train, Sobolev training without a
-            relaxation of the metric, or a state on disk of another run (options, metric, network).
+            relaxation of the metric, a state on disk of another run (options, metric, network), fewer
+            fields in a batch than processes, or processes with different data.
         DataError: the state on disk cannot be read.
     """
 
@@ -283,34 +189,34 @@ class Trainer:
         if not isinstance(metric, Minkowski) and hasattr(emulator, "start_at"):
             _start(emulator, metric, *training)
         self.metric, self.options, self.folder = metric, options, folder
-        self.batches = Batches(metric, *training, options, quantum)
-        self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
-        # Without CUDA on the CPU: Apple's GPUs lack the double precision that exact bounds need.
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        if self.accelerator.num_processes > 1:
+        self.processes = processes()
+        if options.batch_size < self.processes.count:
             raise ArgumentError(
-                f"training runs in one process, got {self.accelerator.num_processes}; "
-                "start it without a launcher"
+                f"batch_size (={options.batch_size}) must be at least the number of processes, "
+                f"{self.processes.count}"
             )
-        self.device = self.accelerator.device
-        self.progress = progress
+        self.device = self.processes.device
+        self.batches = Batches(metric, *training, options, quantum, self.processes.part)
+        self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
+        self.progress = progress and self.processes.main
         self.data = _digest(*training, *validation, np.array([quantum], np.float64))
-        self.emulator = emulator
+        if len(set(self.processes.gathered(self.data))) > 1:
+            raise ArgumentError("all processes need the same data: the trainer gives each its part of them")
+        self.emulator = emulator.to(self.device)
         self.relaxed = _reference(metric).to(self.device) if options.sobolev else None
         self.distance = CurveDistance(metric.levels, metric.scales).to(self.device)
-        objective = HomoscedasticLoss(len(metric.outputs))
+        self.objective = HomoscedasticLoss(len(metric.outputs)).to(self.device)
         decayed = [p for p in weights if p.ndim > 1]
         others = [p for p in weights if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": options.weight_decay},
-                {"params": [*others, *objective.parameters()], "weight_decay": 0.0},
+                {"params": [*others, *self.objective.parameters()], "weight_decay": 0.0},
             ],
             lr=options.learning_rate,
             fused=True,
         )
-        self._weights = weights
-        self.model, self.objective, self.optimizer = self.accelerator.prepare(emulator, objective, optimizer)
+        self._trained = [*weights, *self.objective.parameters()]
         self.step, self.seconds = 0, 0.0
         self.best: dict[str, Any] = {"loss": math.inf, "weights": None, "step": 0}
         self.validated, self.stale, self.finished = 0, 0, False
@@ -339,24 +245,28 @@ class Trainer:
 
         Ctrl-C ends the step at hand, saves the state, loads the best weights and is passed on. What
         strikes within a step (an error, a second Ctrl-C) leaves the state that was saved before.
-        Another trainer on the same folder goes on from there.
+        Another trainer on the same folder goes on from there. Of several processes, all end so when
+        one does.
         """
-        self._prepare()
-        try:
-            if not self.finished:
-                self._train()
-                self.finished = True
-        finally:
-            if self.step and self._between_steps:
-                self._save()
-            if self.best["weights"] is not None:
-                self.emulator.load_state_dict(self.best["weights"])
+        with self.processes.together():
+            self._prepare()
+            try:
+                if not self.finished:
+                    self._train()
+                    self.finished = True
+            finally:
+                if self.step and self._between_steps:
+                    self._save()
+                if self.best["weights"] is not None:
+                    self.emulator.load_state_dict(self.best["weights"])
 
     def _prepare(self) -> None:
-        """Settle the precision and the memory format, unless a state from disk has."""
+        """Settle the precision and the memory format, unless a state from disk has, and start all alike."""
         if self.layout == "auto":
-            self.precision, self.layout = self._fastest_setting()
+            self.precision, self.layout = self.processes.of_main(self._fastest_setting)
         self.emulator.to(memory_format=_LAYOUTS[self.layout])
+        if self.processes.count > 1:  # measuring has moved the power iterations of the main process
+            self.emulator.load_state_dict(self.processes.of_main(self._weights))
 
     def _train(self) -> None:
         bar = tqdm(
@@ -374,7 +284,9 @@ class Trainer:
             interrupts_deferred() as interrupted,
         ):
             for fields, curves in batches:
-                if interrupted():
+                clocks, interrupts = zip(*self.processes.gathered((self.seconds, interrupted())), strict=True)
+                self.seconds = clocks[0]
+                if any(interrupts):
                     raise KeyboardInterrupt
                 if self.spent >= 1 or self.stale >= self.options.patience:
                     break
@@ -413,48 +325,64 @@ class Trainer:
         return {name: weight for name, weight in asked.items() if weight}
 
     def _step(self, fields: Tensor, curves: Tensor) -> Tensor:
-        """Take one step; returns its distance and its terms on gradients, without their weights."""
+        """Take one step; returns its distance and its terms on gradients, without their weights.
+
+        Args:
+            fields: the whole batch (B, H, W), or pairs (B, 2, H, W).
+            curves: exact, of the part of this process, (b, C, Q).
+        """
         rise = min(1.0, self.spent / self.options.warmup) if self.options.warmup else 1.0
         fall = 0.5 * (1 + math.cos(math.pi * self.spent))
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * max(rise, 1e-3) * fall
-        self.model.train()
+        self.emulator.train()
+        own = fields[self.processes.part].contiguous()
         with self._autocast():
-            emulated = self.model(fields.to(self.device))
+            emulated = self.emulator(own.to(self.device))
         distances = self.distance(emulated.float(), curves.to(self.device)).mean(0)
         terms = self._on_gradients(fields) if self._terms else {}
-        loss = self.objective(distances)
+        # Linear in distances: the objectives of the parts, weighed by size, add up to that of the batch.
+        share = len(own) / len(fields)
+        loss = share * self.objective(distances)
         for name, weight in self._terms.items():
             loss = loss + weight * terms[name]
         self.optimizer.zero_grad(set_to_none=True)
         # Of the weights alone: second derivatives in the pixels would cost time for nothing.
-        self.accelerator.backward(loss, inputs=[*self._weights, *self.objective.parameters()])
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        loss.backward(inputs=self._trained)
+        values = torch.stack([share * distances.sum(), *(terms[name] for name in self._terms)]).detach()
+        self.processes.add_up([*(p.grad for p in self._trained if p.grad is not None), values])
+        nn.utils.clip_grad_norm_(self.emulator.parameters(), self.options.clip)
         self.optimizer.step()
         self.step += 1
-        return torch.stack([distances.sum(), *(terms[name] for name in self._terms)]).detach()
+        return values
 
     def _on_gradients(self, fields: Tensor) -> dict[str, Tensor]:
-        """The terms on gradients at part of a batch; what is drawn depends on the seed and the step alone.
+        """The terms on gradients at some fields of a batch; these depend on the seed and the step alone.
 
+        They are means over fields, of which this process computes its part, divided by the number of all.
         They are computed in float32 whatever the precision: with a relaxed prior, bfloat16 gets the
         weights' derivative of a penalty wrong by more than its size, without one by a sixth of it.
         """
         rng = np.random.default_rng([self.options.seed, self.step, _GRADIENTS])
         number = max(1, round(self.options.penalty_share * len(fields)))
         chosen, *observed = separate(fields.numpy()[rng.choice(len(fields), number, replace=False)])
-        places = torch.from_numpy(probes(chosen, rng)).to(self.device)
+        places = torch.from_numpy(probes(chosen, rng))
         along = directions((number, len(self.metric.outputs), len(self.metric.levels)), rng)
-        along = along.to(self.device)
+        part = self.processes.part
+        share = len(places[part]) / number
+        if not share:  # one field for nothing: power iterations go on alike in all processes
+            part = slice(1)
+        places, along = (drawn[part].contiguous().to(self.device) for drawn in (places, along))
+        observed = [field[part] for field in observed]
         scales = self.metric.scales
-        gradients = pulled_back(_beside(self.model, observed), places, along, scales, differentiable=True)
+        gradients = pulled_back(_beside(self.emulator, observed), places, along, scales, differentiable=True)
         kind, limit = self.options.penalty, self.options.penalty_limit
         terms = {}
         if kind != "none":
-            terms["penalty"] = gradient_penalty(kind, gradients, limit)
+            terms["penalty"] = share * gradient_penalty(kind, gradients, limit)
         if self.relaxed is not None:
             wanted = pulled_back(_beside(self.relaxed, observed), places, along, scales)
-            terms["sobolev"] = sobolev_distance(gradients, wanted, limit)
+            terms["sobolev"] = share * sobolev_distance(gradients, wanted, limit)
         return terms
 
     def _fastest_setting(self) -> tuple[str, str]:
@@ -467,7 +395,7 @@ class Trainer:
         settings = [setting for setting in settings if self.precision in ("auto", setting[0])]
         if len(settings) == 1:
             return settings[0]
-        fields = self.batches[0][0].to(self.device)
+        fields = self.batches[0][0][self.processes.part].contiguous().to(self.device)
         times = dict.fromkeys(settings, math.inf)
         # In turn, so that other work on the machine slows all alike.
         for setting in 4 * settings:
@@ -490,19 +418,17 @@ class Trainer:
         self.emulator.eval()
         totals = torch.zeros(len(self.metric.outputs), dtype=torch.float64)
         fields, curves = self.validation
-        for start in range(0, len(fields), self.options.batch_size):
-            part = slice(start, start + self.options.batch_size)
+        size = math.ceil(self.options.batch_size / self.processes.count)
+        for start in range(0, len(fields), size)[self.processes.part]:
+            part = slice(start, start + size)
             emulated = self.emulator(fields[part].to(self.device))
             totals += self.distance(emulated.float(), curves[part].to(self.device)).sum(0).double().cpu()
-        distances = (totals / len(fields)).tolist()
+        distances = (torch.stack(self.processes.gathered(totals)).sum(0) / len(fields)).tolist()
         loss = sum(distances)
         if not math.isfinite(loss + sum(trained)):
             raise ArgumentError(f"training diverged before step {self.step}; lower the learning rate")
         if loss < self.best["loss"]:
-            weights = {
-                name: tensor.detach().cpu().clone() for name, tensor in self.emulator.state_dict().items()
-            }
-            self.best, self.stale = {"loss": loss, "weights": weights, "step": self.step}, 0
+            self.best, self.stale = {"loss": loss, "weights": self._weights(), "step": self.step}, 0
         else:
             self.stale += 1
         row = {
@@ -515,7 +441,12 @@ class Trainer:
         }
         row.update({f"validation_{name}": d for name, d in zip(self.metric.outputs, distances, strict=True)})
         self.log.append(row)
-        self._write_log()
+        if self.processes.main:
+            self._write_log()
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of the emulator's weights and buffers, on the CPU."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.emulator.state_dict().items()}
 
     def _write_log(self) -> None:
         temporary = self.folder / "log.csv.tmp"
@@ -527,6 +458,8 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the whole state aside, then rename it: a kill leaves the old state or the new one."""
+        if not self.processes.main:
+            return
         temporary = self.folder / "training.pt.tmp"
         state = io.BytesIO()  # writing bytes meets a full disk as an OSError, torch as an internal error
         torch.save(self._state(), state)
@@ -542,7 +475,7 @@ class Trainer:
             "precision": self.precision,
             "layout": self.layout,
             "weights": self.emulator.state_dict(),
-            "objective": self.accelerator.unwrap_model(self.objective).state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "counters": {
                 name: getattr(self, name) for name in ("step", "seconds", "validated", "stale", "finished")
@@ -553,10 +486,11 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.folder / "training.pt"
-        if not path.exists():
+        found = self.processes.of_main(lambda: path.read_bytes() if path.exists() else None)
+        if found is None:
             return
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(io.BytesIO(found), map_location=self.device, weights_only=True)
             if state.keys() != self._state().keys():
                 raise KeyError("other entries")
         except Exception as error:
@@ -570,7 +504,7 @@ class Trainer:
                     f"{path} belongs to a run with other {name}; choose another folder or delete it"
                 )
         self.emulator.load_state_dict(state["weights"])
-        self.accelerator.unwrap_model(self.objective).load_state_dict(state["objective"])
+        self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, value in state["counters"].items():
             setattr(self, name, value)

@@ -199,12 +199,13 @@ def test_what_needs_no_training_is_evaluated_and_frozen(arch, tmp_path, capsys):
 def test_settings_of_the_network_and_of_its_gradients(tmp_path, capsys):
     options = {
         "spectral": "none", "isoperimetric": "textbook", "penalty": "one-sided", "penalty_weight": 0.5,
-        "penalty_limit": 0.7, "sobolev": 0.25,
+        "penalty_limit": 0.7, "sobolev": 0.25, "widths": "16,8",
     }  # fmt: skip
     assert train_surrogate.main(arguments(tmp_path, **options)) == 0
     capsys.readouterr()
     built_with = emuloss.load(tmp_path).module.arguments()
     assert (built_with["spectral"], built_with["isoperimetric"]) == ("none", "textbook")
+    assert built_with["widths"] == [16, 8]
     rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
     assert all(float(row["penalty"]) >= 0 and float(row["sobolev"]) >= 0 for row in rows)
     trained_with = torch.load(tmp_path / "training.pt", weights_only=True)["options"]
@@ -262,6 +263,9 @@ MISTAKES = {
     ),
     "isoperimetric": ({"isoperimetric": "best"}, "isoperimetric must be one of valid, textbook"),
     "isoperimetric of a relaxation": ({"isoperimetric": "valid", "arch": "relaxed"}, "--isoperimetric is no"),
+    "widths": ({"widths": "16,-8"}, "--widths must be positive whole numbers"),
+    "widths of no multiple of 8": ({"widths": "10"}, "widths must be positive multiples of 8"),
+    "widths of a relaxation": ({"widths": "16", "arch": "relaxed"}, "--widths is no option"),
     "penalty": ({"penalty": "l2"}, "penalty must be one of none, one-sided"),
     "penalty weight": ({"penalty": "one-sided", "penalty_weight": -1}, "penalty_weight"),
     "penalty limit": ({"penalty": "one-sided", "penalty_limit": 0}, "penalty_limit"),
@@ -591,6 +595,21 @@ def test_a_constant_output(mine, tmp_path, capsys):
     status = train_surrogate.main(arguments(tmp_path / "out", metric=mine("constant"), thresholds=None))
     assert "constant output: " in refusal(capsys, status)
     assert not list(tmp_path.rglob("training.pt"))
+
+
+def test_intensities_of_the_training_fields_stand_for_thresholds(tmp_path, capsys):
+    words = arguments(tmp_path / "out", metric="spectrum", thresholds=None)
+    assert train_surrogate.main([*words, "--metric-option=bins=4"]) == 0
+    capsys.readouterr()
+    found = json.loads((tmp_path / "out" / "config.json").read_text())["architecture"]["arguments"][
+        "intensities"
+    ]
+    fields, _ = emuloss.datasets.LabelledFields(tmp_path / "out" / "labels.h5").split("train")
+    wet = fields[fields > fields.min()]
+    assert len(found) == 7
+    np.testing.assert_allclose(
+        [(wet < value).mean() for value in found], [0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99], atol=0.02
+    )
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ from emuloss.emulators import (
     relaxable,
     relaxation,
 )
+from emuloss.emulators.batches import Batches
 from emuloss.emulators.fields import stacked
-from emuloss.emulators.training import Batches
 from emuloss.errors import ArgumentError
 from emuloss.evaluation import evaluate, exact_distance, summary_table
 from emuloss.evaluation.report import write_report

@@ -20,10 +20,12 @@ from emuloss.emulators import (
     RelaxedMinkowski,
     Trainer,
     Training,
+    batches,
     penalties,
     training,
 )
-from emuloss.emulators.training import Batches, HomoscedasticLoss, interrupts_deferred, prefetched
+from emuloss.emulators.batches import Batches, prefetched
+from emuloss.emulators.training import HomoscedasticLoss, interrupts_deferred
 from emuloss.errors import ArgumentError, DataError
 from emuloss.metrics import Metric, Minkowski
 
@@ -115,7 +117,7 @@ def test_divergence_ends_in_one_line_and_saves_nothing(tmp_path):
 
 
 def test_the_clock_counts_waiting_for_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_PREFETCH", 1)
+    monkeypatch.setattr(batches, "_PREFETCH", 1)
     run = trainer(tmp_path, minutes=0.5 / 60, fields=None)
     batch = run.batches[0]
 
@@ -637,8 +639,8 @@ def test_bad_options_are_refused(changes, message):
 # Batches
 
 
-def batches(metric=METRIC, **changes) -> Batches:
-    return Batches(metric, *DATA, dataclasses.replace(OPTIONS, **changes), quantum=None)
+def drawn(metric=METRIC, part=slice(None), **changes) -> Batches:
+    return Batches(metric, *DATA, dataclasses.replace(OPTIONS, **changes), None, part)
 
 
 def test_symmetries_of_a_metric_that_notices_them_get_new_labels():
@@ -649,24 +651,24 @@ def test_symmetries_of_a_metric_that_notices_them_get_new_labels():
             return super()._compute(fields) + fields[:, :1, :1]
 
     metric = Directional(METRIC.thresholds, outputs=METRIC.outputs)
-    fields, curves = batches(metric, rescaled=0.0, mixed=0.0)[0]
+    fields, curves = drawn(metric, rescaled=0.0, mixed=0.0)[0]
     np.testing.assert_allclose(curves.numpy(), metric(fields.numpy()), rtol=1e-6)
 
 
 def test_batches_depend_on_seed_and_number_alone():
-    first, second = batches(), batches(learning_rate=1.0)
+    first, second = drawn(), drawn(learning_rate=1.0)
     order = [first[k] for k in (0, 1, 2)], [second[k] for k in (2, 1, 0)][::-1]
     for (fields, curves), (same_fields, same_curves) in zip(*order, strict=True):
         assert torch.equal(fields, same_fields)
         assert torch.equal(curves, same_curves)
     assert not torch.equal(first[0][0], first[1][0])
-    assert not torch.equal(first[0][0], batches(seed=1)[0][0])
+    assert not torch.equal(first[0][0], drawn(seed=1)[0][0])
 
 
 @pytest.mark.parametrize("shares", [(0.0, 0.0), (0.25, 0.25), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)], ids=str)
 def test_labels_are_exact(shares):
     rescaled, mixed = shares
-    made = batches(rescaled=rescaled, mixed=mixed, batch_size=16)
+    made = drawn(rescaled=rescaled, mixed=mixed, batch_size=16)
     for k in range(5):
         fields, curves = made[k]
         assert fields.shape == (16, 12, 12)
@@ -676,16 +678,27 @@ def test_labels_are_exact(shares):
         )
 
 
+def test_parts_make_up_the_batch():
+    fields, curves = drawn(batch_size=11)[3]
+    for count in (2, 3, 11):
+        labelled = np.zeros(curves.shape, np.float32)
+        for index in range(count):
+            part = slice(index, None, count)
+            same_fields, labelled[part] = drawn(batch_size=11, part=part)[3]
+            assert torch.equal(same_fields, fields)
+        assert np.array_equal(labelled, curves)
+
+
 def test_shares_of_changed_fields():
     originals = {np.sort(field.ravel()).tobytes() for field in DATA[0]}
-    fields, _ = batches(rescaled=0.25, mixed=0.25, batch_size=16)[0]
+    fields, _ = drawn(rescaled=0.25, mixed=0.25, batch_size=16)[0]
     kept = [np.sort(field.ravel()).tobytes() in originals for field in fields.numpy()]
     assert kept == [False] * 8 + [True] * 8
 
 
 def test_batches_leave_the_data_alone():
     fields, curves = DATA[0].copy(), DATA[1].copy()
-    made = batches(rescaled=0.5, mixed=0.5)
+    made = drawn(rescaled=0.5, mixed=0.5)
     for k in range(4):
         made[k][0].zero_(), made[k][1].zero_()
     assert np.array_equal(DATA[0], fields)
@@ -718,7 +731,7 @@ def test_prefetched_makes_only_a_few_ahead():
     with prefetched(lambda k: made.append(k) or k, 0) as items:
         next(items)
         time.sleep(0.3)
-        assert len(made) <= 2 + training._PREFETCH
+        assert len(made) <= 2 + batches._PREFETCH
     assert no_thread_left()
 
 

@@ -13,6 +13,10 @@ class DataError(EmulossError):
     """A file or a data set cannot be used; the message names it and the remedy."""
 
 
+class ClusterError(EmulossError):
+    """A cluster cannot be reached, has no workers, or loses them; the message says which."""
+
+
 class CheckpointError(EmulossError):
     """A frozen surrogate cannot be read or written; the message names the file and the remedy."""
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import errno
 import io
-import itertools
 import json
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,9 +30,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import ArgumentError, DataError
-from ..metrics import FieldError, FunctionMetric
+from ..metrics import FunctionMetric
 from ._interrupts import interrupts_deferred
 from ._patches import natural, positive_int
+from .engines import PREDICTIONS, Engine, Fields, Job, Labelled, engine_named
 from .pairs import predictions_of
 from .source import ROLES, FieldSource, assign_splits
 
@@ -44,13 +43,6 @@ if TYPE_CHECKING:
 FORMAT = "emuloss labelled fields"
 FORMAT_VERSION = 1
 _TEMPORARY = ".tmp"
-_PREDICTIONS = "predictions"
-"""Dataset that holds the predictions of pairs, beside their observations, the fields."""
-_CHECKED_PAIRS = 2
-"""Pairs of a chunk on which the declared symmetry and identity are checked: that takes more labels."""
-
-Curves = Callable[..., NDArray[np.float64]]
-"""Maps fields, or predictions and observations, onto curves; it may call the metric in other processes."""
 
 
 def label(
@@ -62,14 +54,16 @@ def label(
     workers: int | None = None,
     progress: bool = True,
     seed: int = 0,
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> LabelledFields:
     """Label the fields of a source with the exact values of a metric, and store both in one HDF5 file.
 
     Where the metric compares two fields, those of the source are observations, and `predictions_of` them are
     made and stored beside them.
 
-    Killed at any moment, the same call goes on where it stopped; called again once the file is finished, it
-    returns it as it is. Parts live in the folder `path + ".parts"` until then.
+    Killed at any moment, the same call goes on where it stopped, with either engine; called again once the
+    file is finished, it returns it as it is. Parts live in the folder `path + ".parts"` until then.
 
     Args:
         source: Where the fields come from.
@@ -81,18 +75,27 @@ def label(
             default.
         progress: Whether to show a progress bar on standard error.
         seed: Of the predictions of a metric that compares two fields.
+        engine: Where the metric runs: "local" for this machine; "dask" for the workers of a Dask cluster, on
+            which this version of emuloss is installed, and a file of the metric's lies under the same path.
+            Fields are read and parts are written here. Each task takes one thread of a worker; of a metric
+            that is plain Python, a worker process runs one task at a time, so give those one thread each.
+        scheduler: Address of the cluster's scheduler, such as "tcp://HOST:8786".
 
     Returns:
         A reader of the finished file.
 
     Raises:
         ArgumentError: If `splits` does not give a role to each chunk, `workers` is not positive, `seed` is
-            negative, or the metric cannot be built in worker processes.
+            negative, the engine is unknown, lacks its scheduler or is not installed, or the metric cannot be
+            built in worker processes.
+        ClusterError: If the cluster cannot be reached or is lost, has no workers, or a chunk costs it one
+            after the other.
         DataError: If the path or its parts hold other work, a chunk cannot be read, the metric fails on a
             field or breaks one of its own constraints (its values would be wrong), or the disk is full.
     """
     path = Path(path)
     natural("seed", seed)
+    labelling = engine_named(engine, scheduler)
     roles = _check_splits(source, splits)
     workers = _usable_cores() if workers is None else positive_int("workers", workers)
     definition = _define(source, metric, roles, seed)
@@ -105,9 +108,11 @@ def label(
     with _disk_errors(path):
         _prepare_parts(parts, definition)
     wanted = [k for k, role in enumerate(roles) if role != "unused"]
+    read = partial(_read_chunk, source, roles, metric.arity == 2, seed)
     # A KeyboardInterrupt that strikes within h5py is lost: its objects run callbacks that swallow it.
     with interrupts_deferred() as interrupted:
-        _label_missing(source, metric, parts, roles, wanted, workers, progress, seed, interrupted)
+        job = Job(source, metric, wanted, read, workers, interrupted)
+        _label_missing(job, labelling, parts, progress)
         with _disk_errors(path):
             _assemble(path, parts, definition, source, metric, wanted)
         shutil.rmtree(parts, ignore_errors=True)
@@ -160,7 +165,7 @@ class LabelledFields:
             self.definition: dict[str, Any] = json.loads(file["definition"].asstr()[()])
             self._roles = np.asarray(file["split"][()])
             shape = file["fields"].shape
-            self.pairs: bool = _PREDICTIONS in file
+            self.pairs: bool = PREDICTIONS in file
         self.outputs: tuple[str, ...] = tuple(about["outputs"])
         self.thresholds: tuple[float, ...] = tuple(about["thresholds"])
         self.units: tuple[str, ...] = tuple(about["units"])
@@ -209,7 +214,7 @@ class LabelledFields:
             chosen = self._roles == ROLES.index(name)
             fields = _rows(file["fields"], chosen)
             if self.pairs:
-                fields = np.stack([_rows(file[_PREDICTIONS], chosen), fields], axis=1)
+                fields = np.stack([_rows(file[PREDICTIONS], chosen), fields], axis=1)
             return fields, _rows(file["curves"], chosen)
 
     def constant_outputs(self) -> tuple[str, ...]:
@@ -301,125 +306,44 @@ def _prepare_parts(parts: Path, definition: dict[str, Any]) -> None:
         _write_safely(described, json.dumps(definition, indent=1).encode())
 
 
-def _label_missing(
-    source: FieldSource,
-    metric: Metric,
-    parts: Path,
-    roles: list[str],
-    wanted: list[int],
-    workers: int,
-    progress: bool,
-    seed: int,
-    interrupted: Callable[[], bool],
-) -> None:
-    """Label the chunks that have no part yet; threads read ahead while the metric runs."""
-    missing = [k for k in wanted if not _part(parts, k).exists()]
-    ahead: list[tuple[int, Future[NDArray[np.float32]]]] = []
-    bar = tqdm(total=len(wanted), initial=len(wanted) - len(missing), unit="chunk", disable=not progress)
+def _label_missing(job: Job, engine: Engine, parts: Path, progress: bool) -> None:
+    """Have an engine label the chunks that have no part yet, and write the part of each."""
+    missing = [k for k in job.chunks if not _part(parts, k).exists()]
+    total = len(job.chunks)
+    bar = tqdm(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
     began, done = time.monotonic(), 0
-    with (
-        bar,
-        _running(metric, workers if missing else 0, interrupted) as curves_of,
-        ThreadPoolExecutor(workers, thread_name_prefix="emuloss-read") as pool,
-    ):
-        try:
-            coming = iter(missing)
-            while True:
-                for k in itertools.islice(coming, 2 * workers + 1 - len(ahead)):
-                    ahead.append((k, pool.submit(source.read, k, roles[k])))
-                if not ahead:
-                    break
-                if interrupted():
-                    raise KeyboardInterrupt
-                done += _finish_chunk(source, metric, curves_of, seed, parts, *ahead.pop(0))
-                bar.set_postfix_str(f"{done / (time.monotonic() - began):.3g} fields/s", refresh=False)
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with bar, closing(engine(job._replace(chunks=missing))) as finished:
+        for chunk in finished:
+            _write_part(parts, chunk)
+            done += len(chunk.curves)
+            bar.set_postfix_str(f"{done / (time.monotonic() - began):.3g} fields/s", refresh=False)
+            bar.update()
 
 
-@contextmanager
-def _running(metric: Metric, workers: int, interrupted: Callable[[], bool]) -> Iterator[Curves]:
-    """The metric, in as many processes where it is plain Python."""
-    if not workers or getattr(metric, "parallel", "threads") != "processes":
-        yield metric
-        return
-    from ..metrics._processes import MetricProcesses
-
-    def stop_where_interrupted() -> None:
-        if interrupted():
-            raise KeyboardInterrupt
-
-    with MetricProcesses(metric, workers) as processes:
-        yield partial(processes, poll=stop_where_interrupted)
-
-
-def _finish_chunk(
-    source: FieldSource,
-    metric: Metric,
-    curves_of: Curves,
-    seed: int,
-    parts: Path,
-    k: int,
-    pending: Future[NDArray[np.float32]],
-) -> int:
-    """Label a chunk and write its part; returns the number of its fields."""
-    fields = np.ascontiguousarray(pending.result(), np.float32)
+def _read_chunk(source: FieldSource, roles: list[str], pairs: bool, seed: int, k: int) -> Fields:
+    """The fields of a chunk, with predictions of them, which come first, where pairs are asked for."""
+    fields = np.ascontiguousarray(source.read(k, roles[k]), np.float32)
     if fields.ndim != 3 or fields.shape[1:] != tuple(source.field_shape):
         raise DataError(
             f"source {source.name!r} gave shape {fields.shape} for chunk {k}; "
             f"its fields have shape {tuple(source.field_shape)}."
         )
+    if not pairs:
+        return {"fields": fields}
+    return {PREDICTIONS: predictions_of(fields, np.random.default_rng([seed, k])), "fields": fields}
+
+
+def _write_part(parts: Path, chunk: Labelled) -> None:
+    """Write a finished chunk."""
     image = io.BytesIO()  # written to the disk in one piece, so that a full disk is met outside HDF5
     with h5py.File(image, "w") as memory:
-        if len(fields):
-            stored = {"fields": fields}
-            if metric.arity == 2:
-                stored[_PREDICTIONS] = predictions_of(fields, np.random.default_rng([seed, k]))
-            curves = _label_chunk(source, metric, curves_of, k, list(reversed(stored.values())))
-            for name, values in stored.items():
+        if len(chunk.curves):
+            for name, values in chunk.fields.items():
                 _create_fields(memory, name, values.shape)[...] = values
-            memory["curves"] = curves
-        memory.attrs["count"] = len(fields)
+            memory["curves"] = chunk.curves
+        memory.attrs["count"] = len(chunk.curves)
     with _disk_errors(parts):
-        _write_safely(_part(parts, k), image.getbuffer())
-    return len(fields)
-
-
-def _label_chunk(
-    source: FieldSource, metric: Metric, curves_of: Curves, k: int, fields: list[NDArray[np.float32]]
-) -> NDArray[np.float64]:
-    """Curves of the fields of a chunk, which obey what the metric declares."""
-    try:
-        curves = np.asarray(curves_of(*fields), np.float64)
-    except FieldError as error:
-        raise DataError(
-            f"field {error.index} of chunk {k} of source {source.name!r}: {error.reason}"
-        ) from error
-    broken = [
-        f"{name} ({share:.2%} of the labels, first in field {_first_breach(metric, curves, source, name)})"
-        for name, share in metric.check(curves, source.field_shape).items()
-        if share > 0
-    ]
-    if metric.arity == 2:
-        predictions, observations = (each[:_CHECKED_PAIRS] for each in fields)
-        found = metric.check_pairs(predictions, observations, curves_of)
-        broken += [
-            f"{name} (in the first {len(predictions)} pairs)" for name, share in found.items() if share > 0
-        ]
-    if broken:
-        raise DataError(
-            f"metric {metric.name!r} breaks its own constraints in chunk {k} of source {source.name!r}: "
-            f"{', '.join(broken)}; correct the metric or the constraints that it declares."
-        )
-    return curves
-
-
-def _first_breach(metric: Metric, curves: NDArray[np.float64], source: FieldSource, label: str) -> int:
-    """Number of the first field whose curves break a constraint."""
-    alone = (metric.check(curves[n : n + 1], source.field_shape)[label] for n in range(len(curves)))
-    return next(n for n, share in enumerate(alone) if share > 0)
+        _write_safely(_part(parts, chunk.k), image.getbuffer())
 
 
 def _create_fields(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
@@ -462,7 +386,7 @@ def _assemble(
     }
     unfinished = parts / f"assembled{_TEMPORARY}"
     with h5py.File(unfinished, "w") as file:
-        names = ("fields", _PREDICTIONS) if metric.arity == 2 else ("fields",)
+        names = ("fields", PREDICTIONS) if metric.arity == 2 else ("fields",)
         stored = {name: _create_fields(file, name, (total, *source.field_shape)) for name in names}
         start = 0
         curves = []

@@ -54,7 +54,7 @@ class MetricProcesses:
             # Twice, so that all of it is read where building the metric fails.
             self._pickled = pickle.dumps(pickle.dumps(metric))
         except Exception as error:
-            raise ArgumentError(_refusal(metric, error)) from error
+            raise ArgumentError(refusal(metric, error)) from error
         self._processes: list[subprocess.Popen[bytes]] = []
         self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="emuloss-process")
@@ -163,13 +163,13 @@ def serve() -> None:
     try:
         metric = pickle.loads(pickle.load(requests))
     except Exception as error:
-        failure = ArgumentError(_refusal(None, error))
+        failure = ArgumentError(refusal(None, error))
     while True:
         try:
             fields = pickle.load(requests)
         except EOFError:
             return
-        reply = failure if metric is None else _taken(metric, fields)
+        reply = failure if metric is None else taken(metric, fields)
         try:
             pickle.dump(reply, replies, pickle.HIGHEST_PROTOCOL)
             replies.flush()
@@ -177,7 +177,7 @@ def serve() -> None:
             os._exit(0)
 
 
-def _taken(metric: Metric, fields: list[np.ndarray]) -> np.ndarray | EmulossError:
+def taken(metric: Metric, fields: list[np.ndarray]) -> np.ndarray | EmulossError:
     """The metric of fields, or the error that it ends in; where it does not say the field, it is searched."""
     try:
         return metric(*fields)
@@ -192,7 +192,7 @@ def _taken(metric: Metric, fields: list[np.ndarray]) -> np.ndarray | EmulossErro
         return FieldError(0, f"{_named(metric)} raised {one_line(error)}")
 
 
-def _refusal(metric: Metric | None, error: Exception) -> str:
+def refusal(metric: Metric | None, error: Exception) -> str:
     name = "the metric" if metric is None else _named(metric)
     return (
         f"{name} cannot be sent to worker processes ({one_line(error)}); "

@@ -6,15 +6,30 @@ fork (data loaders) and calls from several threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _WORTH_A_THREAD = 2**16
 """Pixels below which handing work to a thread costs more than it saves."""
+_ALONE = ContextVar("_ALONE", default=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep to the calling thread, where the caller itself is one of many that share the cores."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 def in_threads(work: Callable[[slice], object], number: int, pixels: int) -> None:
     """Call work on slices that together cover range(number), in as many threads as numba would use.
+
+    Within `one_thread`, in the calling thread alone.
 
     Args:
         work: called with a slice of the batch; writes its result in place.
@@ -23,7 +38,7 @@ def in_threads(work: Callable[[slice], object], number: int, pixels: int) -> Non
     """
     import numba
 
-    threads = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    threads = 1 if _ALONE.get() else numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     batches = max(1, min(number, 4 * threads, pixels // _WORTH_A_THREAD))
     ends = [number * batch // batches for batch in range(batches + 1)]
     slices = list(map(slice, ends, ends[1:]))

@@ -185,13 +185,22 @@ class FunctionMetric(Metric):
         return found
 
     @property
+    def module(self) -> ModuleType | None:
+        """The module in which the function stands.
+
+        Raises:
+            ArgumentError: the function is not loaded.
+        """
+        return inspect.getmodule(self._function())
+
+    @property
     def code(self) -> str:
         """Digest of the file in which the function stands; labels made by other code are others.
 
         Raises:
             ArgumentError: the function is not loaded.
         """
-        file = getattr(inspect.getmodule(self._function()), "__file__", None)
+        file = getattr(self.module, "__file__", None)
         content = Path(file).read_bytes() if file and Path(file).is_file() else b""
         return hashlib.sha256(content).hexdigest()[:16]
 

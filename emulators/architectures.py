@@ -11,7 +11,7 @@ from ..metrics import Metric, Minkowski
 from .certified import CertifiedEmulator
 from .emulator import ConvEmulator
 from .excursion import Excursion
-from .relaxed import relaxable, relaxation
+from .relaxed import relaxation
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "baseline": partial(ConvEmulator, backbone="plain", heads="free", spectral="none"),
@@ -33,6 +33,4 @@ Lipschitz bound. The last two have no weights to train.
 
 def default_architecture(metric: Metric) -> str:
     """The architecture to take unless there are reasons for another one."""
-    if isinstance(metric, Minkowski):
-        return "excursion"
-    return "hybrid" if relaxable(metric) else "constrained"
+    return "excursion" if isinstance(metric, Minkowski) else "hybrid"

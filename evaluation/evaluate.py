@@ -119,7 +119,7 @@ def evaluate(
         emulated = emulate(surrogate, fields, batch_size=batch_size, progress=progress)
         truth = fields if metric.arity == 1 else fields[:, 1]
         shape = (int(fields.shape[-2]), int(fields.shape[-1]))
-        fuller = truth[_fuller(metric, fields, descent_fields)]
+        fuller = truth[_fuller(metric, fields, curves, descent_fields)]
         loss = loss_of(surrogate)
         descents = {
             start: descent(
@@ -143,7 +143,7 @@ def evaluate(
             "gradients": {
                 **gradients.figures,
                 "sizes": gradient_sizes(
-                    surrogate, truth[_fuller(metric, fields, _SIZED)], batch_size=batch_size
+                    surrogate, truth[_fuller(metric, fields, curves, _SIZED)], batch_size=batch_size
                 ),
             },
             "descent": descents["blurred"].figures,
@@ -172,9 +172,18 @@ def _certificate(surrogate: nn.Module, fields: NDArray[Any], seed: int) -> dict[
     return {"bound": certificate.bound, "reason": certificate.reason, "largest_slope": slope}
 
 
-def _fuller(metric: Metric, fields: NDArray[Any], count: int) -> NDArray[np.intp]:
-    """Indices of fields spread over the fullest quarter."""
-    order = np.argsort(-fullness(metric, fields), kind="stable")
+def _fuller(metric: Metric, fields: NDArray[Any], curves: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """Indices of fields spread over the fullest quarter.
+
+    Where a metric of one field has no thresholds, its own values say which fields there is much to see in.
+    """
+    by_value = metric.arity == 1 and not metric.thresholds
+    full = (
+        np.abs(curves / np.array(metric.scales)[:, None]).sum((1, 2))
+        if by_value
+        else fullness(metric, fields)
+    )
+    order = np.argsort(-full, kind="stable")
     quarter = max(len(order) // 4, min(count, len(order)))
     return order[np.unique(np.linspace(0, quarter - 1, count).round().astype(int))]
 

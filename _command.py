@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -66,30 +67,42 @@ def source_options(spec: str, *, seed: int, **given: Any) -> dict[str, Any]:
     return options | ({"seed": seed} if spec.partition(":")[0] in _SEEDED else {})
 
 
-def speaks() -> bool:
-    """Whether this process has the word: of several that a launcher started, the first one alone."""
+def first_of_several() -> bool:
+    """Whether this process has the word: of several that a launcher started, the first one alone.
+
+    Only a command whose processes work together may go by it: others that are started side by side, such as
+    one `emuloss label` for each part of an archive, know nothing of one another.
+    """
     return not any(
         os.environ.get(rank, "0") != "0" and os.environ.get(size, "1") != "1" for rank, size in _LAUNCHED
     )
 
 
-def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
+def run(
+    app: typer.Typer, arguments: list[str] | None = None, *, speaks: Callable[[], bool] = lambda: True
+) -> int:
     """Run a command line: bad arguments and unusable data end in one line and exit code 2.
 
-    Of several processes all end so, and one of them says why.
+    Args:
+        app: the commands.
+        arguments: of the command line; default: this program's.
+        speaks: whether this process says why it ends; see `first_of_several`.
+
+    Returns:
+        The exit code.
     """
     try:
         status = app(arguments, standalone_mode=False)
     except EmulossError as error:
-        return _fail(str(error))
+        return _fail(speaks, str(error))
     except OSError as error:
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return _fail(speaks, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     except Exception as error:
         # Typer's own complaints about the command line, whichever click it brings.
         if hasattr(error, "format_message"):
-            return _fail(error.format_message())
+            return _fail(speaks, error.format_message())
         raise
     # Commands return nothing; typer, the code of an early end.
     if status == _INTERRUPTED and speaks():
@@ -97,7 +110,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     return status or 0
 
 
-def _fail(message: str) -> int:
+def _fail(speaks: Callable[[], bool], message: str) -> int:
     if speaks():
         print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return 2

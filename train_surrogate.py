@@ -27,7 +27,7 @@ if not __package__:
 
 import typer
 
-from ._command import QUIET_TYPER, numbers, run, source_options, speaks, whole_numbers
+from ._command import QUIET_TYPER, first_of_several, numbers, run, source_options, whole_numbers
 from .errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -436,7 +436,7 @@ def _trained(
         quantum=store.quantum,
         progress=progress,
     )
-    count = trainer.processes.count
+    count = trainer.processes.world_size
     where = str(trainer.device) if count == 1 else f"{trainer.device.type}, in {count} processes"
     _say(f"training on {store.counts['train']} fields, on {where}")
     try:
@@ -541,7 +541,7 @@ def _evaluate(
 
 
 def _say(text: str) -> None:
-    if speaks():
+    if first_of_several():
         print(f"emuloss: {text}", file=sys.stderr, flush=True)
 
 
@@ -549,7 +549,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     app = typer.Typer(**QUIET_TYPER)
     app.command()(train)
-    return run(app, arguments)
+    return run(app, arguments, speaks=first_of_several)
 
 
 if __name__ == "__main__":  # python -m emuloss.train_surrogate

@@ -1,6 +1,6 @@
 """The family of emulators on one data set with one budget: the tables of docs/ablation.md.
 
-    python benchmarks/ablation.py --opera FOLDER --out runs/ablation [--budget 16000] [--only NAME ...]
+    python benchmarks/ablation.py --opera FOLDER --out runs/ablation [--only NAME ...]
 
 Each variant is trained on the same radar patches and synthetic rain with the same number of fields seen,
 evaluated on the composites after the training period, and certified. Its folder then is a checkpoint like any
@@ -28,7 +28,7 @@ from emuloss.emulators.certificates import certify
 from emuloss.evaluation import evaluate, write_report
 from emuloss.evaluation.classes import CLASSES
 from emuloss.metrics import WET_LEVELS, Minkowski
-from emuloss.zoo import Surrogate, load
+from emuloss.zoo import Surrogate, list_models, load
 
 THRESHOLDS = (0.105, 0.115, 0.125, 0.145, 0.165, 0.185, 0.215, 0.245, 0.285, 0.325, 0.385)
 THRESHOLDS += (0.455, 0.545, 0.655, 0.795, 0.985, 1.245, 1.645, 2.305, 3.685, 8.865)
@@ -42,6 +42,10 @@ VALIDATIONS = 30
 """Of each training, and its patience: none may stop before its budget is spent."""
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of a training, at which its progress is shown."""
+REVISION = 2
+"""Of what is measured: figures of an older one are measured again. 2: inversions are annealed."""
+BUDGET = 16000
+"""Fields that each network on the page has seen."""
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "ablation.md"
 
 
@@ -137,7 +141,7 @@ def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogat
 def measured(name: str, variant: Variant, data: Data, folder: Path, budget: int) -> dict[str, Any]:
     """All figures of a variant, kept in its folder."""
     path = folder / "figures.json"
-    settings = {"variant": asdict(variant), "budget": budget, "data": data.facts}
+    settings = {"variant": asdict(variant), "budget": budget, "data": data.facts, "revision": REVISION}
     if path.exists():
         figures = json.loads(path.read_text())
         if figures["settings"] == json.loads(json.dumps(settings)):
@@ -241,6 +245,12 @@ GRADIENTS: tuple[Column, ...] = (
     ("RMSE after", lambda f: shown(f["descent"]["rmse_after"], ".2f")),
     ("noisy, %", lambda f: shown(f["descent_noisy"]["removed"], ".1f")),
 )
+LONGER: tuple[Column, ...] = (
+    ("fields seen", lambda f: shown(f["training"].get("fields_seen"), ",d")),
+    *FIDELITY[:-1],
+    ("descent, %", lambda f: shown(f["descent"]["removed"], ".1f")),
+    ("noisy, %", lambda f: shown(f["descent_noisy"]["removed"], ".1f")),
+)
 LEARNING: tuple[Column, ...] = tuple(
     (f"{share:.3g}", lambda f, k=k: shown(f["learning"][k] if f["learning"] else None, ".3f"))
     for k, share in enumerate(SHARES)
@@ -289,6 +299,12 @@ def merged(old: list[str], new: list[str]) -> list[str]:
     return new[:2] + [rows[name] for name in VARIANTS if name in rows]
 
 
+def bundled() -> dict[str, dict[str, Any]]:
+    """Figures of the Minkowski surrogates that the package brings, trained for longer, on radar alone."""
+    surrogates = {name: load(name) for name in list_models("minkowski-opera*")}
+    return {name: {"training": each.trained_on, **each.evaluation} for name, each in surrogates.items()}
+
+
 def write_page(figures: dict[str, dict[str, Any]], *, partly: bool = False) -> None:
     """Put the tables between their markers; the text around them stays, and partly the rows of others."""
     tables = {
@@ -302,22 +318,27 @@ def write_page(figures: dict[str, dict[str, Any]], *, partly: bool = False) -> N
     }
     text = PAGE.read_text()
     for name, columns in tables.items():
-        marked = re.compile(f"(<!-- {name} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-        found = marked.search(text)
-        if not found:
-            raise RuntimeError(f"{PAGE} has no place marked <!-- {name} -->")
-        lines = table(figures, columns)
-        if partly:
-            lines = merged(found[2].splitlines(), lines)
-        text = text[: found.start(2)] + "\n".join(lines) + "\n" + text[found.end(2) :]
-    PAGE.write_text(text)
+        text = put(text, name, table(figures, columns), partly=partly)
+    PAGE.write_text(put(text, "longer", table(bundled(), LONGER)))
+
+
+def put(text: str, name: str, lines: list[str], *, partly: bool = False) -> str:
+    """A page with a table between the markers of that name."""
+    found = re.search(f"<!-- {name} -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    if not found:
+        raise RuntimeError(f"{PAGE} has no place marked <!-- {name} -->")
+    if partly:
+        lines = merged(found[1].splitlines(), lines)
+    return text[: found.start(1)] + "\n".join(lines) + "\n" + text[found.end(1) :]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train, evaluate and certify the family of emulators.")
     parser.add_argument("--opera", required=True, help="folder of ODIM-HDF5 composites")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--budget", type=int, default=16000, help="fields seen by each; default: 16000")
+    parser.add_argument(
+        "--budget", type=int, default=BUDGET, help="fields seen by each; the page has the default"
+    )
     parser.add_argument("--only", nargs="+", choices=VARIANTS, help="variants to run; default: all")
     arguments = parser.parse_args()
     data = Data(arguments.opera, arguments.out)
@@ -325,7 +346,8 @@ def main() -> None:
     for name in arguments.only or VARIANTS:
         folder = arguments.out / f"{re.sub(r'[^a-z0-9.]+', '-', name)}-{arguments.budget}"
         figures[name] = measured(name, VARIANTS[name], data, folder, arguments.budget)
-    write_page(figures, partly=bool(arguments.only))
+    if arguments.budget == BUDGET:
+        write_page(figures, partly=bool(arguments.only))
 
 
 if __name__ == "__main__":

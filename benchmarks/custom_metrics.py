@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ PAGE = ROOT / "docs" / "custom_metrics.md"
 PICTURES = ROOT / "docs" / "custom_metrics"
 _CODE = re.compile(r"```python (\S+\.py)\n(.*?)```", re.DOTALL)
 _EXAMPLE = re.compile(r"```bash\n(emuloss train.*?)```\n\n(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_NO_SOURCE = (".venv", ".git", "runs", "build", "*.egg-info", "__pycache__", ".*_cache")
 _WIDTH = 1000
 """Pixels that a picture on the page is wide."""
 
@@ -34,7 +36,9 @@ _WIDTH = 1000
 def installed(folder: Path) -> tuple[Path, dict[str, str]]:
     """Build the wheel and install it alone into a folder; gives the command, and where it finds itself."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder / "wheel", ROOT], check=True)
+    # A copy, since builds leave files behind that the next one would take in.
+    source = shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(*_NO_SOURCE))
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder / "wheel", source], check=True)
     (wheel,) = (folder / "wheel").glob("emuloss-*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     return folder / "site" / "bin" / "emuloss", os.environ | {"PYTHONPATH": str(folder / "site")}

@@ -266,11 +266,12 @@ def _built(task: _Task) -> Metric:
         )
     try:
         metric = pickle.loads(task.metric)
+        code = metric.code if isinstance(metric, FunctionMetric) else ""
     except Exception as error:
         raise ArgumentError(f"{here}: {refusal(None, error)}") from error
     if not isinstance(metric, FunctionMetric):
         return metric
-    if _CODE_LOADED.setdefault(metric.module, metric.code) != task.code:
+    if _CODE_LOADED.setdefault(metric.module, code) != task.code:
         raise ArgumentError(
             f"{here} has other code of metric {metric.source!r} than the caller; "
             "copy the caller's there, and restart the worker if it has imported the old one"

@@ -190,7 +190,7 @@ def _first(label: str, metric: Metric, curves: NDArray[np.float64], field_shape:
 @contextmanager
 def _running(job: Job) -> Iterator[CurvesOf]:
     """The metric, in as many processes where it is plain Python."""
-    if not job.chunks or getattr(job.metric, "parallel", "threads") != "processes":
+    if not job.chunks or job.metric.parallel != "processes":
         yield job.metric
         return
     from ..metrics._processes import MetricProcesses

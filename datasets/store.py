@@ -75,8 +75,9 @@ def label(
             default.
         progress: Whether to show a progress bar on standard error.
         seed: Of the predictions of a metric that compares two fields.
-        engine: Where the metric runs: "local" for this machine; "dask" for the workers of a Dask cluster, on
-            which this version of emuloss is installed, and a file of the metric's lies under the same path.
+        engine: Where the metric runs: "local" for this machine; "dask" for the workers of a Dask cluster.
+            This version of emuloss is installed on them and on the scheduler, and a file of the metric's
+            lies under the same path on the workers.
             Fields are read and parts are written here. Each task takes one thread of a worker; of a metric
             that is plain Python, a worker process runs one task at a time, so give those one thread each.
         scheduler: Address of the cluster's scheduler, such as "tcp://HOST:8786".

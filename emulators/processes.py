@@ -44,9 +44,9 @@ class Processes:
 
     Attributes:
         device: where this process computes.
-        count: number of processes.
-        index: of this process; the main one has 0.
-        part: what falls to this process of anything that they share: every `count`-th item.
+        world_size: number of processes.
+        rank: index of this process; the main one has 0.
+        part: what falls to this process of anything that they share: every `world_size`-th item.
     """
 
     def __init__(self) -> None:
@@ -56,10 +56,10 @@ class Processes:
             state = PartialState(cpu=not torch.cuda.is_available())
         # accelerate numbers CPUs as well, and torch.load knows of no cpu:0.
         self.device = torch.device("cpu") if state.device.type == "cpu" else state.device
-        self.count, self.index = state.num_processes, state.process_index
-        self.part = slice(self.index, None, self.count) if self.count > 1 else slice(None)
+        self.world_size, self.rank = state.num_processes, state.process_index
+        self.part = slice(self.rank, None, self.world_size) if self.world_size > 1 else slice(None)
         self._ended: BaseException | None = None
-        if self.count > 1:
+        if self.world_size > 1:
             # Connections of their own: those of devices break off after minutes, and wait for the device.
             meeting = distributed.new_group(backend="gloo", timeout=_PATIENCE)
             self._meeting = cast("distributed.ProcessGroup", meeting)
@@ -68,7 +68,7 @@ class Processes:
     @property
     def main(self) -> bool:
         """Whether this is the process that keeps the clock, writes and speaks."""
-        return self.index == 0
+        return self.rank == 0
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -78,28 +78,31 @@ class Processes:
             SystemExit: in the other processes, where it was a bug.
             DataError: a process was killed.
         """
-        if self.count == 1:
+        with self._telling():
             yield
-            return
+        self.all_gather(None)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """A block whose error the others learn at the meeting that follows it."""
         try:
             yield
         except BaseException as error:
-            if error is not self._ended:
+            if self.world_size > 1 and error is not self._ended:
                 told = error if isinstance(error, _PASSED_ON) else SystemExit(1)
                 with contextlib.suppress(DataError):  # nobody is left to tell
                     self._exchange(told, None)
                 self._ended = error
             raise
-        self.gathered(None)
 
-    def gathered(self, value: T) -> list[T]:
-        """The value of each process, in the order of their indices: a meeting.
+    def all_gather(self, value: T) -> list[T]:
+        """The value of each process, in the order of their ranks: a meeting.
 
         Raises:
             BaseException: that of a process that failed in `together`.
             DataError: a process was killed.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return [value]
         errors, values = zip(*self._exchange(None, value), strict=True)
         self._ended = next((error for error in errors if error is not None), None)
@@ -114,14 +117,11 @@ class Processes:
             BaseException: that of the main process.
             DataError: a process was killed.
         """
-        with self.together():
-            made: list[Any] = [make() if self.main else None]
-        if self.count > 1:
-            with self._undisturbed():
-                distributed.broadcast_object_list(made, src=0, group=self._meeting)
-        return made[0]
+        with self._telling():
+            made = make() if self.main else None
+        return cast("T", self.all_gather(made)[0])
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one dtype by their sums over the processes, equal to the bit in all: a meeting.
 
         Gradients are summed here, and not by DistributedDataParallel, which knows neither parts of unequal
@@ -131,17 +131,18 @@ class Processes:
             BaseException: that of a process that failed in `together`.
             DataError: a process was killed.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return
-        self.gathered(None)  # devices would wait in vain for one that failed
         sums = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(sums)
+        with self._undisturbed():
+            self.all_gather(None)  # devices would wait in vain for one that failed
+            distributed.all_reduce(sums)
         for tensor, total in zip(tensors, sums.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view(tensor.shape))
 
     def _exchange(self, error: BaseException | None, value: Any) -> list[tuple[BaseException | None, Any]]:
         """The error and the value of each process."""
-        items: list[Any] = [None] * self.count
+        items: list[Any] = [None] * self.world_size
         with self._undisturbed():
             distributed.all_gather_object(items, (error, value), group=self._meeting)
         return items

@@ -142,10 +142,10 @@ class Trainer:
 
     In several processes, each takes its part of every batch and of the validation fields. Batches, the
     fields at which gradients are penalised, and the learning rate do not depend on how many there are;
-    sums over fields are taken in another order, so that weights agree within rounding. All processes
-    hold the same weights to the bit. A state goes on to the bit under as many processes as saved it, and
-    within rounding under any other number (with a budget in fields alone, in float32, on one kind of
-    machine).
+    sums over fields are taken in another order, so that weights agree within rounding. On one kind of
+    machine all processes hold the same weights to the bit, and with a budget in fields alone, in float32,
+    a state goes on to the bit under as many processes as saved it, and within rounding under any other
+    number.
 
     Args:
         emulator: fields (N, H, W), or pairs (N, 2, H, W) -> curves (N, C, Q), physical units; has
@@ -190,17 +190,17 @@ class Trainer:
             _start(emulator, metric, *training)
         self.metric, self.options, self.folder = metric, options, folder
         self.processes = processes()
-        if options.batch_size < self.processes.count:
+        if options.batch_size < self.processes.world_size:
             raise ArgumentError(
                 f"batch_size (={options.batch_size}) must be at least the number of processes, "
-                f"{self.processes.count}"
+                f"{self.processes.world_size}"
             )
         self.device = self.processes.device
         self.batches = Batches(metric, *training, options, quantum, self.processes.part)
         self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
         self.progress = progress and self.processes.main
         self.data = _digest(*training, *validation, np.array([quantum], np.float64))
-        if len(set(self.processes.gathered(self.data))) > 1:
+        if len(set(self.processes.all_gather(self.data))) > 1:
             raise ArgumentError("all processes need the same data: the trainer gives each its part of them")
         self.emulator = emulator.to(self.device)
         self.relaxed = _reference(metric).to(self.device) if options.sobolev else None
@@ -265,7 +265,7 @@ class Trainer:
         if self.layout == "auto":
             self.precision, self.layout = self.processes.of_main(self._fastest_setting)
         self.emulator.to(memory_format=_LAYOUTS[self.layout])
-        if self.processes.count > 1:  # measuring has moved the power iterations of the main process
+        if self.processes.world_size > 1:  # measuring has moved the power iterations of the main process
             self.emulator.load_state_dict(self.processes.of_main(self._weights))
 
     def _train(self) -> None:
@@ -284,9 +284,9 @@ class Trainer:
             interrupts_deferred() as interrupted,
         ):
             for fields, curves in batches:
-                clocks, interrupts = zip(*self.processes.gathered((self.seconds, interrupted())), strict=True)
-                self.seconds = clocks[0]
-                if any(interrupts):
+                told = self.processes.all_gather((self.seconds, interrupted()))
+                self.seconds = told[0][0]
+                if any(stop for _, stop in told):
                     raise KeyboardInterrupt
                 if self.spent >= 1 or self.stale >= self.options.patience:
                     break
@@ -350,7 +350,7 @@ class Trainer:
         # Of the weights alone: second derivatives in the pixels would cost time for nothing.
         loss.backward(inputs=self._trained)
         values = torch.stack([share * distances.sum(), *(terms[name] for name in self._terms)]).detach()
-        self.processes.add_up([*(p.grad for p in self._trained if p.grad is not None), values])
+        self.processes.all_reduce([*(p.grad for p in self._trained if p.grad is not None), values])
         nn.utils.clip_grad_norm_(self.emulator.parameters(), self.options.clip)
         self.optimizer.step()
         self.step += 1
@@ -418,12 +418,12 @@ class Trainer:
         self.emulator.eval()
         totals = torch.zeros(len(self.metric.outputs), dtype=torch.float64)
         fields, curves = self.validation
-        size = math.ceil(self.options.batch_size / self.processes.count)
+        size = math.ceil(self.options.batch_size / self.processes.world_size)
         for start in range(0, len(fields), size)[self.processes.part]:
             part = slice(start, start + size)
             emulated = self.emulator(fields[part].to(self.device))
             totals += self.distance(emulated.float(), curves[part].to(self.device)).sum(0).double().cpu()
-        distances = (torch.stack(self.processes.gathered(totals)).sum(0) / len(fields)).tolist()
+        distances = (torch.stack(self.processes.all_gather(totals)).sum(0) / len(fields)).tolist()
         loss = sum(distances)
         if not math.isfinite(loss + sum(trained)):
             raise ArgumentError(f"training diverged before step {self.step}; lower the learning rate")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,7 +21,7 @@ from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
 from .shift import shift
 from .slopes import largest_slope
-from .timing import device_of, milliseconds_per_field
+from .timing import milliseconds_per_field
 
 _SIZED = 64
 """Most fields whose gradients are sized."""
@@ -38,7 +37,7 @@ class Evaluation:
 
     Attributes:
         figures: JSON-able: "fidelity" (see `fidelity`), "classes" (see `fidelity_by_class`),
-            "timing" (see `milliseconds_per_field`, and the "device"), "gradients" (see
+            "timing" (see `milliseconds_per_field`), "gradients" (see
             `GradientQuality`, and "sizes", see `gradient_sizes`), "descent" from blurred fields and
             "descent_noisy" (see `Descent`), "certificate" (the global Lipschitz "bound", None where there
             is none, and then the "reason"; the "largest_slope" found), and "field_unit"; of a thorough
@@ -136,10 +135,7 @@ def evaluate(
         figures = {
             "fidelity": fidelity(metric, curves, emulated, shape),
             "classes": fidelity_by_class(metric, fields, curves, emulated),
-            "timing": {
-                **milliseconds_per_field(surrogate, fields),
-                "device": _device_name(device_of(surrogate)),
-            },
+            "timing": milliseconds_per_field(surrogate, fields),
             "gradients": {
                 **gradients.figures,
                 "sizes": gradient_sizes(
@@ -175,21 +171,14 @@ def _certificate(surrogate: nn.Module, fields: NDArray[Any], seed: int) -> dict[
 def _fuller(metric: Metric, fields: NDArray[Any], curves: NDArray[Any], count: int) -> NDArray[np.intp]:
     """Indices of fields spread over the fullest quarter.
 
-    Where a metric of one field has no thresholds, its own values say which fields there is much to see in.
+    Where a metric of one field has no thresholds, those are the fullest whose values are the furthest from
+    those of a field of zeros.
     """
-    by_value = metric.arity == 1 and not metric.thresholds
-    full = (
-        np.abs(curves / np.array(metric.scales)[:, None]).sum((1, 2))
-        if by_value
-        else fullness(metric, fields)
-    )
+    if metric.arity == 1 and not metric.thresholds:
+        empty = metric(np.zeros((1, *fields.shape[1:]), fields.dtype))
+        full = np.abs((curves - empty) / np.array(metric.scales)[:, None]).sum((1, 2))
+    else:
+        full = fullness(metric, fields)
     order = np.argsort(-full, kind="stable")
     quarter = max(len(order) // 4, min(count, len(order)))
     return order[np.unique(np.linspace(0, quarter - 1, count).round().astype(int))]
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"

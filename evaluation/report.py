@@ -114,7 +114,10 @@ def write_report(
         FigureCanvasAgg(figure)
         rows = iter(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
         unit = evaluation.figures["field_unit"]
-        _draw_curves(next(rows), metric, evaluation, fields, curves)
+        if len(metric.levels) > 1:
+            _draw_curves(next(rows), metric, evaluation, fields, curves)
+        else:
+            _draw_values(next(rows), metric, evaluation, curves)
         _draw_fidelity(next(rows), metric, evaluation, log)
         _draw_gradients(next(rows), metric, evaluation)
         _draw_descent(next(rows), metric, evaluation.descent, unit)
@@ -135,20 +138,10 @@ def _draw_curves(
     _head(figure, "Curves of three fields: exact and emulated")
     picks = _samples(metric, fields)
     axis = metric.thresholds or metric.levels
-    lone = "o" if len(axis) == 1 else None  # a line through one point does not show
     for c, axes in enumerate(figure.subplots(1, len(metric.outputs), squeeze=False)[0]):
         for index, (_, _, depth) in zip(picks, _SAMPLES, strict=True):
             colour = _tint(_colour(c), depth)
-            axes.plot(
-                axis,
-                curves[index, c],
-                color=colour,
-                alpha=0.35,
-                lw=5,
-                solid_capstyle="round",
-                marker=lone,
-                ms=9,
-            )
+            axes.plot(axis, curves[index, c], color=colour, alpha=0.35, lw=5, solid_capstyle="round")
             axes.plot(axis, evaluation.emulated[index, c], color=colour, lw=1.2, marker="o", ms=2.6)
         _threshold_axis(axes, metric, evaluation.figures["field_unit"])
         _value_axis(axes, np.concatenate([curves[picks, c], evaluation.emulated[picks, c]]))
@@ -165,6 +158,20 @@ def _draw_curves(
     figure.legend(
         handles=shown, loc="outside lower center", ncols=len(shown), handlelength=1.8, columnspacing=1.8
     )
+
+
+def _draw_values(figure: SubFigure, metric: Metric, evaluation: Evaluation, curves: NDArray[Any]) -> None:
+    """Of outputs that are one number: the emulated one over the exact one, a point a field."""
+    _head(figure, "Values of all fields: emulated over exact")
+    for c, axes in enumerate(figure.subplots(1, len(metric.outputs), squeeze=False)[0]):
+        exact, emulated = curves[:, c, 0], evaluation.emulated[:, c, 0]
+        ends = [min(exact.min(), emulated.min()), max(exact.max(), emulated.max())]
+        axes.plot(ends, ends, color=_tint(_INK, 0.4), lw=1.0)
+        axes.scatter(exact, emulated, s=12, color=_colour(c), alpha=0.4, lw=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        axes.set_xlabel("exact")
+        axes.set_title(_with_unit(metric.outputs[c], metric.units[c]))
 
 
 def _draw_fidelity(

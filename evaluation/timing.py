@@ -18,7 +18,7 @@ BATCH = 32
 _WARM_UPS = 2
 
 
-def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: int = 7) -> dict[str, float]:
+def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: int = 7) -> dict[str, Any]:
     """Median time per field in batches of 32, on the surrogate's device.
 
     Args:
@@ -28,7 +28,7 @@ def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: 
 
     Returns:
         "forward": ms of a forward pass without graph; "gradient": ms of a forward pass and the
-        gradient with respect to the fields.
+        gradient with respect to the fields; "device": where, and on how many threads.
 
     Raises:
         ArgumentError: no field, or repeats < 1.
@@ -53,6 +53,7 @@ def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: 
     return {
         "forward": 1e3 / BATCH * _median_seconds(forward, repeats, batch),
         "gradient": 1e3 / BATCH * _median_seconds(gradient, repeats, batch),
+        "device": _device_name(batch.device),
     }
 
 
@@ -61,6 +62,13 @@ def device_of(module: nn.Module) -> torch.device:
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return torch.device("cpu")
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _median_seconds(run: Callable[[], None], repeats: int, batch: Tensor) -> float:

@@ -51,7 +51,7 @@ def dies(field):
     return total(field)
 
 def slow(field):
-    time.sleep(0.02)
+    time.sleep(0.1)
     return total(field)
 
 def at_once(field):

@@ -439,7 +439,7 @@ def test_onnx(surrogate, tmp_path):
 def test_onnx_of_what_a_bundled_surrogate_counts_in_windows(name, tmp_path):
     pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")
     bundled = emuloss.load(name)
-    surrogate = bundled.with_thresholds(bundled.thresholds, outputs=ALL[:3])
+    surrogate = bundled.with_thresholds(bundled.thresholds, levels=bundled.metric.levels, outputs=ALL[:3])
     fields, found = run_by_onnx(surrogate, tmp_path / "surrogate.onnx", 5)
     torch.testing.assert_close(found, surrogate(fields), rtol=1e-4, atol=1e-3)
 

@@ -226,6 +226,7 @@ def test_milliseconds_per_field(surrogate: RelaxedMinkowski) -> None:
     figures = milliseconds_per_field(surrogate, rain(3), repeats=2)
     assert 0 < figures["forward"] < 100
     assert 0 < figures["gradient"] < 100
+    assert figures["device"].startswith("CPU, ")
     with pytest.raises(ArgumentError, match="repeats"):
         milliseconds_per_field(surrogate, rain(3), repeats=0)
     with pytest.raises(ArgumentError, match="fields"):

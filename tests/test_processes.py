@@ -49,7 +49,7 @@ step = training.Trainer._step
 
 
 def faulty(self, *batch):
-    if fault and (processes().index, self.step) == (fault["index"], fault["step"]):
+    if fault and (processes().rank, self.step) == (fault["index"], fault["step"]):
         if fault["kind"] == "interrupt":
             signal.raise_signal(signal.SIGINT)
         elif fault["kind"] == "kill":
@@ -290,7 +290,7 @@ def test_a_killed_process_ends_the_other_in_one_line(pair):
 
 def test_processes_need_the_same_data(tmp_path, monkeypatch):
     team = processes()
-    monkeypatch.setattr(team, "gathered", lambda value: [value, "another"])
+    monkeypatch.setattr(team, "all_gather", lambda value: [value, "another"])
     fields = np.random.default_rng(0).random((4, 8, 8), np.float32)
     metric = emuloss.metric("minkowski", thresholds=[0.5])
     data = fields, metric(fields)
@@ -347,11 +347,12 @@ def test_accelerate_launch_with_a_mistake(tmp_path):
 @pytest.mark.slow
 def test_accelerate_launch_and_interrupt(tmp_path):
     out = tmp_path / "out"
-    run = launched(tmp_path, *arguments(out, size=32, budget=10**6))
+    run = launched(tmp_path, *arguments(out, size=32, budget=10**5))
     deadline = time.monotonic() + 120
     while not (out / "labels.h5").exists() and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(5)  # some steps
+    while not (out / "log.csv").exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     run.send_signal(signal.SIGINT)
     _, _, err = end_of(run)
     assert err.count("interrupted; run the same command again to go on") == 1, err

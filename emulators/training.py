@@ -29,6 +29,8 @@ from .relaxed import relaxation
 
 _SAVE_EVERY = 60.0
 """Seconds between saved states."""
+_LEARNT = 0.8
+"""Share of the distance of constant curves, the median's, below which an emulator has learnt something."""
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 """Memory formats of the network."""
 _GRADIENTS = 1
@@ -52,7 +54,8 @@ class Training:
         rescaled: share of fields whose intensities are multiplied by a random factor, and
         mixed: share of fields mixed with their coarsened, noisy selves; both get exact new labels.
         validations: number of validations over the budget.
-        patience: validations without improvement after which training stops early.
+        patience: validations without improvement after which training stops early, once it has learnt
+            more than a constant: metrics that are 0 for most fields stay there for a while.
         seed: of the batches and their augmentation.
         precision: "float32", "bfloat16" (autocast), or "auto": the faster one. The memory format is the
             faster one in each case.
@@ -205,6 +208,8 @@ class Trainer:
         self.emulator = emulator.to(self.device)
         self.relaxed = _reference(metric).to(self.device) if options.sobolev else None
         self.distance = CurveDistance(metric.levels, metric.scales).to(self.device)
+        median = torch.from_numpy(np.median(training[1], axis=0)).float().to(self.device)
+        self.constant = float(self.distance(median, self.validation[1].to(self.device)).sum(1).mean())
         self.objective = HomoscedasticLoss(len(metric.outputs)).to(self.device)
         decayed = [p for p in weights if p.ndim > 1]
         others = [p for p in weights if p.ndim <= 1]
@@ -288,7 +293,7 @@ class Trainer:
                 self.seconds = told[0][0]
                 if any(stop for _, stop in told):
                     raise KeyboardInterrupt
-                if self.spent >= 1 or self.stale >= self.options.patience:
+                if self.spent >= 1 or (self.stale >= self.options.patience and self._has_learnt):
                     break
                 self._between_steps = False
                 recent.append(self._step(fields, curves))
@@ -305,6 +310,10 @@ class Trainer:
                 if now - saved > _SAVE_EVERY:
                     self._save()
                     saved = now
+
+    @property
+    def _has_learnt(self) -> bool:
+        return self.best["loss"] < _LEARNT * self.constant
 
     def _status(self, recent: list[Tensor]) -> str:
         rate = self.seen / max(self.seconds, 1e-9)

@@ -130,9 +130,13 @@ def test_the_clock_counts_waiting_for_batches(tmp_path, monkeypatch):
     assert 1 <= run.step <= 8  # half a second at a tenth of a second each, and what was ahead
 
 
-def test_stops_when_validation_no_longer_improves(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("constant", "steps"), [(5.1, 5), (4.9, 12)])
+def test_stops_when_validation_no_longer_improves(constant, steps, tmp_path, monkeypatch):
+    """Unless nothing has been learnt so far beyond a constant."""
     run = trainer(tmp_path, fields=12 * 16, batch_size=16, validations=12, patience=3)
-    losses = iter([5.0, 4.0, 4.5, 4.0, 6.0, 1.0])
+    assert run.constant > 0
+    run.constant = constant
+    losses = iter([5.0, 4.0, 4.5, 4.0, 6.0, *[4.0] * 7])
 
     def step(*batch):
         run.step += 1
@@ -145,7 +149,7 @@ def test_stops_when_validation_no_longer_improves(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "distance", distance)
     run.run()
     assert run.finished
-    assert (run.step, run.stale) == (5, 3)
+    assert (run.step, run.stale) == (steps, steps - 2)
     assert run.best["loss"] == pytest.approx(4.0)
     assert run.best["step"] == 2
 

@@ -185,7 +185,7 @@ def test_a_bundled_name_comes_first_unless_it_is_a_path(tmp_path, run, monkeypat
         ("~nosuchuser/x", CheckpointError, "is no directory"),
         ("./a\nb", CheckpointError, "is no directory"),
         ("runs/my run", ArgumentError, "write org/repo"),
-        ("nothing", ArgumentError, "bundled: minkowski-opera"),
+        ("nothing", ArgumentError, "bundled: clusters-opera, .*minkowski-opera, "),
         ("runs/of/mine", CheckpointError, "is no directory"),
         ("./nothing", CheckpointError, "is no directory"),
         ("~/nothing", CheckpointError, "is no directory"),

@@ -23,6 +23,7 @@ from emuloss.metrics import CSI, FSS
 class WetArea:
     """A metric of the least interface that the store needs."""
 
+    parallel = "threads"
     name, arity, outputs, units, thresholds = "wet area", 1, ("area", "missing"), ("1", "1"), (0.105, 1.0)
 
     def __init__(self, factor=1.0):

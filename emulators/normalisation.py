@@ -77,7 +77,7 @@ class _NormGelu(torch.autograd.Function):
             values = values.to(x.dtype).expand(by_group).reshape(number, 1, 1, channels)
             return values.expand(-1, -1, columns, -1).reshape(number, 1, columns * channels)
 
-        # Computing it once more costs less than keeping it: new memory is slow to come by.
+        # Computed once more rather than kept: less memory, at no cost in time that could be measured.
         normalised, _, _ = torch.native_group_norm(
             x, weight, bias, number, channels, rows * columns, ctx.groups, ctx.eps
         )

@@ -52,7 +52,7 @@ def list_names(
 
 def _print_metrics(filter: str) -> None:
     """A table of the metrics whose names match."""
-    from .emulators.relaxed import relaxation
+    from .emulators.relaxed import relaxable
     from .metrics import list_metrics, metric, takes
     from .zoo import info, list_models
     from .zoo.loading import matches
@@ -64,12 +64,12 @@ def _print_metrics(filter: str) -> None:
             continue
         needed: dict[str, Any] = {"thresholds": [1.0]} if "thresholds" in takes(name) else {}
         example = metric(name, **needed)
-        try:
-            relaxable = relaxation(example) is not None
-        except ArgumentError:
-            relaxable = False
+        relaxed = _yes(relaxable(example))
+        if relaxed == "no" and "outputs" in takes(name):
+            alone = [x for x in example.outputs if relaxable(metric(name, **needed, outputs=[x]))]
+            relaxed = ", ".join(alone) or relaxed
         outputs = ", ".join(example.outputs)
-        rows.append((name, str(example.arity), outputs, _yes(relaxable), _yes(name in pretrained)))
+        rows.append((name, str(example.arity), outputs, relaxed, _yes(name in pretrained)))
     if len(rows) == 1:
         raise ArgumentError(f"no metric matches {filter!r}; there are {', '.join(list_metrics())}")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

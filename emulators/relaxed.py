@@ -116,7 +116,8 @@ def relaxation(metric: Metric, **arguments: Any) -> nn.Module:
     """The analytical relaxation of a metric.
 
     A kind of metric gets one by `relaxation.register(kind, relaxed)`: a module that is built as
-    relaxed(metric, temperature=..., forward=...) and has `metric`, `stride`, `arguments()`, `temperature`.
+    relaxed(metric, temperature=..., forward=...) and has `metric`, `stride`, `arguments()`, `temperature`;
+    of a metric whose outputs it does not know, it raises ArgumentError.
 
     Raises:
         ArgumentError: none is known for it.
@@ -128,7 +129,11 @@ def relaxation(metric: Metric, **arguments: Any) -> nn.Module:
 
 def relaxable(metric: Metric) -> bool:
     """Whether a relaxation of a metric is known."""
-    return relaxation.dispatch(type(metric)) is not relaxation.dispatch(object)
+    try:
+        relaxation(metric)
+    except ArgumentError:
+        return False
+    return True
 
 
 relaxation.register(Minkowski, RelaxedMinkowski)

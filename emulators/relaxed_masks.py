@@ -1,4 +1,4 @@
-"""Analytical relaxations of scores and box counts of excursion sets: soft masks in place of the sets."""
+"""Analytical relaxations of scores and box counts: soft masks in place of excursion sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ArgumentError
-from ..metrics import CSI, FSS, BoxCount, Metric
+from ..metrics import CSI, FSS, SAL, BoxCount, Metric
 from ..metrics.boxcount import dimension
 from .fields import as_batch, as_pairs
 from .relaxed import relaxation
@@ -45,9 +45,10 @@ class RelaxedMasks(nn.Module):
             raise ArgumentError(f"forward must be 'soft' or 'exact', got {forward!r}")
         self.metric = metric
         self.exact = forward == "exact"
+        thresholds = self._thresholds_of(metric)
         for name, values in (
-            ("thresholds", np.array(metric.thresholds)),
-            ("sizes", threshold_sizes(metric.thresholds)),
+            ("thresholds", np.array(thresholds)),
+            ("sizes", threshold_sizes(thresholds)),
             ("relative", np.empty(0)),
         ):
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
@@ -60,7 +61,7 @@ class RelaxedMasks(nn.Module):
 
     @temperature.setter
     def temperature(self, value: float | Sequence[float]) -> None:
-        count = len(self.metric.thresholds)
+        count = len(self.thresholds)
         try:
             relative = np.atleast_1d(np.asarray(value, np.float64))
         except (TypeError, ValueError):
@@ -92,6 +93,10 @@ class RelaxedMasks(nn.Module):
             exact = self.metric(*(arrays[:, k] for k in range(self.metric.arity)))
             curves = torch.from_numpy(exact).to(curves) + (curves - curves.detach())
         return curves
+
+    @staticmethod
+    def _thresholds_of(metric: Metric) -> Sequence[float]:
+        return metric.thresholds
 
     def _masks(self, values: Tensor) -> Tensor:
         """Memberships (N, Q, H, W) of values (N, H, W)."""
@@ -165,6 +170,47 @@ class RelaxedBoxCount(RelaxedMasks):
         return torch.stack([curves[output] for output in self.metric.outputs], dim=1)
 
 
+class RelaxedAmplitude(RelaxedMasks):
+    """Amplitude error of SAL: rain counts by its membership in the wet pixels.
+
+    Where all rain above 0 counts, nothing is relaxed: the exact value has a gradient. The others of SAL's
+    outputs depend on objects, of which no relaxation is known.
+
+    Raises:
+        ArgumentError: a metric with other outputs than the amplitude; see `RelaxedMasks`.
+    """
+
+    def __init__(
+        self, metric: SAL, temperature: float | Sequence[float] = 0.05, forward: str = "soft"
+    ) -> None:
+        if metric.outputs != ("amplitude",):
+            others = ", ".join(output for output in metric.outputs if output != "amplitude")
+            raise ArgumentError(
+                f"no relaxation of metric {metric.name!r} is known for {others}; take outputs=['amplitude'], "
+                "or train an emulator with train_surrogate.py"
+            )
+        super().__init__(metric, temperature, forward)
+
+    @staticmethod
+    def _thresholds_of(metric: Metric) -> Sequence[float]:
+        return (metric.wet,)  # type: ignore[attr-defined]
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Curves (N, 1, 1) of pairs (N, 2, H, W); SAL takes no infinite pixel for measured."""
+        return super().forward(fields.masked_fill(fields.isinf(), math.nan))
+
+    def _soft(self, batch: Tensor, missing: Tensor) -> Tensor:
+        wet = self.metric.wet  # type: ignore[attr-defined]
+        rain = batch.clamp(min=0)  # missing pixels are dry
+        if wet:
+            rain = rain * self._masks(batch.flatten(0, 1))[:, 0].view_as(batch)
+        predicted, observed = rain.sum((2, 3)).unbind(1)
+        # Drizzle below the bound is no rain to compare.
+        mean = (predicted + observed) / 2 + wet * self._remainder(batch)
+        amplitude = (predicted - observed) / torch.where(mean > 0, mean, 1.0)
+        return (amplitude.abs() if self.metric.absolute else amplitude)[:, None, None]  # type: ignore[attr-defined]
+
+
 def _window_means(x: Tensor, size: int) -> Tensor:
     """Means over windows of size x size, zeros outside; same shape (N, channels, H, W)."""
     x = F.avg_pool2d(x, (size, 1), stride=1, padding=(size // 2, 0))
@@ -178,5 +224,10 @@ def _box_maxima(fields: Tensor, size: int) -> Tensor:
     return F.max_pool2d(padded[:, None], size)[:, 0]
 
 
-for _kind, _relaxed in ((FSS, RelaxedFSS), (CSI, RelaxedCSI), (BoxCount, RelaxedBoxCount)):
+for _kind, _relaxed in (
+    (FSS, RelaxedFSS),
+    (CSI, RelaxedCSI),
+    (BoxCount, RelaxedBoxCount),
+    (SAL, RelaxedAmplitude),
+):
     relaxation.register(_kind, _relaxed)

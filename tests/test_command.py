@@ -478,6 +478,7 @@ def test_list(capsys):
     table = {row.split()[0]: row.split() for row in rows}
     assert table["minkowski"][1:] == ["1", "area,", "perimeter,", "euler", "yes", "yes"]
     assert table["betti-error"][1:] == ["2", "components,", "holes", "no", "no"]
+    assert table["sal"][-2:] == ["amplitude", "no"]
     assert "FILE.py:NAME" in own
     assert cli.main(["list", "--metrics", "csi"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -34,6 +34,7 @@ THRESHOLDS = (0.3, 1.0, 2.5)
 SCORES = [
     FSS(THRESHOLDS, windows=(1, 3, 7)),
     CSI(THRESHOLDS, outputs=("csi", "pod", "far")),
+    SAL(wet=0.3, outputs=["amplitude"]),
 ]
 PAIRWISE = [*SCORES, SAL(), SAL(absolute=False), BettiError(THRESHOLDS)]
 
@@ -111,6 +112,36 @@ def test_relaxed_scores_obey_their_constraints_at_any_temperature(metric):
     for temperature in (0.01, 0.3, 3.0):
         curves = relaxation(metric, temperature=temperature)(PAIRS.double())
         assert not any(metric.check(curves.numpy(), PAIRS.shape[2:]).values())
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_amplitude_of_all_rain_needs_no_relaxation(absolute):
+    metric = SAL(outputs=["amplitude"], absolute=absolute)
+    pairs = PAIRS.double().clone()
+    pairs[0, 0, :5, :5] = math.nan
+    pairs[1, 1, 3] = math.inf
+    pairs[2, 0] = 0.0  # one of them is dry
+    pairs[3] = -1.0  # both are
+    pairs.requires_grad_()
+    curves = emuloss.relax(metric)(pairs)
+    torch.testing.assert_close(curves, exact(metric, pairs.detach()), atol=1e-12, rtol=0)
+    curves.sum().backward()
+    assert torch.isfinite(pairs.grad).all()
+    assert not pairs.grad[0, :, :5, :5].any()
+    assert not pairs.grad[1, :, 3].any()
+    assert pairs.grad[4, 0][PAIRS[4, 0] > 0].all()
+
+
+def test_amplitude_as_a_loss_brings_the_rain_back():
+    loss = emuloss.relax(SAL(wet=0.1, outputs=["amplitude"])).as_loss(forward="exact")
+    scale = torch.zeros(len(PAIRS), 1, 1, requires_grad=True)
+    before = loss(PAIRS[:, 0], PAIRS[:, 1])
+    optimizer = torch.optim.Adam([scale], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(PAIRS[:, 0] * scale.exp(), PAIRS[:, 1]).backward()
+        optimizer.step()
+    assert loss(PAIRS[:, 0] * scale.exp(), PAIRS[:, 1]) < 0.2 * before
 
 
 def test_relaxed_box_counts():

@@ -1,0 +1,73 @@
+"""Super-resolution of rain with each loss, measured in the exact metric.
+
+    python examples/super_resolution [--fields rain | opera:DIR] [--losses NAME ...] [--weights W ...]
+
+Fields are coarsened, and a small U-Net learns to undo it: first on squared error, then on squared error
+beside each loss, or on squared error alone for as long. Fields held out are predicted and scored exactly. The
+folder --out then holds report.md and its pictures; what was interrupted goes on, and what is finished is not
+repeated, so that a second command adds losses and weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import report
+from costs import costs
+from data import read
+from objectives import KINDS
+from scores import mean, score
+from training import Options, train
+
+_DEFAULT = ("relaxed-exact", "relaxed", "certified")
+
+
+def main() -> None:
+    """Read, train, score, and write the report."""
+    parser = argparse.ArgumentParser(
+        description="Compare losses in super-resolution of rain.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--fields", default="rain", help="rain, opera:DIR or FILE, fields of 128 x 128")
+    parser.add_argument("--count", type=int, default=4096, help="number of synthetic fields")
+    parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
+    parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
+    parser.add_argument("--weights", nargs="+", type=float, help="of each loss; default: its own")
+    parser.add_argument("--start", type=int, default=12000, help="fields seen on squared error alone, first")
+    parser.add_argument("--budget", type=int, default=6000, help="fields seen then, with each loss")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    parser.add_argument("--precision", choices=("bf16", "no"), default="bf16", help="of the network")
+    parser.add_argument("--out", type=Path, default=Path("runs/super_resolution"), help="folder of the runs")
+    parser.add_argument("--page", type=Path, help="the report; default: report.md in --out")
+    arguments = parser.parse_args()
+
+    options = {"count": arguments.count} if arguments.fields == "rain" else {}
+    fields = read(arguments.fields, size=128, **options)
+    common = {"factor": arguments.factor, "seed": arguments.seed, "precision": arguments.precision}
+    first, then = (Options(budget, **common) for budget in (arguments.start, arguments.budget))
+    start = arguments.out / "start"
+    model = train("mse", 0.0, fields, first, start)
+    jobs = [("mse", 0.0)]
+    jobs += [(name, w) for name in arguments.losses for w in arguments.weights or KINDS[name].weights]
+    print(f"{'loss-weight':24}{'log MSE':>10}{'distance':>10}")
+    for name, weight in jobs:
+        folder = arguments.out / (name if name == "mse" else f"{name}-{weight:g}")
+        if not (folder / "scores.npz").exists():
+            model = train(name, weight, fields, then, folder, start=start)
+            np.savez(folder / "scores.npz", **score(model.predict(fields.test, progress=True), fields.test))
+        with np.load(folder / "scores.npz") as scores:
+            error, distance = (mean(scores, name) for name in ("log MSE", "distance"))
+        print(f"{folder.name:24}{error:10.5f}{distance:10.4f}", flush=True)
+    cost = arguments.out / "costs.json"
+    if not cost.exists():
+        cost.write_text(json.dumps(costs(model, fields.train), indent=1))
+    page = arguments.page or arguments.out / "report.md"
+    report.write(page, arguments.out, fields)
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    main()

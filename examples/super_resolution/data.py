@@ -1,0 +1,87 @@
+"""Fields to train and test on, and what a coarse observer sees of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from emuloss.datasets import assign_splits, open_source
+from torch import Tensor, nn
+from tqdm import tqdm
+
+
+class Fields(NamedTuple):
+    """Fields (N, H, W) in mm/h by split, NaN where nothing was measured, and the side of a pixel in km."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    pixel_size: float
+
+
+def read(spec: str, **options: Any) -> Fields:
+    """Read the fields of a source such as "rain" or "opera:DIR", split as `assign_splits` does.
+
+    Radar is split by time with a gap before the test; of overlapping patches only training has any.
+    """
+    source = open_source(spec, **options)
+    roles = assign_splits(source)
+    parts: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
+    for k, role in enumerate(tqdm(roles, "reading", unit="chunk", delay=3.0, leave=False)):
+        if role in parts:
+            parts[role].append(source.read(k, role))
+    fields = {role: torch.from_numpy(np.concatenate(chunks)) for role, chunks in parts.items()}
+    return Fields(fields["train"], fields["validation"], fields["test"], source.pixel_size)
+
+
+class Coarsening(nn.Module):
+    """Area means over square cells of any side, and their interpolation back to pixels.
+
+    Args:
+        shape: (H, W) of the fields.
+        factor: side of a cell in pixels, 1 or more; cells start in the upper left corner, those at the
+            other edges may stick out of the field and are means of what lies within.
+    """
+
+    means_of_rows: Tensor
+    means_of_columns: Tensor
+    back_to_rows: Tensor
+    back_to_columns: Tensor
+
+    def __init__(self, shape: tuple[int, int], factor: float) -> None:
+        super().__init__()
+        for name, size in zip(("rows", "columns"), shape, strict=True):
+            means, back = _overlaps(size, factor), _interpolation(size, factor)
+            self.register_buffer(f"means_of_{name}", means, persistent=False)
+            self.register_buffer(f"back_to_{name}", back, persistent=False)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Coarse fields (N, h, w) of fields (N, H, W): means of the measured pixels, 0 where none is."""
+        rows, columns = self.means_of_rows, self.means_of_columns.T
+        measured = rows @ (~fields.isnan()).to(rows) @ columns
+        return rows @ fields.nan_to_num(0.0) @ columns / measured.clamp(min=1e-6)
+
+    def interpolate(self, coarse: Tensor) -> Tensor:
+        """Bilinear interpolation (N, H, W) between the centres of the cells."""
+        return self.back_to_rows @ coarse @ self.back_to_columns.T
+
+
+def _overlaps(size: int, factor: float) -> Tensor:
+    """Length of pixel j in cell i, over the number of pixels in the cell: (cells, size)."""
+    edges = torch.arange(0, size + factor, factor, dtype=torch.float64).clamp(max=size)
+    edges = edges[: int(torch.searchsorted(edges, size)) + 1]
+    pixels = torch.arange(size, dtype=torch.float64)
+    low, high = edges[:-1, None], edges[1:, None]
+    lengths = (torch.minimum(high, pixels + 1) - torch.maximum(low, pixels)).clamp(min=0)
+    return (lengths / (high - low)).float()
+
+
+def _interpolation(size: int, factor: float) -> Tensor:
+    """Weight of cell i in pixel j, linear between the cells' centres, constant beyond them: (size, cells)."""
+    means = _overlaps(size, factor).double()
+    pixels = torch.arange(size, dtype=torch.float64) + 0.5
+    centres = means @ pixels
+    cells = torch.eye(len(centres), dtype=torch.float64).numpy()
+    weights = [np.interp(pixels.numpy(), centres.numpy(), cell) for cell in cells]
+    return torch.from_numpy(np.stack(weights, 1)).float()

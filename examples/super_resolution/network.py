@@ -1,0 +1,67 @@
+"""A small U-Net that adds to interpolated coarse rain, in log space, what it lost."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_FOLD = 4
+"""Edge in pixels of the blocks that the first convolution sees as one: below it, the input is smooth."""
+
+
+class UNet(nn.Module):
+    """log(1 + rain) of fine fields: that of interpolated coarse ones plus a residual, at least 0.
+
+    Args:
+        widths: channels at full resolution, half of it, and so on.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64, 96)) -> None:
+        super().__init__()
+        inner = widths[_FOLD.bit_length() - 1 :]
+        self.entry = _conv(_FOLD**2, inner[0])
+        self.encoders = nn.ModuleList(_Block(width) for width in inner[:-1])
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(inner))
+        self.middle = nn.Sequential(_Block(inner[-1]), _Block(inner[-1]))
+        upwards = list(itertools.pairwise(widths[::-1]))
+        self.ups = nn.ModuleList(nn.Conv2d(below, 4 * width, 1) for below, width in upwards)
+        self.decoders = nn.ModuleList(_Block(width) for _, width in upwards)
+        self.exit = _conv(widths[0], 1)
+
+    def forward(self, smooth: Tensor) -> Tensor:
+        """log(1 + rain) (N, 1, H, W) of interpolated coarse rain in mm/h.
+
+        H and W are multiples of 2^(len(widths) - 1).
+        """
+        base = torch.log1p(smooth)
+        x = self.entry(F.pixel_unshuffle(base, _FOLD))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle(x)
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            x = F.pixel_shuffle(up(x), 2)
+            x = decoder(x + skips.pop() if skips else x)
+        return F.relu(base + self.exit(F.relu(x)).float())
+
+
+class _Block(nn.Module):
+    """Residual block x + conv(relu(conv(relu(x)))), the identity at first, so that no norm is needed."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv(width, width), _conv(width, width)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -1,0 +1,126 @@
+"""The losses that are compared, by name: squared error, and squared error beside a surrogate loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import emuloss
+import torch
+from emuloss.emulators.relaxed import geometric
+from torch import Tensor, nn
+
+OUTPUTS = ("area", "perimeter", "euler", "components")
+"""Outputs of the exact Minkowski distance, by which all losses are judged."""
+_RISE = 0.25
+"""Share of the training over which the weight of a loss rises, along a half cosine."""
+_SETTLE = 0.75
+"""Share of the training after which a temperature stays at its last value."""
+
+
+def minkowski(outputs: tuple[str, ...] = OUTPUTS) -> emuloss.Metric:
+    """The metric of the bundled surrogate for radar, with some of its outputs."""
+    return emuloss.metric(
+        "minkowski", **{**emuloss.load("minkowski-opera").metric.arguments(), "outputs": outputs}
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A loss to compare.
+
+    Attributes:
+        build: makes the surrogate.
+        weights: of it, beside the squared error, that the sweep goes through.
+        arguments: of `as_loss`.
+        temperature: relative ones of a relaxation, at the start and at the end; None without.
+        share: of a batch's fields that the loss sees in each step: fewer make it cheaper and its gradient
+            noisier.
+    """
+
+    build: Callable[[], emuloss.Surrogate]
+    weights: tuple[float, ...]
+    arguments: tuple[tuple[str, Any], ...] = ()
+    temperature: tuple[float, float] | None = None
+    share: float = 1.0
+
+
+def _relaxed() -> emuloss.Surrogate:
+    return emuloss.relax(minkowski())
+
+
+def _excursion() -> emuloss.Surrogate:
+    surrogate = emuloss.load("minkowski-opera")
+    return surrogate.with_thresholds(surrogate.thresholds, levels=surrogate.metric.levels, outputs=OUTPUTS)
+
+
+def _bundled(name: str) -> Callable[[], emuloss.Surrogate]:
+    return lambda: emuloss.load(name)
+
+
+_EXACT = (("forward", "exact"),)
+_GATED = (("trust", 1.0),)
+_WEIGHTS = (0.003, 0.01, 0.03)
+
+KINDS: dict[str, Kind] = {
+    "relaxed": Kind(_relaxed, _WEIGHTS, temperature=(0.5, 0.1)),
+    "relaxed-exact": Kind(_relaxed, _WEIGHTS, _EXACT, temperature=(0.5, 0.1)),
+    "excursion": Kind(_excursion, _WEIGHTS, temperature=(0.5, 0.1)),
+    "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=(0.5, 0.1)),
+    "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=0.25),
+    "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=0.25),
+    "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=0.25),
+    "components": Kind(_bundled("components-opera"), _WEIGHTS, _GATED, share=0.25),
+    "fss": Kind(_bundled("fss-opera"), (0.01, 0.03, 0.1), share=0.25),
+}
+
+
+class Objective(nn.Module):
+    """Squared error of log(1 + rain), and a surrogate loss beside it.
+
+    Args:
+        name: "mse", or one of `KINDS`.
+        weight: of the surrogate loss.
+    """
+
+    def __init__(self, name: str, weight: float) -> None:
+        super().__init__()
+        self.weight, self.risen = weight, 1.0
+        self.loss: nn.Module | None = None
+        self.temperature: tuple[float, float] | None = None
+        self.share = 1.0
+        if name != "mse":
+            kind = KINDS[name]
+            self.loss = kind.build().as_loss(**dict(kind.arguments), in_state_dict=False)
+            self.temperature, self.share = kind.temperature, kind.share
+        self.at(1.0)
+
+    def at(self, progress: float) -> None:
+        """Set the weight and the temperature of a moment of the training, from 0 to 1."""
+        self.risen = 0.5 * (1 - math.cos(math.pi * min(progress / _RISE, 1.0)))
+        if self.temperature:
+            surrogate: Any = self.loss.surrogate  # type: ignore[union-attr]
+            surrogate.module.temperature = geometric(*self.temperature, progress / _SETTLE)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective, and the squared error alone.
+
+        Args:
+            prediction: log(1 + rain), (N, H, W).
+            target: rain in mm/h, (N, H, W), NaN where nothing was measured.
+        """
+        error = squared_error(prediction, target)
+        if self.loss is None:
+            return error, error
+        seen = math.ceil(self.share * len(target)) if self.training else len(target)
+        distance = self.loss(torch.expm1(prediction[:seen]), target[:seen])
+        return error + self.risen * self.weight * distance, error
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of log(1 + rain) over the measured pixels; arguments as for `Objective`."""
+    measured = ~target.isnan()
+    difference = prediction - torch.log1p(target.nan_to_num(0.0))
+    return (difference.square() * measured).sum() / measured.sum().clamp(min=1)

@@ -1,0 +1,235 @@
+"""The page of a comparison: fronts, operating points, scores, costs and fields side by side."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from data import Fields
+from emuloss.emulators.curves import signed_log1p
+from objectives import OUTPUTS, minkowski
+from scores import RATES, Scores, interval, mean
+from training import trained
+
+_POINTS = (0.05, 0.20)
+"""Shares of squared error that an operating point may add to that of squared error alone."""
+_READING = re.compile(r"(<!-- reading -->\n).*?(?=<!-- end -->)", re.DOTALL)
+"""What people write into the page, which is kept."""
+_SAMPLES = 3
+_COLUMNS = {
+    "log MSE": "log MSE",
+    "MSE": "MSE",
+    "distance": "distance",
+    **{name: name for name in OUTPUTS},
+    "spectrum": "spectrum",
+    **{f"{name} {rate:g}": f"{name.upper()} {rate:g}" for name in ("fss", "csi") for rate in RATES},
+    "wet": "wet",
+    "bins": "q99",
+}
+
+
+class Run(NamedTuple):
+    """A finished training and the scores of its predictions."""
+
+    folder: Path
+    training: dict[str, Any]
+    scores: Scores
+
+    @property
+    def name(self) -> str:
+        """The loss."""
+        return self.training["asked"]["name"]
+
+    @property
+    def label(self) -> str:
+        """The loss and its weight."""
+        weight = self.training["asked"]["weight"]
+        return f"{self.name}, {weight:g}" if weight else self.name
+
+
+def write(page: Path, runs: Path, fields: Fields) -> None:
+    """Write the page of all runs in a folder, with pictures in a folder of its name beside it."""
+    found = _collect(runs)
+    base = next(run for run in found if run.name == "mse")
+    pictures = page.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    points = {allowed: _winners(found, base, allowed) for allowed in _POINTS}
+    best = min(points[_POINTS[0]].values(), key=lambda run: mean(run.scores, "distance"), default=base)
+    _draw_fronts(found, base, pictures / "fronts.png")
+    _draw_samples([base, best], fields, pictures / "samples.png")
+    winning = {run.folder for winners in points.values() for run in winners.values()}
+    chosen = [run for run in found if run is base or run.folder in winning]
+    kept = _READING.search(page.read_text()) if page.exists() else None
+    text = "\n\n".join(
+        [
+            "# Super-resolution of rain with each loss",
+            _setting(base, fields, runs),
+            f"![Exact Minkowski distance against squared error]({pictures.name}/fronts.png)",
+            (kept[0] if kept else "<!-- reading -->\n") + "<!-- end -->",
+            "## Operating points",
+            "The least exact distance within the allowed squared error (log space), over that of squared "
+            "error alone; in brackets the middle 95 % over resampled fields.",
+            _points_table(points, base),
+            "## Scores",
+            "Held out, all exact. Distance: the sum of the four outputs'. Spectrum: mean error of the "
+            "logarithm (base 10) of the radially averaged spectrum. FSS (windows of 5 pixels) and CSI: "
+            "fields that reach the rate. Wet (0.5 mm/h) and q99: share of wet pixels and 99 % quantile of "
+            "all, over the observed ones.",
+            _scores_table(chosen),
+            "## Fields",
+            f"![Coarse, predicted and observed fields and their curves]({pictures.name}/samples.png)",
+            "## Cost of the losses",
+            _costs_table(json.loads((runs / "costs.json").read_text())),
+        ]
+    )
+    page.write_text(text + "\n")
+
+
+def _collect(runs: Path) -> list[Run]:
+    found = []
+    for scores in sorted(runs.glob("*/scores.npz")):
+        training = json.loads((scores.parent / "training.json").read_text())
+        with np.load(scores) as arrays:
+            found.append(Run(scores.parent, training, dict(arrays)))
+    return sorted(found, key=lambda run: (run.name != "mse", run.name, run.training["asked"]["weight"]))
+
+
+def _winners(found: list[Run], base: Run, allowed: float) -> dict[str, Run]:
+    """Of each loss, the run of the least exact distance among those within the allowed squared error."""
+    limit = (1 + allowed) * mean(base.scores, "log MSE")
+    winners: dict[str, Run] = {}
+    for run in sorted(found, key=lambda run: mean(run.scores, "distance")):
+        if run is not base and mean(run.scores, "log MSE") <= limit:
+            winners.setdefault(run.name, run)
+    return winners
+
+
+def _setting(base: Run, fields: Fields, runs: Path) -> str:
+    start = json.loads((runs / "start" / "training.json").read_text())
+    asked = base.training["asked"]
+    parameters = sum(p.numel() for p in trained(base.folder, fields).network.parameters())
+    height, width = fields.train.shape[1:]
+    side = asked["factor"] * fields.pixel_size
+    return (
+        f"Fields of {height} x {width} pixels of {fields.pixel_size:g} km are averaged over cells of "
+        f"{side:g} km ({asked['factor']:g} pixels); a U-Net of {parameters:,} weights predicts log(1 + rain) "
+        f"from the interpolated averages. {len(fields.train):,} fields to train on, "
+        f"{len(fields.validation)} to validate, {len(fields.test)} to test. All networks start from the "
+        f"same one, which has seen {start['fields']:,} fields with squared error alone, and see "
+        f"{asked['budget']:,} more with each loss, or with squared error alone (fewer where the validation "
+        "objective stops to improve)."
+    )
+
+
+def _ratio(run: Run, base: Run, name: str) -> float:
+    return mean(run.scores, name) / mean(base.scores, name)
+
+
+def _points_table(points: dict[float, dict[str, Run]], base: Run) -> str:
+    names = sorted(
+        set().union(*points.values()),
+        key=lambda name: min(
+            _ratio(winners[name], base, "distance") for winners in points.values() if name in winners
+        ),
+    )
+    rows = ["| loss | " + " | ".join(f"at most {100 * allowed:g} % more" for allowed in points) + " |"]
+    rows.append("| --- |" + " --- |" * len(points))
+    for name in names:
+        cells = []
+        for winners in points.values():
+            if name not in winners:
+                cells.append("none within")
+                continue
+            run = winners[name]
+            low, high = interval(run.scores, "distance", than=base.scores)
+            more, linear = (_ratio(run, base, key) - 1 for key in ("log MSE", "MSE"))
+            cells.append(
+                f"{100 * _ratio(run, base, 'distance'):.0f} % ({100 * low:.0f} to {100 * high:.0f}) at "
+                f"{100 * more:+.1f} % log MSE, {100 * linear:+.1f} % MSE; "
+                f"weight {run.training['asked']['weight']:g}"
+            )
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _scores_table(chosen: list[Run]) -> str:
+    rows = ["| loss, weight | " + " | ".join(_COLUMNS.values()) + " | minutes |"]
+    rows.append("| --- |" + " --- |" * (len(_COLUMNS) + 1))
+    for run in chosen:
+        cells = []
+        for name in _COLUMNS:
+            low, high = interval(run.scores, name)
+            cells.append(f"{mean(run.scores, name):.3g} ({low:.3g} to {high:.3g})")
+        rows.append(f"| {run.label} | " + " | ".join(cells) + f" | {run.training['seconds'] / 60:.1f} |")
+    return "\n".join(rows)
+
+
+def _costs_table(costs: dict[str, float]) -> str:
+    rows = ["| loss | added to a training step |", "| --- | --- |"]
+    rows += [f"| {name} | {100 * share:.0f} % |" for name, share in sorted(costs.items(), key=lambda x: x[1])]
+    return "\n".join(rows)
+
+
+def _draw_fronts(found: list[Run], base: Run, path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    for k, name in enumerate(dict.fromkeys(run.name for run in found if run is not base)):
+        front = [run for run in found if run.name == name]
+        xs = [100 * (_ratio(run, base, "log MSE") - 1) for run in front]
+        ys = [100 * _ratio(run, base, "distance") for run in front]
+        axes.plot(xs, ys, marker="os^Dv"[k % 5], label=name, color=f"C{k}", linewidth=1)
+    axes.plot(0, 100, "k*", markersize=12, label="mse")
+    for allowed, aim in zip(_POINTS, (30, 15), strict=True):
+        axes.plot([100 * allowed] * 2, [0, aim], color="0.6", linewidth=4, alpha=0.5, solid_capstyle="butt")
+    axes.set(
+        xlabel="squared error of log(1 + rain), % more than alone",
+        ylabel="exact Minkowski distance, % of that of squared error alone",
+        ylim=(0, 110),
+    )
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
+    wet = (fields.test >= 0.1).flatten(1).float().mean(1)
+    order = wet.argsort(descending=True)
+    chosen = fields.test[order[torch.linspace(0, len(order) / 2, _SAMPLES + 2).long()[1:-1]]]
+    models = {run.label: trained(run.folder, fields) for run in runs}
+    columns = {name: model.predict(chosen) for name, model in models.items()}
+    coarsening = next(iter(models.values())).coarsening
+    columns = {"coarse": coarsening.interpolate(coarsening(chosen)), **columns, "observed": chosen}
+    metric = minkowski()
+    curves = {name: signed_log1p(torch.from_numpy(metric(x.numpy()))) for name, x in columns.items()}
+    width = len(columns) + len(OUTPUTS)
+    figure, axes = plt.subplots(
+        _SAMPLES, width, figsize=(2.1 * width, 2.1 * _SAMPLES), layout="constrained", squeeze=False
+    )
+    for row in range(_SAMPLES):
+        for axis, (name, drawn) in zip(axes[row], columns.items(), strict=False):
+            axis.imshow(np.log1p(drawn[row].numpy()), vmin=0, vmax=np.log1p(10), cmap="viridis")
+            axis.set(xticks=[], yticks=[])
+            if row == 0:
+                axis.set_title(name, fontsize="small")
+        for c, axis in enumerate(axes[row, len(columns) :]):
+            for k, (name, found) in enumerate(curves.items()):
+                observed = name == "observed"
+                axis.plot(
+                    metric.levels,
+                    found[row, c],
+                    label=name,
+                    color="k" if observed else f"C{k}",
+                    linewidth=2.5 if observed else 1.2,
+                    zorder=0 if observed else 2,
+                )
+            axis.tick_params(labelsize="xx-small")
+            if row == 0:
+                axis.set_title(f"log {OUTPUTS[c]}", fontsize="small")
+    axes[0, -1].legend(fontsize="xx-small")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)

@@ -1,0 +1,87 @@
+"""Exact scores of predicted fields, field by field, and their means with bootstrap intervals."""
+
+from __future__ import annotations
+
+import emuloss
+import numpy as np
+import torch
+from emuloss.emulators.curves import CurveDistance
+from numpy.typing import NDArray
+from objectives import OUTPUTS, minkowski
+from torch import Tensor
+
+RATES = (0.5, 2.0, 10.0)
+"""Thresholds of the skill scores in mm/h; half a step of the data (0.01) less is compared."""
+_WINDOW = 5
+"""Edge in pixels of the windows of the fractions skill score."""
+_BINS = np.concatenate([[-np.inf], np.geomspace(0.01, 200, 600), [np.inf]])
+"""Edges of the bins of rain rates from which quantiles are taken."""
+_RESAMPLES = 1000
+
+Scores = dict[str, NDArray[np.float64]]
+"""By name, the score of each field (N,); NaN where a field has none. What "wet" and "bins" count of
+prediction and observation is (N, 2) and (N, 2, bins)."""
+
+
+def score(prediction: Tensor, observation: Tensor) -> Scores:
+    """All scores of predicted fields (N, H, W) in mm/h; pixels that were not observed count in none."""
+    missing = observation.isnan()
+    predicted, observed = prediction.masked_fill(missing, torch.nan).numpy(), observation.numpy()
+    found: Scores = {
+        "log MSE": np.nanmean(np.square(np.log1p(predicted) - np.log1p(observed)), (1, 2), dtype=np.float64),
+        "MSE": np.nanmean(np.square(predicted - observed), (1, 2), dtype=np.float64),
+    }
+    metric = minkowski()
+    curves = [torch.from_numpy(metric(fields)) for fields in (predicted, observed)]
+    distances = CurveDistance(metric.levels, metric.scales)(*curves).numpy()
+    found |= {name: distances[:, c] for c, name in enumerate(OUTPUTS)}
+    found["distance"] = distances.sum(1)
+    # Below the floor lies what rounding to 0.01 mm/h adds.
+    spectrum = emuloss.metric("spectrum", floor=1e-4, field_unit="mm/h")
+    found["spectrum"] = np.abs(spectrum(predicted) - spectrum(observed)).mean((1, 2))
+    thresholds = [rate - 0.005 for rate in RATES]
+    reached = np.stack(
+        [((predicted >= u) | (observed >= u)).any((1, 2)) for u in thresholds], 1
+    )  # a score says nothing of two empty fields
+    for metric in (
+        emuloss.metric("fss", thresholds=thresholds, windows=[_WINDOW]),
+        emuloss.metric("csi", thresholds=thresholds),
+    ):
+        values = np.where(reached, metric(predicted, observed)[:, 0], np.nan)
+        found |= {f"{metric.name} {rate:g}": values[:, q] for q, rate in enumerate(RATES)}
+    both = np.stack([predicted, observed], 1).reshape(len(predicted), 2, -1)
+    found["wet"] = (both >= thresholds[0]).sum(2).astype(float)
+    found["bins"] = np.stack([[np.histogram(x, _BINS)[0] for x in pair] for pair in both]).astype(float)
+    return found
+
+
+def mean(scores: Scores, name: str, fields: NDArray[np.intp] | slice = slice(None)) -> float:
+    """A score over all fields, or some: a mean, or the ratio of prediction to observation.
+
+    That is of the share of pixels of at least 0.5 mm/h for "wet", of the 99 % quantile of all pixels for
+    "bins".
+    """
+    values = scores[name][fields]
+    if name not in ("wet", "bins"):
+        return float(np.nanmean(values))
+    predicted, observed = values.sum(0)
+    if name == "bins":
+        predicted, observed = _quantile(predicted, 0.99), _quantile(observed, 0.99)
+    return float(predicted / observed)
+
+
+def interval(scores: Scores, name: str, than: Scores | None = None) -> tuple[float, float]:
+    """The middle 95 % of a score over resampled fields; with `than`, of its ratio to another's."""
+    rng = np.random.default_rng(0)
+    number = len(scores[name])
+    found = []
+    for _ in range(_RESAMPLES):
+        fields = rng.integers(number, size=number)
+        found.append(mean(scores, name, fields) / (mean(than, name, fields) if than else 1.0))
+    low, high = np.quantile(found, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _quantile(counts: NDArray[np.float64], share: float) -> float:
+    """A quantile of rain rates, from the counts of their bins."""
+    return float(_BINS[1:][np.searchsorted(counts.cumsum(), share * counts.sum())])

@@ -1,0 +1,208 @@
+"""Training of one network on one objective: resumable, stopped early, in one process or several."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from data import Coarsening, Fields
+from emuloss.datasets import random_symmetry
+from network import UNet
+from objectives import Objective
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+_WARMUP = 0.05
+"""Share of the training over which the learning rate rises."""
+_BATCH = 64
+"""Fields at once where no gradient is taken."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides a training, beside data and objective.
+
+    Attributes:
+        budget: fields seen at most.
+        factor: side of a coarse cell, in pixels.
+        batch_size: fields a step, over all processes.
+        learning_rate: peak; it rises linearly and falls along a half cosine.
+        clip: largest norm of the gradient.
+        validations: number of them over the budget.
+        patience: validations in a row without improvement after which training stops.
+        seed: of weights and batches.
+        precision: "bf16" or "no".
+    """
+
+    budget: int
+    factor: float = 12.5
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    clip: float = 1.0
+    validations: int = 10
+    patience: int = 4
+    seed: int = 0
+    precision: str = "bf16"
+
+
+class Downscaler(nn.Module):
+    """A coarse observer and the network that undoes it.
+
+    Args:
+        shape: (H, W) of the fields.
+        options: of the training.
+    """
+
+    def __init__(self, shape: tuple[int, int], options: Options) -> None:
+        super().__init__()
+        torch.manual_seed(options.seed)
+        self.coarsening = Coarsening(shape, options.factor)
+        self.network = UNet()
+        self.network.to(memory_format=torch.channels_last)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """log(1 + rain) (N, H, W) of what is seen of fields (N, H, W) in mm/h."""
+        smooth = self.coarsening.interpolate(self.coarsening(fields))
+        return self.network(smooth[:, None].to(memory_format=torch.channels_last))[:, 0]
+
+    @torch.no_grad()
+    def predict(self, fields: Tensor, progress: bool = False) -> Tensor:
+        """Rain in mm/h (N, H, W), in float32, in batches."""
+        self.eval()
+        device = self.coarsening.means_of_rows.device
+        batches = tqdm(fields.split(_BATCH), "predicting", delay=3.0, leave=False, disable=not progress)
+        return torch.cat([torch.expm1(self(batch.to(device))).cpu() for batch in batches])
+
+
+def train(
+    name: str,
+    weight: float,
+    fields: Fields,
+    options: Options,
+    folder: Path,
+    *,
+    start: Path | None = None,
+    progress: bool = True,
+) -> Downscaler:
+    """Train until the budget is spent or the objective on the validation fields stops to improve.
+
+    Args:
+        name: of the objective: "mse", or one of `objectives.KINDS`.
+        weight: of the surrogate loss in it.
+        fields: to train on, and to validate on.
+        options: see there.
+        folder: gets weights.safetensors, the best ones; training.json, what happened; and state.pt, from
+            which an interrupted training goes on. A finished training in it is read instead.
+        start: weights to start from.
+        progress: show a bar.
+    """
+    accelerator = Accelerator(mixed_precision=options.precision)
+    model = Downscaler(tuple(fields.train.shape[1:]), options)
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = {"name": name, "weight": weight, "start": str(start and start.name), **asdict(options)}
+    if (folder / "training.json").exists():
+        known = json.loads((folder / "training.json").read_text())
+        if known["asked"] != asked:
+            raise SystemExit(f"{folder} holds another training ({known['asked']}); use another --out")
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        return model
+    if start:
+        model.load_state_dict(load_file(start / "weights.safetensors"))
+    objective = Objective(name, weight).to(accelerator.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
+    parallel, optimizer = accelerator.prepare(model, optimizer)
+    wet = fields.train[(fields.train.nan_to_num(0.0) > 0).flatten(1).any(1)]
+    steps = math.ceil(options.budget / options.batch_size)
+    done: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "log": []}
+    if (folder / "state.pt").exists():
+        done, weights, moments = torch.load(folder / "state.pt", weights_only=True)
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(moments)
+    part = slice(accelerator.process_index, None, accelerator.num_processes)
+    bar = tqdm(
+        total=steps,
+        initial=done["step"],
+        desc=f"{name} {weight:g}",
+        unit="step",
+        disable=not (progress and accelerator.is_main_process),
+    )
+    began, errors = time.monotonic(), []
+    while done["step"] < steps and done["stale"] < options.patience:
+        share = done["step"] / steps
+        rate = options.learning_rate * min(share / _WARMUP + 1e-2, 1.0)
+        optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
+        objective.train().at(share)
+        model.train()
+        target = torch.from_numpy(_batch(wet, options, done["step"])[part].copy()).to(accelerator.device)
+        with accelerator.autocast():
+            prediction = parallel(target)
+        total, error = objective(prediction.float(), target)
+        optimizer.zero_grad()
+        accelerator.backward(total)
+        accelerator.clip_grad_norm_(model.parameters(), options.clip)
+        optimizer.step()
+        errors.append(error.detach())
+        done["step"] += 1
+        bar.update()
+        if done["step"] * options.validations // steps > len(done["log"]):
+            done["seconds"] += time.monotonic() - began
+            value, squared = _validate(model, objective, fields.validation, accelerator)
+            done["stale"] = 0 if value < done["best"] else done["stale"] + 1
+            done["log"].append([done["step"], float(torch.stack(errors).mean()), value, squared])
+            bar.set_postfix_str(f"objective {value:.4f}, squared error {squared:.4f}")
+            if accelerator.is_main_process:
+                if value < done["best"]:
+                    done["best"] = value
+                    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+                    save_file(weights, folder / "weights.safetensors")
+                torch.save((done, model.state_dict(), optimizer.state_dict()), folder / "state.pt")
+            began, errors = time.monotonic(), []
+    bar.close()
+    accelerator.wait_for_everyone()
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    if accelerator.is_main_process:
+        found = {"asked": asked, "fields": done["step"] * options.batch_size, **done}
+        (folder / "training.json").write_text(json.dumps(found, indent=1))
+        (folder / "state.pt").unlink()
+    return model
+
+
+def _batch(fields: Tensor, options: Options, step: int) -> np.ndarray:
+    """The fields of a step, turned and mirrored at random; the same whatever came before."""
+    rng = np.random.default_rng([options.seed, step])
+    return random_symmetry(fields[rng.integers(len(fields), size=options.batch_size)].numpy(), rng)
+
+
+@torch.no_grad()
+def _validate(
+    model: Downscaler, objective: Objective, fields: Tensor, accelerator: Accelerator
+) -> tuple[float, float]:
+    """The objective with its full weight and last temperature, and the squared error."""
+    model.eval()
+    objective.eval().at(1.0)
+    values = []
+    for batch in fields.split(_BATCH):
+        batch = batch.to(accelerator.device)
+        with accelerator.autocast():
+            prediction = model(batch)
+        found = torch.stack(objective(prediction.float(), batch))
+        values.append(found * len(batch) / len(fields))
+    total, squared = torch.stack(values).sum(0).tolist()
+    return total, squared
+
+
+def trained(folder: Path, fields: Fields) -> Downscaler:
+    """The network of a finished training on fields of this shape."""
+    asked = json.loads((folder / "training.json").read_text())["asked"]
+    options = {name: asked[name] for name in Options.__dataclass_fields__}
+    model = Downscaler(tuple(fields.train.shape[1:]), Options(**options))
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    return model

@@ -233,7 +233,7 @@ def relax(metric: Metric, **arguments: Any) -> Surrogate:
     """Analytical surrogate of a metric; no training.
 
     Args:
-        metric: one of the kinds "minkowski", "fss", "csi" and "boxcount".
+        metric: one of the kinds "minkowski", "fss", "csi" and "boxcount", or "sal" with the amplitude alone.
         **arguments: `temperature` (relative to each threshold; default 0.05), `forward` ("soft", or
             "exact": exact values with the gradient of the soft ones), and of
             `emuloss.emulators.RelaxedMinkowski` also `tail` (share and temperature of a hotter sigmoid

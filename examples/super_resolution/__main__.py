@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import report
 from costs import costs
-from data import read
+from data import Fields, read
+from limits import descended, predicted_curves, predictor
 from objectives import KINDS
 from scores import mean, score
-from training import Options, train
+from torch import Tensor
+from training import Options, train, trained
 
-_DEFAULT = ("relaxed-exact", "relaxed", "certified")
+_DEFAULT = ("relaxed", "relaxed-exact", "certified")
+_DESCENTS = (0.003, 0.01, 0.03)
+"""Weights of the loss in descent at inference."""
 
 
 def main() -> None:
@@ -38,6 +43,9 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", type=float, help="of each loss; default: its own")
     parser.add_argument("--start", type=int, default=12000, help="fields seen on squared error alone, first")
     parser.add_argument("--budget", type=int, default=6000, help="fields seen then, with each loss")
+    parser.add_argument(
+        "--limits", type=int, metavar="FIELDS", help="also predict curves, after so many, and descend to them"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16", help="of the network")
     parser.add_argument("--out", type=Path, default=Path("runs/super_resolution"), help="folder of the runs")
@@ -57,16 +65,43 @@ def main() -> None:
         folder = arguments.out / (name if name == "mse" else f"{name}-{weight:g}")
         if not (folder / "scores.npz").exists():
             model = train(name, weight, fields, then, folder, start=start)
-            np.savez(folder / "scores.npz", **score(model.predict(fields.test, progress=True), fields.test))
-        with np.load(folder / "scores.npz") as scores:
-            error, distance = (mean(scores, name) for name in ("log MSE", "distance"))
-        print(f"{folder.name:24}{error:10.5f}{distance:10.4f}", flush=True)
+            keep_scores(model.predict(fields.test, progress=True), fields, folder)
+        print_scores(folder)
+    if arguments.limits:
+        descend(replace(first, budget=arguments.limits), fields, arguments.out)
     cost = arguments.out / "costs.json"
     if not cost.exists():
         cost.write_text(json.dumps(costs(model, fields.train), indent=1))
     page = arguments.page or arguments.out / "report.md"
     report.write(page, arguments.out, fields)
     print(f"report: {page}")
+
+
+def descend(options: Options, fields: Fields, out: Path) -> None:
+    """Predict curves from the coarse fields, and let what squared error gave descend to them."""
+    model = trained(out / "mse", fields)
+    network = predictor(model, fields, options, out / "limits")
+    for weight in _DESCENTS:
+        folder = out / f"descent-{weight:g}"
+        if not (folder / "scores.npz").exists():
+            curves = predicted_curves(network, model, fields.test)
+            folder.mkdir(parents=True, exist_ok=True)
+            asked = {"name": "mse, descent at inference", "weight": weight}
+            (folder / "training.json").write_text(json.dumps({"asked": asked, "seconds": 0.0}))
+            keep_scores(descended(model.predict(fields.test), curves, weight), fields, folder)
+        print_scores(folder)
+
+
+def keep_scores(prediction: Tensor, fields: Fields, folder: Path) -> None:
+    """Score predicted test fields, into a folder."""
+    np.savez(folder / "scores.npz", **score(prediction, fields.test))
+
+
+def print_scores(folder: Path) -> None:
+    """Print the two scores that matter most of those in a folder."""
+    with np.load(folder / "scores.npz") as scores:
+        error, distance = (mean(scores, name) for name in ("log MSE", "distance"))
+    print(f"{folder.name:24}{error:10.5f}{distance:10.4f}", flush=True)
 
 
 if __name__ == "__main__":

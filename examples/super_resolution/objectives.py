@@ -63,17 +63,21 @@ def _bundled(name: str) -> Callable[[], emuloss.Surrogate]:
 _EXACT = (("forward", "exact"),)
 _GATED = (("trust", 1.0),)
 _WEIGHTS = (0.003, 0.01, 0.03)
+_COOLING = (0.2, 0.05)
+"""Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
+_SHARE = 0.25
+"""Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
 
 KINDS: dict[str, Kind] = {
-    "relaxed": Kind(_relaxed, _WEIGHTS, temperature=(0.5, 0.1)),
-    "relaxed-exact": Kind(_relaxed, _WEIGHTS, _EXACT, temperature=(0.5, 0.1)),
-    "excursion": Kind(_excursion, _WEIGHTS, temperature=(0.5, 0.1)),
-    "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=(0.5, 0.1)),
-    "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=0.25),
-    "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=0.25),
-    "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=0.25),
-    "components": Kind(_bundled("components-opera"), _WEIGHTS, _GATED, share=0.25),
-    "fss": Kind(_bundled("fss-opera"), (0.01, 0.03, 0.1), share=0.25),
+    "relaxed": Kind(_relaxed, (0.001, 0.004, 0.01, 0.02), temperature=_COOLING),
+    "relaxed-exact": Kind(_relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
+    "excursion": Kind(_excursion, _WEIGHTS, temperature=_COOLING),
+    "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=_COOLING),
+    "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
+    "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
+    "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
+    "components": Kind(_bundled("components-opera"), _WEIGHTS, _GATED, share=_SHARE),
+    "fss": Kind(_bundled("fss-opera"), (0.01, 0.03, 0.1), share=_SHARE),
 }
 
 

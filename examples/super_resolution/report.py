@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -60,6 +61,7 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     points = {allowed: _winners(found, base, allowed) for allowed in _POINTS}
     best = min(points[_POINTS[0]].values(), key=lambda run: mean(run.scores, "distance"), default=base)
+    _write_scores(found, pictures / "scores.csv")
     _draw_fronts(found, base, pictures / "fronts.png")
     _draw_samples([base, best], fields, pictures / "samples.png")
     winning = {run.folder for winners in points.values() for run in winners.values()}
@@ -75,11 +77,12 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
             "The least exact distance within the allowed squared error (log space), over that of squared "
             "error alone; in brackets the middle 95 % over resampled fields.",
             _points_table(points, base),
+            *_limits(runs, base),
             "## Scores",
             "Held out, all exact. Distance: the sum of the four outputs'. Spectrum: mean error of the "
             "logarithm (base 10) of the radially averaged spectrum. FSS (windows of 5 pixels) and CSI: "
             "fields that reach the rate. Wet (0.5 mm/h) and q99: share of wet pixels and 99 % quantile of "
-            "all, over the observed ones.",
+            f"all, over the observed ones. [All runs, with intervals]({pictures.name}/scores.csv).",
             _scores_table(chosen),
             "## Fields",
             f"![Coarse, predicted and observed fields and their curves]({pictures.name}/samples.png)",
@@ -126,6 +129,22 @@ def _setting(base: Run, fields: Fields, runs: Path) -> str:
     )
 
 
+def _limits(runs: Path, base: Run) -> list[str]:
+    """What is known of the curves from the coarse field alone, if it was found out."""
+    if not (runs / "limits" / "distances.json").exists():
+        return []
+    left = _foreseeable(runs)
+    return [
+        "A network that is trained on the exact distance itself, to predict the exact curves from the coarse "
+        f"field, is {left:.2f} away from them, {100 * left / mean(base.scores, 'distance'):.0f} % of squared "
+        "error's distance: what the coarse field does not say limits every deterministic network."
+    ]
+
+
+def _foreseeable(runs: Path) -> float:
+    return sum(json.loads((runs / "limits" / "distances.json").read_text()).values())
+
+
 def _ratio(run: Run, base: Run, name: str) -> float:
     return mean(run.scores, name) / mean(base.scores, name)
 
@@ -161,12 +180,21 @@ def _scores_table(chosen: list[Run]) -> str:
     rows = ["| loss, weight | " + " | ".join(_COLUMNS.values()) + " | minutes |"]
     rows.append("| --- |" + " --- |" * (len(_COLUMNS) + 1))
     for run in chosen:
-        cells = []
-        for name in _COLUMNS:
-            low, high = interval(run.scores, name)
-            cells.append(f"{mean(run.scores, name):.3g} ({low:.3g} to {high:.3g})")
+        cells = [f"{mean(run.scores, name):.3g}" for name in _COLUMNS]
         rows.append(f"| {run.label} | " + " | ".join(cells) + f" | {run.training['seconds'] / 60:.1f} |")
     return "\n".join(rows)
+
+
+def _write_scores(found: list[Run], path: Path) -> None:
+    """All scores of all runs, with the middle 95 % over resampled fields, as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["loss", "weight", "score", "value", "low", "high"])
+        for run in found:
+            for name, title in _COLUMNS.items():
+                values = mean(run.scores, name), *interval(run.scores, name)
+                weight = f"{run.training['asked']['weight']:g}"
+                writer.writerow([run.name, weight, title, *(f"{value:.5g}" for value in values)])
 
 
 def _costs_table(costs: dict[str, float]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import emuloss
 import numpy as np
 import torch
@@ -63,7 +65,8 @@ def mean(scores: Scores, name: str, fields: NDArray[np.intp] | slice = slice(Non
     """
     values = scores[name][fields]
     if name not in ("wet", "bins"):
-        return float(np.nanmean(values))
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else math.nan
     predicted, observed = values.sum(0)
     if name == "bins":
         predicted, observed = _quantile(predicted, 0.99), _quantile(observed, 0.99)

@@ -141,7 +141,7 @@ def train(
         optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
         objective.train().at(share)
         model.train()
-        target = torch.from_numpy(_batch(wet, options, done["step"])[part].copy()).to(accelerator.device)
+        target = batch_of(wet, options, done["step"])[part].to(accelerator.device)
         with accelerator.autocast():
             prediction = parallel(target)
         total, error = objective(prediction.float(), target)
@@ -175,10 +175,11 @@ def train(
     return model
 
 
-def _batch(fields: Tensor, options: Options, step: int) -> np.ndarray:
+def batch_of(fields: Tensor, options: Options, step: int) -> Tensor:
     """The fields of a step, turned and mirrored at random; the same whatever came before."""
     rng = np.random.default_rng([options.seed, step])
-    return random_symmetry(fields[rng.integers(len(fields), size=options.batch_size)].numpy(), rng)
+    chosen = fields[rng.integers(len(fields), size=options.batch_size)].numpy()
+    return torch.from_numpy(random_symmetry(chosen, rng))
 
 
 @torch.no_grad()

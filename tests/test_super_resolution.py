@@ -1,0 +1,214 @@
+"""The comparison of losses in super-resolution: its parts, and the whole command on a few fields."""
+
+import importlib
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import emuloss
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from emuloss import train_surrogate
+from emuloss.datasets import Rain
+from torch.nn import functional as F
+
+FOLDER = Path(train_surrogate.__file__).resolve().parent / "examples" / "super_resolution"
+NAMES = ("data", "network", "objectives", "scores", "training", "costs", "limits", "report", "__main__")
+
+
+@pytest.fixture
+def example():
+    """The modules of the example, which stand in no package."""
+    kept = {name: sys.modules.pop(name, None) for name in NAMES}
+    sys.path.insert(0, str(FOLDER))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        found = {name: importlib.import_module(name) for name in NAMES if name != "__main__"}
+        spec = importlib.util.spec_from_file_location("super_resolution", FOLDER / "__main__.py")
+        found["main"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found["main"])
+        yield SimpleNamespace(**found)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)  # it outlives its Accelerator
+        sys.path.remove(str(FOLDER))
+        sys.modules.update({name: module for name, module in kept.items() if module})
+        for name in set(NAMES) - {name for name, module in kept.items() if module}:
+            sys.modules.pop(name, None)
+
+
+def rain(count=8, seed=0, size=64):
+    source = Rain(count, size=size, seed=seed, regimes=("stratiform", "convective"))
+    return torch.from_numpy(np.concatenate([source.read(k, "train") for k in range(len(source))]))
+
+
+@pytest.fixture
+def fields(example):
+    return example.data.Fields(rain(24), rain(4, seed=1), rain(6, seed=2), 2.0)
+
+
+def test_coarse_cells_are_area_means(example):
+    x = rain(3)
+    coarsening = example.data.Coarsening((64, 64), 8)
+    torch.testing.assert_close(coarsening(x), F.avg_pool2d(x[:, None], 8)[:, 0])
+    for factor in (12.5, 5.3, 1.0, 64.0, 80.0):
+        coarsening = example.data.Coarsening((64, 48), factor)
+        coarse = coarsening(x[:, :, :48])
+        assert coarse.shape == (3, math.ceil(64 / factor), math.ceil(48 / factor))
+        rows, columns = (
+            torch.tensor([min((i + 1) * factor, size) - i * factor for i in range(math.ceil(size / factor))])
+            for size in (64, 48)
+        )
+        total = (coarse * rows[:, None] * columns).sum((1, 2))
+        torch.testing.assert_close(total, x[:, :, :48].sum((1, 2)), rtol=1e-4, atol=1e-3)
+
+
+def test_coarse_cells_leave_out_what_was_not_measured(example):
+    x = rain(1)
+    x[0, :8, :4] = math.nan
+    x[0, 8:16, 8:16] = math.nan
+    coarse = example.data.Coarsening((64, 64), 8)(x)
+    torch.testing.assert_close(coarse[0, 0, 0], x[0, :8, 4:8].mean())
+    assert coarse[0, 1, 1] == 0
+    assert torch.isfinite(coarse).all()
+
+
+def test_interpolation_keeps_planes(example):
+    coarsening = example.data.Coarsening((64, 64), 12.5)
+    plane = torch.arange(64.0)[:, None] + 2 * torch.arange(64.0)
+    found = coarsening.interpolate(coarsening(plane[None]))[0]
+    torch.testing.assert_close(found[7:57, 7:57], plane[7:57, 7:57])
+    torch.testing.assert_close(coarsening.interpolate(torch.ones(1, 6, 6)), torch.ones(1, 64, 64))
+
+
+def test_network_starts_at_interpolation_and_stays_above_zero(example):
+    network = example.network.UNet((8, 8, 8, 8))
+    smooth = rain(2)[:, None]
+    torch.nn.init.zeros_(network.exit.weight)
+    torch.nn.init.zeros_(network.exit.bias)
+    torch.testing.assert_close(network(smooth), torch.log1p(smooth))
+    torch.nn.init.normal_(network.exit.weight)
+    assert (network(smooth) >= 0).all()
+
+
+def test_every_objective_teaches_the_network(example):
+    target, prediction = rain(4, size=128), torch.log1p(rain(4, seed=1, size=128)).requires_grad_()
+    target[0, :5] = math.nan
+    plain, error = example.objectives.Objective("mse", 0.0)(prediction, target)
+    assert plain is error
+    for name in example.objectives.KINDS:
+        objective = example.objectives.Objective(name, 0.1)
+        total, squared = objective(prediction, target)
+        assert squared == error
+        assert total != error
+        (gradient,) = torch.autograd.grad(total - squared, prediction)
+        assert torch.isfinite(gradient).all()
+        assert gradient.any()
+        assert not gradient[0, :5].any()
+        objective.at(0.0)
+        assert objective(prediction, target)[0] == error
+
+
+def test_the_temperature_falls_from_its_first_to_its_last(example, monkeypatch):
+    kind = replace(example.objectives.KINDS["relaxed"], temperature=(0.4, 0.1))
+    monkeypatch.setitem(example.objectives.KINDS, "relaxed", kind)
+    objective = example.objectives.Objective("relaxed", 1.0)
+    temperatures = []
+    for progress in (0.0, 0.4, 1.0):
+        objective.at(progress)
+        temperatures.append(objective.loss.surrogate.module.temperature)
+    assert temperatures[0] == pytest.approx(0.4)
+    assert temperatures[2] == pytest.approx(0.1)
+    assert temperatures[0] > temperatures[1] > temperatures[2]
+
+
+def test_scores_of_what_was_observed(example):
+    observed = rain(6)
+    observed[0, :9] = math.nan
+    found = example.scores.score(observed.nan_to_num(0.0), observed)
+    means = {name: example.scores.mean(found, name) for name in found}
+    assert {name for name, value in means.items() if value == 0} == {
+        "log MSE", "MSE", "area", "perimeter", "euler", "components", "distance", "spectrum",
+    }  # fmt: skip
+    assert all(value in (0, 1) for value in means.values() if not math.isnan(value))
+
+
+def test_scores_of_other_fields(example):
+    observed, predicted = rain(6), rain(6, seed=1)
+    found = example.scores.score(predicted, observed)
+    assert example.scores.mean(found, "MSE") == pytest.approx(
+        float(F.mse_loss(predicted, observed)), rel=1e-5
+    )
+    loss = emuloss.relax(example.objectives.minkowski()).as_loss(forward="exact")
+    assert example.scores.mean(found, "distance") == pytest.approx(float(loss(predicted, observed)), rel=1e-5)
+    wet = [(x >= 0.5).double().mean() for x in (predicted, observed)]
+    assert example.scores.mean(found, "wet") == pytest.approx(float(wet[0] / wet[1]))
+    heavy = [float(np.quantile(x, 0.99)) for x in (predicted, observed)]
+    assert example.scores.mean(found, "bins") == pytest.approx(heavy[0] / heavy[1], rel=0.05)
+    low, high = example.scores.interval(found, "distance")
+    assert low < example.scores.mean(found, "distance") < high
+    assert example.scores.interval(found, "distance", than=found) == (1.0, 1.0)
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(example, fields, tmp_path, monkeypatch):
+    options = example.training.Options(64, batch_size=8, validations=4, precision="no")
+    whole = example.training.train("relaxed", 0.01, fields, options, tmp_path / "whole", progress=False)
+    batch, calls = example.training.batch_of, []
+
+    def dying(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return batch(*arguments)
+
+    monkeypatch.setattr(example.training, "batch_of", dying)
+    arguments = ("relaxed", 0.01, fields, options, tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        example.training.train(*arguments, progress=False)
+    parts = example.training.train(*arguments, progress=False)
+    assert len(calls) == 6 + 4  # from the last validation, after 4 of 8 steps, on
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    again = example.training.train(*arguments, progress=False)
+    assert len(calls) == 10
+    torch.testing.assert_close(again.predict(fields.test), whole.predict(fields.test))
+    with pytest.raises(SystemExit, match="another training"):
+        example.training.train("relaxed", 0.02, fields, options, tmp_path / "parts", progress=False)
+
+
+def test_training_learns_and_stops_early(example, fields, tmp_path):
+    options = example.training.Options(1600, batch_size=8, validations=20, patience=2, precision="no")
+    model = example.training.train("mse", 0.0, fields, options, tmp_path / "run", progress=False)
+    coarsening = model.coarsening
+    smooth = torch.log1p(coarsening.interpolate(coarsening(fields.train)))
+    learnt = torch.log1p(model.predict(fields.train))
+    truth = torch.log1p(fields.train)
+    assert F.mse_loss(learnt, truth) < 0.97 * F.mse_loss(smooth, truth)
+    found = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert found["stale"] == 2 or found["fields"] == 1600
+
+
+def test_the_whole_command(example, monkeypatch, tmp_path, capsys):
+    def command(*options):
+        monkeypatch.setattr(sys, "argv", ["super_resolution", "--out", str(tmp_path), *options])
+        example.main.main()
+        return capsys.readouterr().out
+
+    common = ("--count", "30", "--start", "64", "--budget", "32", "--losses", "relaxed")
+    monkeypatch.setattr(example.costs, "_STEPS", 1)
+    first = command(*common, "--weights", "0.01")
+    page = tmp_path / "report.md"
+    text = page.read_text()
+    assert "| relaxed |" in text
+    assert {"fronts.png", "samples.png", "scores.csv"} == {
+        path.name for path in (tmp_path / "report").iterdir()
+    }
+    page.write_text(text.replace("<!-- reading -->\n", "<!-- reading -->\nIt helps.\n\n"))
+    second = command(*common, "--weights", "0.01", "0.1")
+    assert set(first.splitlines()) < set(second.splitlines())
+    assert "relaxed-0.1 " in second
+    assert "It helps." in page.read_text()

@@ -120,7 +120,7 @@ def test_the_temperature_falls_from_its_first_to_its_last(example, monkeypatch):
     temperatures = []
     for progress in (0.0, 0.4, 1.0):
         objective.at(progress)
-        temperatures.append(objective.loss.surrogate.module.temperature)
+        temperatures.append(objective.loss.surrogate.temperature)
     assert temperatures[0] == pytest.approx(0.4)
     assert temperatures[2] == pytest.approx(0.1)
     assert temperatures[0] > temperatures[1] > temperatures[2]

@@ -152,6 +152,23 @@ def test_surrogate_is_frozen(surrogate, tmp_path):
         assert all(parameter.grad is None for parameter in one.parameters())
 
 
+def test_temperature_of_a_relaxed_surrogate():
+    surrogate = emuloss.load("minkowski-opera")
+    fields = torch.rand(1, 16, 16)
+    cold = surrogate(fields)
+    surrogate.temperature = 0.2
+    assert surrogate.temperature == 0.2
+    assert not torch.equal(surrogate(fields), cold)
+    for bad in (0.0, -1.0, "hot"):
+        with pytest.raises(ArgumentError, match="temperature"):
+            surrogate.temperature = bad
+    trained = emuloss.load("components-opera")
+    with pytest.raises(ArgumentError, match="'hybrid' is no relaxation"):
+        trained.temperature = 0.2
+    with pytest.raises(ArgumentError, match="'hybrid' is no relaxation"):
+        _ = trained.temperature
+
+
 def test_weights_of_a_trained_emulator_are_plain(saved):
     assert not [name for name in emuloss.load(saved).state_dict() if "parametrizations" in name]
 

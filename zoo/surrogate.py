@@ -117,6 +117,27 @@ class Surrogate(WidePrecision):
         return int(self.module.stride)  # type: ignore[arg-type]
 
     @property
+    def temperature(self) -> float | tuple[float, ...]:
+        """Relative temperature of a relaxation; set it between training steps to anneal.
+
+        A soft step at a threshold u is temperature * |u| wide: a hot one reaches far, a cold one is faithful.
+
+        Raises:
+            ArgumentError: a surrogate that is no relaxation, or a temperature that is not positive.
+        """
+        self._check_relaxed()
+        return self.module.temperature  # type: ignore[return-value]
+
+    @temperature.setter
+    def temperature(self, value: float | Sequence[float]) -> None:
+        self._check_relaxed()
+        self.module.temperature = value  # type: ignore[assignment]
+
+    def _check_relaxed(self) -> None:
+        if not hasattr(self.module, "temperature"):
+            raise ArgumentError(f"architecture {self.architecture!r} is no relaxation: it has no temperature")
+
+    @property
     def threshold_free(self) -> bool:
         """Whether `with_thresholds` works: nothing was trained for these thresholds."""
         return bool(self.thresholds) and not any(True for _ in self.module.parameters())

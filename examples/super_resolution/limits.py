@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import emuloss
 import torch
@@ -80,11 +79,11 @@ def descended(prediction: Tensor, curves: Tensor, weight: float) -> Tensor:
 
     Pixels take steps on squared error in log space and weight times the relaxed loss, which is annealed.
     """
-    relaxed: Any = emuloss.relax(minkowski())
+    relaxed = emuloss.relax(minkowski())
     loss = relaxed.as_loss(reduction="sum")
 
     def anneal(share: float) -> None:
-        relaxed.module.temperature = geometric(*_TEMPERATURES, share)
+        relaxed.temperature = geometric(*_TEMPERATURES, share)
 
     def closer(fields: Tensor, goal: Tensor) -> Tensor:
         start = torch.log1p(fields)

@@ -63,6 +63,8 @@ def _bundled(name: str) -> Callable[[], emuloss.Surrogate]:
 _EXACT = (("forward", "exact"),)
 _GATED = (("trust", 1.0),)
 _WEIGHTS = (0.003, 0.01, 0.03)
+_ONE = (0.01,)
+_HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (0.2, 0.05)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
 _SHARE = 0.25
@@ -78,6 +80,13 @@ KINDS: dict[str, Kind] = {
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
     "components": Kind(_bundled("components-opera"), _WEIGHTS, _GATED, share=_SHARE),
     "fss": Kind(_bundled("fss-opera"), (0.01, 0.03, 0.1), share=_SHARE),
+    # What else was tried: the bundled surrogate as it is loaded, other temperatures, two of them at once,
+    # and outputs that are hard to get right weighing more.
+    "minkowski-opera": Kind(_bundled("minkowski-opera"), _ONE),
+    "relaxed-hot": Kind(_relaxed, _ONE, temperature=(0.2, 0.2)),
+    "relaxed-cold": Kind(_relaxed, _ONE, temperature=(0.05, 0.05)),
+    "relaxed-mixed": Kind(lambda: emuloss.relax(minkowski(), temperature=0.05, tail=(0.5, 0.5)), _ONE),
+    "relaxed-weighted": Kind(_relaxed, _ONE, (("weights", _HEAVY),), temperature=_COOLING),
 }
 
 
@@ -106,7 +115,7 @@ class Objective(nn.Module):
         self.risen = 0.5 * (1 - math.cos(math.pi * min(progress / _RISE, 1.0)))
         if self.temperature:
             surrogate: Any = self.loss.surrogate  # type: ignore[union-attr]
-            surrogate.module.temperature = geometric(*self.temperature, progress / _SETTLE)
+            surrogate.temperature = geometric(*self.temperature, progress / _SETTLE)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The objective, and the squared error alone.

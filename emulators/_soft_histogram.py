@@ -10,8 +10,8 @@ Components are no sum over small windows, but lowering the threshold starts one 
 maxima) and joins two at others (saddles), whatever the values in between. With +1 and -1 as weights
 of these pixels, components are one more histogram.
 
-On the CPU the work is done by numba kernels, elsewhere and in an export to ONNX by torch operations. What
-starts and joins components has no such form, and so no export to ONNX.
+On the CPU the work is done by numba kernels, elsewhere and in an export to ONNX by torch operations; what
+starts and joins components by a kernel everywhere but in an export.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ..metrics._minkowski_kernels import (
     component_changes,
 )
 from ..metrics._threads import in_threads
+from ._spanning_forest import component_changes as by_spanning_forest
 
 F32 = np.float32
 LOCAL_ROWS = 6
@@ -489,7 +490,10 @@ def soft_histogram(
         counts are given. In position the gradient is piecewise constant.
     """
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.
-    changes = _changes(position.detach(), touched) if components else torch.zeros_like(position)
+    changes = torch.zeros_like(position)
+    if components:
+        found = by_spanning_forest if torch.onnx.is_in_onnx_export() else _changes
+        changes = found(position.detach(), touched)
     if _has_kernels(position):
         return _histogram(position, changes, nodes, touched, degrees)
     return _histogram_by_torch(position, changes, nodes, touched, degrees)

@@ -406,16 +406,6 @@ def test_export_of_the_loss(surrogate):
     torch.testing.assert_close(exported(rain(seed=2), rain(seed=3)), loss(rain(seed=2), rain(seed=3)))
 
 
-NOT_IN_ONNX = "component_changes"
-"""What surrogates use and ONNX has no operator for; the exporter's message names it."""
-
-
-def exportable(surrogate):
-    """Whether ONNX can express a surrogate: one that does not count by the merge tree."""
-    by_merge_tree = surrogate.architecture in ("relaxed", "hybrid", "excursion")
-    return not (by_merge_tree and {"components", "holes"} & set(surrogate.outputs))
-
-
 def run_by_onnx(surrogate, path, count):
     """Fields, and what the runtime of ONNX makes of them, by an export for batches of any size."""
     runtime = pytest.importorskip("onnxruntime")
@@ -434,10 +424,6 @@ def run_by_onnx(surrogate, path, count):
 @pytest.mark.filterwarnings("ignore")  # what the exporter and its libraries warn of is theirs
 def test_onnx(surrogate, tmp_path):
     pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")
-    if not exportable(surrogate):
-        with pytest.raises(torch.onnx.errors.OnnxExporterError, match=NOT_IN_ONNX):
-            torch.onnx.export(surrogate, (rain(),), dynamo=True)
-        return
     # Of pairs the export keeps the size of the batch that it was made with.
     fields, found = run_by_onnx(
         surrogate, tmp_path / "surrogate.onnx", 5 if surrogate.metric.arity == 1 else 3
@@ -446,20 +432,10 @@ def test_onnx(surrogate, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["minkowski-opera", "minkowski-rain"])
-def test_onnx_of_what_a_bundled_surrogate_counts_in_windows(name, tmp_path):
-    pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")
-    bundled = emuloss.load(name)
-    surrogate = bundled.with_thresholds(bundled.thresholds, levels=bundled.metric.levels, outputs=ALL[:3])
-    fields, found = run_by_onnx(surrogate, tmp_path / "surrogate.onnx", 5)
-    torch.testing.assert_close(found, surrogate(fields), rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("boundary", "connectivity"), [("closed", 1), ("open", 2)])
 def test_onnx_of_a_relaxation(boundary, connectivity, tmp_path):
-    """Sums over small windows, by torch operations in place of the kernels that eager mode runs."""
+    """Torch operations in place of the kernels that eager mode runs, for windows and for components."""
     pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")
-    surrogate = tiny("relaxed", ALL[:3], boundary=boundary, connectivity=connectivity)
+    surrogate = tiny("relaxed", boundary=boundary, connectivity=connectivity)
     fields, found = run_by_onnx(surrogate, tmp_path / "surrogate.onnx", 5)
     torch.testing.assert_close(found, surrogate(fields), rtol=1e-4, atol=1e-3)

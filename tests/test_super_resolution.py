@@ -3,6 +3,8 @@
 import importlib
 import json
 import math
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from accelerate.state import AcceleratorState
 from emuloss import train_surrogate
 from emuloss.datasets import Rain
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 FOLDER = Path(train_surrogate.__file__).resolve().parent / "examples" / "super_resolution"
@@ -212,3 +215,32 @@ def test_the_whole_command(example, monkeypatch, tmp_path, capsys):
     assert set(first.splitlines()) < set(second.splitlines())
     assert "relaxed-0.1 " in second
     assert "It helps." in page.read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    common = ["--count", "30", "--start", "64", "--budget", "32", "--losses", "relaxed", "--weights", "0.01"]
+    common += ["--precision", "no", "--out"]
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
+    launcher += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+    environment = os.environ | {
+        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    for name, how in (("two", [*launcher, str(FOLDER / "__main__.py")]), ("one", [str(FOLDER)])):
+        done = subprocess.run(
+            [sys.executable, *how, *common, str(tmp_path / name)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("relaxed-0.01 ") == 1
+    for run in ("start", "mse", "relaxed-0.01"):
+        one, two = (load_file(tmp_path / name / run / "weights.safetensors") for name in ("one", "two"))
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)

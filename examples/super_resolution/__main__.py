@@ -5,7 +5,8 @@
 Fields are coarsened, and a small U-Net learns to undo it: first on squared error, then on squared error
 beside each loss, or on squared error alone for as long. Fields held out are predicted and scored exactly. The
 folder --out then holds report.md and its pictures; what was interrupted goes on, and what is finished is not
-repeated, so that a second command adds losses and weights.
+repeated, so that a second command adds losses and weights. To train on several devices:
+`accelerate launch examples/super_resolution/__main__.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import report
+from accelerate import PartialState
 from costs import costs
 from data import Fields, read
 from limits import descended, predicted_curves, predictor
@@ -57,24 +59,29 @@ def main() -> None:
     common = {"factor": arguments.factor, "seed": arguments.seed, "precision": arguments.precision}
     first, then = (Options(budget, **common) for budget in (arguments.start, arguments.budget))
     start = arguments.out / "start"
-    model = train("mse", 0.0, fields, first, start)
+    train("mse", 0.0, fields, first, start)
     jobs = [("mse", 0.0)]
     jobs += [(name, w) for name in arguments.losses for w in arguments.weights or KINDS[name].weights]
-    print(f"{'loss-weight':24}{'log MSE':>10}{'distance':>10}")
+    processes = PartialState()
+    if processes.is_main_process:
+        print(f"{'loss-weight':24}{'log MSE':>10}{'distance':>10}")
     for name, weight in jobs:
         folder = arguments.out / (name if name == "mse" else f"{name}-{weight:g}")
-        if not (folder / "scores.npz").exists():
-            model = train(name, weight, fields, then, folder, start=start)
-            keep_scores(model.predict(fields.test, progress=True), fields, folder)
-        print_scores(folder)
-    if arguments.limits:
-        descend(replace(first, budget=arguments.limits), fields, arguments.out)
-    cost = arguments.out / "costs.json"
-    if not cost.exists():
-        cost.write_text(json.dumps(costs(model, fields.train), indent=1))
-    page = arguments.page or arguments.out / "report.md"
-    report.write(page, arguments.out, fields)
-    print(f"report: {page}")
+        model = train(name, weight, fields, then, folder, start=start)
+        if processes.is_main_process:
+            if not (folder / "scores.npz").exists():
+                keep_scores(model.predict(fields.test, progress=True), fields, folder)
+            print_scores(folder)
+        processes.wait_for_everyone()
+    if processes.is_main_process:
+        if arguments.limits:
+            descend(replace(first, budget=arguments.limits), fields, arguments.out)
+        cost = arguments.out / "costs.json"
+        if not cost.exists():
+            cost.write_text(json.dumps(costs(trained(start, fields), fields.train), indent=1))
+        page = arguments.page or arguments.out / "report.md"
+        report.write(page, arguments.out, fields)
+        print(f"report: {page}")
 
 
 def descend(options: Options, fields: Fields, out: Path) -> None:

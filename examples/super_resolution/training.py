@@ -154,7 +154,9 @@ def train(
         bar.update()
         if done["step"] * options.validations // steps > len(done["log"]):
             done["seconds"] += time.monotonic() - began
-            value, squared = _validate(model, objective, fields.validation, accelerator)
+            # All processes have the same weights; they shall decide alike to the last bit.
+            found = accelerator.reduce(_validate(model, objective, fields.validation, accelerator), "mean")
+            value, squared = found.tolist()
             done["stale"] = 0 if value < done["best"] else done["stale"] + 1
             done["log"].append([done["step"], float(torch.stack(errors).mean()), value, squared])
             bar.set_postfix_str(f"objective {value:.4f}, squared error {squared:.4f}")
@@ -169,9 +171,10 @@ def train(
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     if accelerator.is_main_process:
-        found = {"asked": asked, "fields": done["step"] * options.batch_size, **done}
-        (folder / "training.json").write_text(json.dumps(found, indent=1))
+        facts = {"asked": asked, "fields": done["step"] * options.batch_size, **done}
+        (folder / "training.json").write_text(json.dumps(facts, indent=1))
         (folder / "state.pt").unlink()
+    accelerator.wait_for_everyone()
     return model
 
 
@@ -183,10 +186,8 @@ def batch_of(fields: Tensor, options: Options, step: int) -> Tensor:
 
 
 @torch.no_grad()
-def _validate(
-    model: Downscaler, objective: Objective, fields: Tensor, accelerator: Accelerator
-) -> tuple[float, float]:
-    """The objective with its full weight and last temperature, and the squared error."""
+def _validate(model: Downscaler, objective: Objective, fields: Tensor, accelerator: Accelerator) -> Tensor:
+    """The objective with its full weight and last temperature, and the squared error, (2,)."""
     model.eval()
     objective.eval().at(1.0)
     values = []
@@ -196,8 +197,7 @@ def _validate(
             prediction = model(batch)
         found = torch.stack(objective(prediction.float(), batch))
         values.append(found * len(batch) / len(fields))
-    total, squared = torch.stack(values).sum(0).tolist()
-    return total, squared
+    return torch.stack(values).sum(0)
 
 
 def trained(folder: Path, fields: Fields) -> Downscaler:

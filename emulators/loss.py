@@ -15,6 +15,7 @@ from ..metrics import Metric
 from .curves import CurveDistance
 from .fields import stacked
 from .pairs import Shortfall
+from .relaxed import COLD, HOT, geometric
 
 _SIDES = ("surrogate", "exact")
 _REDUCTIONS = ("mean", "sum", "none")
@@ -36,7 +37,44 @@ class WidePrecision(nn.Module):
         return super()._apply(kept, recurse)
 
 
-class SurrogateLoss(WidePrecision):
+class _Loss(WidePrecision):
+    """What losses of one field and of two have in common.
+
+    Args:
+        surrogate: what is made a loss of.
+        in_state_dict: whether a state dict has the surrogate's weights.
+    """
+
+    def __init__(self, surrogate: nn.Module, in_state_dict: bool) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        if not in_state_dict:
+            self.register_state_dict_post_hook(_leave_out)
+            self.register_load_state_dict_pre_hook(_fill_in)
+
+    def anneal(self, progress: float, start: float = HOT, end: float = COLD) -> None:
+        """Set the temperature of a relaxed surrogate for a moment of the training.
+
+        A hot relaxation has a gradient far from the thresholds, which the first predictions of a network
+        need, a cold one is close to the exact metric. Call it before each step, or each epoch.
+
+        Args:
+            progress: share of the training that is done, in [0, 1].
+            start: relative temperature at the start.
+            end: relative temperature at the end; between, it falls geometrically.
+
+        Raises:
+            ArgumentError: a surrogate without temperature, or temperatures that are not positive.
+        """
+        module = getattr(self.surrogate, "module", self.surrogate)
+        if not hasattr(module, "temperature"):
+            raise ArgumentError("this surrogate is no relaxation: it has no temperature to anneal")
+        if not (_is_weight(start) and _is_weight(end) and start > 0 and end > 0):
+            raise ArgumentError(f"start and end must be positive temperatures, got {start!r} and {end!r}")
+        module.temperature = geometric(start, end, progress)
+
+
+class SurrogateLoss(_Loss):
     """Distance between the curves of a prediction and of a target: differentiable in the prediction.
 
     The distance of one field is sum_c w_c * integral |slog a_c - slog b_c|, the integral over the
@@ -75,7 +113,7 @@ class SurrogateLoss(WidePrecision):
         trust: float | None = None,
         in_state_dict: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(surrogate, in_state_dict)
         reference = forward if reference is None else reference
         for name, value, choices in (
             ("forward", forward, _SIDES),
@@ -92,14 +130,11 @@ class SurrogateLoss(WidePrecision):
                 f"metric {metric.name!r} compares two fields; take PairwiseLoss, or loss_of(surrogate)"
             )
         values = _output_weights(metric, weights)
-        self.surrogate, self.metric = surrogate, metric
+        self.metric = metric
         self.exact_forward, self.exact_reference = forward == "exact", reference == "exact"
         self.reduction, self.trust = reduction, trust
         self.distance = CurveDistance(metric.levels, metric.scales)
         self.register_buffer("output_weights", values, persistent=False)
-        if not in_state_dict:
-            self.register_state_dict_post_hook(_leave_out)
-            self.register_load_state_dict_pre_hook(_fill_in)
 
     def forward(
         self, prediction: Tensor, target: Tensor | None = None, *, target_curves: Tensor | None = None
@@ -165,7 +200,7 @@ class SurrogateLoss(WidePrecision):
         return torch.from_numpy(self.metric(fields.cpu().numpy())).to(fields.device)
 
 
-class PairwiseLoss(WidePrecision):
+class PairwiseLoss(_Loss):
     """A pairwise metric of prediction and observation, emulated: differentiable in the prediction.
 
     The loss of one pair is sum_c w_c b_c / sum_c w_c, b_c the mean over levels of output c, turned so that
@@ -197,7 +232,7 @@ class PairwiseLoss(WidePrecision):
         weights: Mapping[str, float] | None = None,
         in_state_dict: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(surrogate, in_state_dict)
         for name, value, choices in (("forward", forward, _SIDES), ("reduction", reduction, _REDUCTIONS)):
             if value not in choices:
                 raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
@@ -207,13 +242,10 @@ class PairwiseLoss(WidePrecision):
         values = _output_weights(metric, weights)
         if not values.any():
             raise ArgumentError(f"weights must leave one output in the loss, got {weights!r}")
-        self.surrogate, self.metric = surrogate, metric
+        self.metric = metric
         self.exact_forward, self.reduction = forward == "exact", reduction
         self.shortfall = Shortfall(metric)
         self.register_buffer("output_weights", values / values.sum(), persistent=False)
-        if not in_state_dict:
-            self.register_state_dict_post_hook(_leave_out)
-            self.register_load_state_dict_pre_hook(_fill_in)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The loss.

@@ -106,6 +106,11 @@ class RelaxedMinkowski(nn.Module):
         return torch.stack([curves[name] for name in self.metric.outputs], dim=1)
 
 
+HOT, COLD = 0.2, 0.05
+"""Relative temperatures between which losses of networks in training are annealed: see
+docs/super_resolution.md."""
+
+
 def geometric(start: float, end: float, progress: float) -> float:
     """Annealing: the temperature at progress in [0, 1] on the geometric way from start to end."""
     return start * (end / start) ** min(max(progress, 0.0), 1.0)

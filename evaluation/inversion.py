@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..emulators.curves import log_curves
 from ..emulators.loss import SurrogateLoss
-from ..emulators.relaxed import geometric
+from ..emulators.relaxed import HOT, geometric
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .fidelity import number
@@ -28,8 +28,6 @@ _TILES = (32, 16, 8, 4, 2, 1)
 """Edges, in pixels, of the tiles that are moved together."""
 _ROUGHNESS = 3.0
 """Spectral exponent of the noise to start from: its power falls as wave number to this power."""
-_HOT = 0.2
-"""Relative temperature from which relaxed surrogates are annealed; from 0.5, small storms get lost."""
 _STORMS = {"large storm": (0.18, 2.2), "small storm": (0.06, 1.1), "no storm": (0.06, 0.0)}
 """Smooth storms: radius (standard deviation) over the field's shorter edge, and peak over the
 highest threshold, both from the ground."""
@@ -230,11 +228,11 @@ def _annealing(surrogate: nn.Module) -> Callable[[float], object]:
     """What lowers the temperature of a relaxed surrogate, by the share of the steps that are done."""
     module: Any = getattr(surrogate, "module", surrogate)
     own = getattr(module, "temperature", None)
-    if not isinstance(own, float) or own >= _HOT:
+    if not isinstance(own, float) or own >= HOT:  # from 0.5, small storms get lost
         return lambda share: None
 
     def lower(share: float) -> None:
-        module.temperature = own if share == 1 else geometric(_HOT, own, share)
+        module.temperature = own if share == 1 else geometric(HOT, own, share)
 
     return lower
 

@@ -435,3 +435,35 @@ def test_two_processes_train_as_one(tmp_path):
     for one, other, alone in zip(first, second, model.parameters(), strict=True):
         assert torch.equal(one, other)
         torch.testing.assert_close(one, alone.detach(), rtol=1e-4, atol=1e-5)
+
+
+# Annealing
+
+
+@pytest.mark.parametrize("kind", ["relaxed", "excursion"])
+def test_annealing_goes_from_hot_to_cold(kind):
+    surrogate = KINDS[kind]()
+    loss = surrogate.as_loss()
+    temperatures = []
+    for progress in (0.0, 0.5, 1.0, 2.0):
+        loss.anneal(progress)
+        temperatures.append(surrogate.temperature)
+    assert temperatures == pytest.approx([0.2, 0.1, 0.05, 0.05])
+    loss.anneal(0.5, 0.9, 0.1)
+    assert surrogate.temperature == pytest.approx(0.3)
+    field = rain()
+    assert loss(field, field) == 0
+    for bad in ((0.0, 0.1), (0.1, -1), (math.nan, 0.1), ("hot", 0.1)):
+        with pytest.raises(ArgumentError, match="start and end"):
+            loss.anneal(0.5, *bad)
+
+
+def test_annealing_of_a_pairwise_loss():
+    surrogate = emuloss.relax(emuloss.metric("fss", thresholds=[0.5, 2.0]))
+    surrogate.as_loss().anneal(0.0)
+    assert surrogate.temperature == 0.2
+
+
+def test_a_network_has_no_temperature_to_anneal():
+    with pytest.raises(ArgumentError, match="no relaxation"):
+        emulated("constrained").as_loss().anneal(0.5)

@@ -9,7 +9,7 @@ from typing import Any
 
 import emuloss
 import torch
-from emuloss.emulators.relaxed import geometric
+from emuloss.emulators.relaxed import COLD, HOT
 from torch import Tensor, nn
 
 OUTPUTS = ("area", "perimeter", "euler", "components")
@@ -65,7 +65,7 @@ _GATED = (("trust", 1.0),)
 _WEIGHTS = (0.003, 0.01, 0.03)
 _ONE = (0.01,)
 _HEAVY = {"euler": 2.0, "components": 2.0}
-_COOLING = (0.2, 0.05)
+_COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
 _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
@@ -101,7 +101,7 @@ class Objective(nn.Module):
     def __init__(self, name: str, weight: float) -> None:
         super().__init__()
         self.weight, self.risen = weight, 1.0
-        self.loss: nn.Module | None = None
+        self.loss: Any = None
         self.temperature: tuple[float, float] | None = None
         self.share = 1.0
         if name != "mse":
@@ -114,8 +114,7 @@ class Objective(nn.Module):
         """Set the weight and the temperature of a moment of the training, from 0 to 1."""
         self.risen = 0.5 * (1 - math.cos(math.pi * min(progress / _RISE, 1.0)))
         if self.temperature:
-            surrogate: Any = self.loss.surrogate  # type: ignore[union-attr]
-            surrogate.temperature = geometric(*self.temperature, progress / _SETTLE)
+            self.loss.anneal(progress / _SETTLE, *self.temperature)
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The objective, and the squared error alone.

@@ -116,18 +116,22 @@ def geometric(start: float, end: float, progress: float) -> float:
     return start * (end / start) ** min(max(progress, 0.0), 1.0)
 
 
+class NoRelaxation(ArgumentError):
+    """No relaxation of a metric, or of one of its outputs, is known."""
+
+
 @singledispatch
 def relaxation(metric: Metric, **arguments: Any) -> nn.Module:
     """The analytical relaxation of a metric.
 
     A kind of metric gets one by `relaxation.register(kind, relaxed)`: a module that is built as
     relaxed(metric, temperature=..., forward=...) and has `metric`, `stride`, `arguments()`, `temperature`;
-    of a metric whose outputs it does not know, it raises ArgumentError.
+    of a metric whose outputs it does not know, it raises NoRelaxation.
 
     Raises:
-        ArgumentError: none is known for it.
+        NoRelaxation: none is known for it; an `ArgumentError`.
     """
-    raise ArgumentError(
+    raise NoRelaxation(
         f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py"
     )
 
@@ -136,7 +140,7 @@ def relaxable(metric: Metric) -> bool:
     """Whether a relaxation of a metric is known."""
     try:
         relaxation(metric)
-    except ArgumentError:
+    except NoRelaxation:
         return False
     return True
 

@@ -15,7 +15,7 @@ from ..errors import ArgumentError
 from ..metrics import CSI, FSS, SAL, BoxCount, Metric
 from ..metrics.boxcount import dimension
 from .fields import as_batch, as_pairs
-from .relaxed import relaxation
+from .relaxed import NoRelaxation, relaxation
 from .soft_counts import threshold_sizes
 
 
@@ -177,7 +177,8 @@ class RelaxedAmplitude(RelaxedMasks):
     outputs depend on objects, of which no relaxation is known.
 
     Raises:
-        ArgumentError: a metric with other outputs than the amplitude; see `RelaxedMasks`.
+        NoRelaxation: a metric with other outputs than the amplitude.
+        ArgumentError: see `RelaxedMasks`.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class RelaxedAmplitude(RelaxedMasks):
     ) -> None:
         if metric.outputs != ("amplitude",):
             others = ", ".join(output for output in metric.outputs if output != "amplitude")
-            raise ArgumentError(
+            raise NoRelaxation(
                 f"no relaxation of metric {metric.name!r} is known for {others}; take outputs=['amplitude'], "
                 "or train an emulator with train_surrogate.py"
             )

@@ -21,7 +21,18 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 FOLDER = Path(train_surrogate.__file__).resolve().parent / "examples" / "super_resolution"
-NAMES = ("data", "network", "objectives", "scores", "training", "costs", "limits", "report", "__main__")
+NAMES = (
+    "data",
+    "network",
+    "objectives",
+    "scores",
+    "training",
+    "costs",
+    "limits",
+    "files",
+    "report",
+    "__main__",
+)
 
 
 @pytest.fixture
@@ -51,7 +62,7 @@ def rain(count=8, seed=0, size=64):
 
 @pytest.fixture
 def fields(example):
-    return example.data.Fields(rain(24), rain(4, seed=1), rain(6, seed=2), 2.0)
+    return example.data.Fields(rain(24), rain(4, seed=1), rain(6, seed=2), 2.0, "drawn rain")
 
 
 def test_coarse_cells_are_area_means(example):
@@ -159,7 +170,7 @@ def test_scores_of_other_fields(example):
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(example, fields, tmp_path, monkeypatch):
     options = example.training.Options(64, batch_size=8, validations=4, precision="no")
-    whole = example.training.train("relaxed", 0.01, fields, options, tmp_path / "whole", progress=False)
+    example.training.train("relaxed", 0.01, fields, options, tmp_path / "whole", progress=False)
     batch, calls = example.training.batch_of, []
 
     def dying(*arguments):
@@ -172,27 +183,60 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(example, fields, t
     arguments = ("relaxed", 0.01, fields, options, tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         example.training.train(*arguments, progress=False)
-    parts = example.training.train(*arguments, progress=False)
+    with pytest.raises(SystemExit, match=r"weight 0\.01, not 0\.02"):
+        example.training.train("relaxed", 0.02, fields, options, tmp_path / "parts", progress=False)
+    example.training.train(*arguments, progress=False)
     assert len(calls) == 6 + 4  # from the last validation, after 4 of 8 steps, on
+    whole, parts = (example.training.trained(tmp_path / name, fields) for name in ("whole", "parts"))
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-    again = example.training.train(*arguments, progress=False)
+    example.training.train(*arguments, progress=False)
     assert len(calls) == 10
-    torch.testing.assert_close(again.predict(fields.test), whole.predict(fields.test))
-    with pytest.raises(SystemExit, match="another training"):
-        example.training.train("relaxed", 0.02, fields, options, tmp_path / "parts", progress=False)
+    other = fields._replace(source="other rain")
+    with pytest.raises(SystemExit, match="source 'drawn rain', not 'other rain'"):
+        example.training.train("relaxed", 0.01, other, options, tmp_path / "parts", progress=False)
 
 
-def test_training_learns_and_stops_early(example, fields, tmp_path):
-    options = example.training.Options(1600, batch_size=8, validations=20, patience=2, precision="no")
-    model = example.training.train("mse", 0.0, fields, options, tmp_path / "run", progress=False)
-    coarsening = model.coarsening
-    smooth = torch.log1p(coarsening.interpolate(coarsening(fields.train)))
+def test_training_learns(example, fields, tmp_path):
+    options = example.training.Options(480, batch_size=8)
+    example.training.train("mse", 0.0, fields, options, tmp_path / "run", progress=False)
+    model = example.training.trained(tmp_path / "run", fields)
+    smooth = torch.log1p(model.coarsening.interpolate(model.coarsening(fields.train)))
     learnt = torch.log1p(model.predict(fields.train))
     truth = torch.log1p(fields.train)
     assert F.mse_loss(learnt, truth) < 0.97 * F.mse_loss(smooth, truth)
-    found = json.loads((tmp_path / "run" / "training.json").read_text())
-    assert found["stale"] == 2 or found["fields"] == 1600
+
+
+@pytest.mark.parametrize(("name", "expected"), [("mse", 3), ("relaxed", 10)])
+def test_training_stops_early_once_its_objective_has_settled(
+    example, fields, tmp_path, monkeypatch, name, expected
+):
+    """Each validation is worse than the one before: of ten, two come after the relaxed loss has settled."""
+    values = iter(range(1, 100))
+    monkeypatch.setattr(example.training, "_validate", lambda *_: torch.tensor([next(values), 0.0]))
+    options = example.training.Options(80, batch_size=8, validations=10, patience=2, precision="no")
+    example.training.train(name, 0.01, fields, options, tmp_path / "run", progress=False)
+    assert next(values) == expected + 1
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["fields"] == 8 * expected
+
+
+def test_an_objective_that_is_never_finite_is_said(example, fields, tmp_path, monkeypatch):
+    monkeypatch.setattr(example.training, "_validate", lambda *_: torch.tensor([math.nan, 0.0]))
+    options = example.training.Options(16, batch_size=8, precision="no")
+    with pytest.raises(SystemExit, match="never finite"):
+        example.training.train("mse", 0.0, fields, options, tmp_path / "run", progress=False)
+
+
+def test_descent_brings_curves_closer_and_leaves_gaps(example, fields):
+    observed = fields.test.clone()
+    observed[0, :20] = math.nan
+    coarsening = example.data.Coarsening((64, 64), 8)
+    start = coarsening.interpolate(coarsening(observed)).masked_fill(observed.isnan(), math.nan)
+    goal = torch.from_numpy(example.objectives.minkowski()(observed.numpy())).float()
+    found = example.limits.descended(start, goal, 0.03)
+    assert torch.equal(found.isnan(), observed.isnan())
+    before, after = (sum(example.limits.distances(goal, x).values()) for x in (start, found))
+    assert after < 0.5 * before
 
 
 def test_the_whole_command(example, monkeypatch, tmp_path, capsys):
@@ -211,10 +255,27 @@ def test_the_whole_command(example, monkeypatch, tmp_path, capsys):
         path.name for path in (tmp_path / "report").iterdir()
     }
     page.write_text(text.replace("<!-- reading -->\n", "<!-- reading -->\nIt helps.\n\n"))
-    second = command(*common, "--weights", "0.01", "0.1")
+    second = command(*common, "--weights", "0.01", "0.1", "--limits", "32")
     assert set(first.splitlines()) < set(second.splitlines())
     assert "relaxed-0.1 " in second
-    assert "It helps." in page.read_text()
+    assert "descent-0.01 " in second
+    text = page.read_text()
+    assert "It helps." in text
+    assert "32 fields seen" in text
+    (tmp_path / "limits" / "weights.safetensors.part").write_text("what a kill leaves behind")
+    assert command(*common, "--limits", "32")  # nothing is done again
+    with pytest.raises(SystemExit, match="budget 32, not 64"):
+        command(*common, "--limits", "64")
+
+
+@pytest.mark.parametrize("option", ["--count", "--factor", "--start", "--budget"])
+def test_mistakes_on_the_command_line(example, monkeypatch, tmp_path, capsys, option):
+    for words, said in (([option, "0"], f"{option} must be positive"), (["--fields", "nowhere"], "nowhere")):
+        monkeypatch.setattr(sys, "argv", ["super_resolution", "--out", str(tmp_path), *words])
+        with pytest.raises(SystemExit) as stop:
+            example.main.main()
+        assert stop.value.code == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.slow

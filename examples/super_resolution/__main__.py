@@ -12,22 +12,28 @@ repeated, so that a second command adds losses and weights. To train on several 
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import report
+import torch
 from accelerate import PartialState
 from costs import costs
 from data import Fields, read
+from emuloss.errors import EmulossError
+from files import finished, whole, write_json
 from limits import descended, predicted_curves, predictor
 from objectives import KINDS
 from scores import mean, score
 from torch import Tensor
 from training import Options, train, trained
 
-_DEFAULT = ("relaxed", "relaxed-exact", "certified")
+_DEFAULT = ("relaxed", "certified")
+SPLITS = ("validation", "test")
 _DESCENTS = (0.003, 0.01, 0.03)
 """Weights of the loss in descent at inference."""
 
@@ -43,8 +49,8 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
     parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
     parser.add_argument("--weights", nargs="+", type=float, help="of each loss; default: its own")
-    parser.add_argument("--start", type=int, default=12000, help="fields seen on squared error alone, first")
-    parser.add_argument("--budget", type=int, default=6000, help="fields seen then, with each loss")
+    parser.add_argument("--start", type=int, default=8000, help="fields seen on squared error alone, first")
+    parser.add_argument("--budget", type=int, default=4000, help="fields seen then, with each loss")
     parser.add_argument(
         "--limits", type=int, metavar="FIELDS", help="also predict curves, after so many, and descend to them"
     )
@@ -54,34 +60,42 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="the report; default: report.md in --out")
     arguments = parser.parse_args()
 
-    options = {"count": arguments.count} if arguments.fields == "rain" else {}
-    fields = read(arguments.fields, size=128, **options)
+    for name in ("count", "factor", "start", "budget"):
+        if not getattr(arguments, name) > 0:
+            parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
+    try:
+        options = {"count": arguments.count} if arguments.fields == "rain" else {}
+        compare(arguments, read(arguments.fields, size=128, **options))
+    except EmulossError as error:
+        parser.error(str(error))
+
+
+def compare(arguments: argparse.Namespace, fields: Fields) -> None:
+    """Train and score with each loss, and write the report."""
     common = {"factor": arguments.factor, "seed": arguments.seed, "precision": arguments.precision}
     first, then = (Options(budget, **common) for budget in (arguments.start, arguments.budget))
-    start = arguments.out / "start"
-    train("mse", 0.0, fields, first, start)
+    out, processes = arguments.out, PartialState()
+    train("mse", 0.0, fields, first, out / "start")
     jobs = [("mse", 0.0)]
     jobs += [(name, w) for name in arguments.losses for w in arguments.weights or KINDS[name].weights]
-    processes = PartialState()
     if processes.is_main_process:
-        print(f"{'loss-weight':24}{'log MSE':>10}{'distance':>10}")
+        print(f"{'loss-weight':24}{'log MSE':>10}{'distance':>10}   (test)")
     for name, weight in jobs:
-        folder = arguments.out / (name if name == "mse" else f"{name}-{weight:g}")
-        model = train(name, weight, fields, then, folder, start=start)
+        folder = out / (name if name == "mse" else f"{name}-{weight:g}")
+        train(name, weight, fields, then, folder, start=out / "start")
         if processes.is_main_process:
-            if not (folder / "scores.npz").exists():
-                keep_scores(model.predict(fields.test, progress=True), fields, folder)
-            print_scores(folder)
+            model = trained(folder, fields)
+            keep_scores({x: partial(model.predict, getattr(fields, x)) for x in SPLITS}, fields, folder)
         processes.wait_for_everyone()
-    if processes.is_main_process:
-        if arguments.limits:
-            descend(replace(first, budget=arguments.limits), fields, arguments.out)
-        cost = arguments.out / "costs.json"
-        if not cost.exists():
-            cost.write_text(json.dumps(costs(trained(start, fields), fields.train), indent=1))
-        page = arguments.page or arguments.out / "report.md"
-        report.write(page, arguments.out, fields)
-        print(f"report: {page}")
+    if not processes.is_main_process:
+        return
+    if arguments.limits:
+        descend(replace(first, budget=arguments.limits), fields, out)
+    if not (out / "costs.json").exists():
+        write_json(out / "costs.json", costs(trained(out / "start", fields), fields.train))
+    page = arguments.page or out / "report.md"
+    report.write(page, out, fields)
+    print(f"report: {page}")
 
 
 def descend(options: Options, fields: Fields, out: Path) -> None:
@@ -89,24 +103,26 @@ def descend(options: Options, fields: Fields, out: Path) -> None:
     model = trained(out / "mse", fields)
     network = predictor(model, fields, options, out / "limits")
     for weight in _DESCENTS:
-        folder = out / f"descent-{weight:g}"
-        if not (folder / "scores.npz").exists():
-            curves = predicted_curves(network, model, fields.test)
-            folder.mkdir(parents=True, exist_ok=True)
-            asked = {"name": "mse, descent at inference", "weight": weight}
-            (folder / "training.json").write_text(json.dumps({"asked": asked, "seconds": 0.0}))
-            keep_scores(descended(model.predict(fields.test), curves, weight), fields, folder)
-        print_scores(folder)
+
+        def predict(split: str, weight: float = weight) -> Tensor:
+            observed = getattr(fields, split)
+            start = model.predict(observed).masked_fill(observed.isnan(), torch.nan)
+            return descended(start, predicted_curves(network, model, observed), weight)
+
+        folder, began = out / f"descent-{weight:g}", time.monotonic()
+        keep_scores({split: partial(predict, split) for split in SPLITS}, fields, folder)
+        asked = {"name": "mse, descent at inference", "weight": weight, **asdict(options)}
+        if not finished(folder / "training.json", asked):
+            write_json(folder / "training.json", {"asked": asked, "seconds": time.monotonic() - began})
 
 
-def keep_scores(prediction: Tensor, fields: Fields, folder: Path) -> None:
-    """Score predicted test fields, into a folder."""
-    np.savez(folder / "scores.npz", **score(prediction, fields.test))
-
-
-def print_scores(folder: Path) -> None:
-    """Print the two scores that matter most of those in a folder."""
-    with np.load(folder / "scores.npz") as scores:
+def keep_scores(predictions: Mapping[str, Callable[[], Tensor]], fields: Fields, folder: Path) -> None:
+    """Score what is predicted of each split, into a folder, and print the scores that matter most."""
+    for split, predict in predictions.items():
+        if not (folder / f"{split}.npz").exists():
+            with whole(folder / f"{split}.npz") as part, part.open("wb") as file:
+                np.savez(file, **score(predict(), getattr(fields, split)))
+    with np.load(folder / "test.npz") as scores:
         error, distance = (mean(scores, name) for name in ("log MSE", "distance"))
     print(f"{folder.name:24}{error:10.5f}{distance:10.4f}", flush=True)
 

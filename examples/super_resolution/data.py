@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +14,19 @@ from tqdm import tqdm
 
 
 class Fields(NamedTuple):
-    """Fields (N, H, W) in mm/h by split, NaN where nothing was measured, and the side of a pixel in km."""
+    """Fields to train, validate and test on.
+
+    Attributes:
+        train, validation, test: (N, H, W) in mm/h, NaN where nothing was measured.
+        pixel_size: side of a pixel in km.
+        source: what they were read from, as a hash of all that decides their values.
+    """
 
     train: Tensor
     validation: Tensor
     test: Tensor
     pixel_size: float
+    source: str
 
 
 def read(spec: str, **options: Any) -> Fields:
@@ -32,7 +41,14 @@ def read(spec: str, **options: Any) -> Fields:
         if role in parts:
             parts[role].append(source.read(k, role))
     fields = {role: torch.from_numpy(np.concatenate(chunks)) for role, chunks in parts.items()}
-    return Fields(fields["train"], fields["validation"], fields["test"], source.pixel_size)
+    config = json.dumps([source.config(), roles], sort_keys=True, default=str)
+    return Fields(
+        fields["train"],
+        fields["validation"],
+        fields["test"],
+        source.pixel_size,
+        f"{source.name} {hashlib.sha256(config.encode()).hexdigest()[:12]}",
+    )
 
 
 class Coarsening(nn.Module):

@@ -1,9 +1,9 @@
-"""What the coarse field says of the exact curves, and descent on a surrogate towards what it says."""
+"""Curves predicted from the coarse field alone, and descent on a surrogate towards them."""
 
 from __future__ import annotations
 
-import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import emuloss
@@ -13,6 +13,7 @@ from emuloss.emulators import ARCHITECTURES
 from emuloss.emulators.curves import CurveDistance
 from emuloss.emulators.relaxed import geometric
 from emuloss.evaluation.pixels import minimise
+from files import finished, whole, write_json
 from objectives import minkowski
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -30,15 +31,23 @@ _RATE = 0.03
 def predictor(model: Downscaler, fields: Fields, options: Options, folder: Path) -> nn.Module:
     """A network that predicts the exact curves (N, C, Q) of fields from their interpolated coarse ones.
 
-    It is trained on the exact distance itself: what is left of it is what neither this network nor, as far
-    as it is a good one, any other that sees the coarse field alone can foresee.
+    It is trained on the exact distance itself, without a field in between.
+
+    Args:
+        model: which sees the coarse fields.
+        fields: to train on; those to test on are where it is judged.
+        options: of the training.
+        folder: gets weights.safetensors and distances.json; what is finished in it is read instead.
+
+    Raises:
+        SystemExit: the folder holds another one.
     """
     metric = minkowski()
     torch.manual_seed(options.seed)
     network = ARCHITECTURES["hybrid"](metric, widths=_WIDTHS, prior=None)
-    weights = folder / "weights.safetensors"
-    if weights.exists():
-        network.load_state_dict(load_file(weights))
+    asked = {"source": fields.source, **asdict(options)}
+    if finished(folder / "distances.json", asked):
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
         return network.eval()
     distance = CurveDistance(metric.levels)
     optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
@@ -47,17 +56,18 @@ def predictor(model: Downscaler, fields: Fields, options: Options, folder: Path)
         rate = options.learning_rate * min((step + 1) / 50, 1.0)
         optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         target = batch_of(fields.train, options, step)
+        seen = _seen(model, target)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
-            curves = network(_seen(model, target))
+            curves = network(seen)
         exact = torch.from_numpy(metric(target.numpy()))
         optimizer.zero_grad()
         distance(curves.float(), exact).sum(1).mean().backward()
         nn.utils.clip_grad_norm_(network.parameters(), options.clip)
         optimizer.step()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+    with whole(folder / "weights.safetensors") as part:
+        save_file({key: value.contiguous() for key, value in network.state_dict().items()}, part)
     found = distances(predicted_curves(network.eval(), model, fields.test), fields.test)
-    (folder / "distances.json").write_text(json.dumps(found))
+    write_json(folder / "distances.json", {"asked": asked, "distances": found})
     return network
 
 
@@ -78,6 +88,7 @@ def descended(prediction: Tensor, curves: Tensor, weight: float) -> Tensor:
     """Fields (N, H, W) that keep close to predicted ones and have given curves (N, C, Q).
 
     Pixels take steps on squared error in log space and weight times the relaxed loss, which is annealed.
+    Those that are NaN stay so: curves are those of the measured ones.
     """
     relaxed = emuloss.relax(minkowski())
     loss = relaxed.as_loss(reduction="sum")
@@ -86,17 +97,19 @@ def descended(prediction: Tensor, curves: Tensor, weight: float) -> Tensor:
         relaxed.temperature = geometric(*_TEMPERATURES, share)
 
     def closer(fields: Tensor, goal: Tensor) -> Tensor:
-        start = torch.log1p(fields)
+        missing = fields.isnan()
+        start = torch.log1p(fields.nan_to_num(0.0))
         pixels = start.clone().requires_grad_()
 
         def objective() -> Tensor:
-            error = (pixels - start).square().mean((1, 2)).sum()
-            return error + weight * loss(torch.expm1(pixels), target_curves=goal)
+            error = ((pixels - start).square() * ~missing).sum((1, 2)) / (~missing).sum((1, 2)).clamp(min=1)
+            rain = torch.expm1(pixels).masked_fill(missing, math.nan)
+            return error.sum() + weight * loss(rain, target_curves=goal)
 
         minimise(
             objective, [pixels], [_RATE], steps=_STEPS, project=lambda: pixels.clamp_(min=0.0), anneal=anneal
         )
-        return torch.expm1(pixels.detach())
+        return torch.expm1(pixels.detach()).masked_fill(missing, math.nan)
 
     batches = list(zip(prediction.split(_BATCH), curves.split(_BATCH), strict=True))
     return torch.cat([closer(*batch) for batch in tqdm(batches, "descent", delay=3.0, leave=False)])

@@ -62,7 +62,7 @@ def _bundled(name: str) -> Callable[[], emuloss.Surrogate]:
 
 _EXACT = (("forward", "exact"),)
 _GATED = (("trust", 1.0),)
-_WEIGHTS = (0.003, 0.01, 0.03)
+_WEIGHTS = (0.003, 0.01)
 _ONE = (0.01,)
 _HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (HOT, COLD)
@@ -71,7 +71,7 @@ _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
 
 KINDS: dict[str, Kind] = {
-    "relaxed": Kind(_relaxed, (0.001, 0.004, 0.01, 0.02), temperature=_COOLING),
+    "relaxed": Kind(_relaxed, (0.002, 0.004, 0.01, 0.02), temperature=_COOLING),
     "relaxed-exact": Kind(_relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, _WEIGHTS, temperature=_COOLING),
     "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=_COOLING),
@@ -79,7 +79,7 @@ KINDS: dict[str, Kind] = {
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
     "components": Kind(_bundled("components-opera"), _WEIGHTS, _GATED, share=_SHARE),
-    "fss": Kind(_bundled("fss-opera"), (0.01, 0.03, 0.1), share=_SHARE),
+    "fss": Kind(_bundled("fss-opera"), (0.03, 0.1), share=_SHARE),
     # What else was tried: the bundled surrogate as it is loaded, other temperatures, two of them at once,
     # and outputs that are hard to get right weighing more.
     "minkowski-opera": Kind(_bundled("minkowski-opera"), _ONE),
@@ -115,6 +115,10 @@ class Objective(nn.Module):
         self.risen = 0.5 * (1 - math.cos(math.pi * min(progress / _RISE, 1.0)))
         if self.temperature:
             self.loss.anneal(progress / _SETTLE, *self.temperature)
+
+    def settled(self, progress: float) -> bool:
+        """Whether weight and temperature will stay as they are."""
+        return self.loss is None or progress >= _SETTLE
 
     def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The objective, and the squared error alone.

@@ -42,9 +42,8 @@ def score(prediction: Tensor, observation: Tensor) -> Scores:
     spectrum = emuloss.metric("spectrum", floor=1e-4, field_unit="mm/h")
     found["spectrum"] = np.abs(spectrum(predicted) - spectrum(observed)).mean((1, 2))
     thresholds = [rate - 0.005 for rate in RATES]
-    reached = np.stack(
-        [((predicted >= u) | (observed >= u)).any((1, 2)) for u in thresholds], 1
-    )  # a score says nothing of two empty fields
+    # A score says little of fields without such rain; which ones count shall not depend on the prediction.
+    reached = np.stack([(observed >= u).any((1, 2)) for u in thresholds], 1)
     for metric in (
         emuloss.metric("fss", thresholds=thresholds, windows=[_WINDOW]),
         emuloss.metric("csi", thresholds=thresholds),
@@ -70,7 +69,7 @@ def mean(scores: Scores, name: str, fields: NDArray[np.intp] | slice = slice(Non
     predicted, observed = values.sum(0)
     if name == "bins":
         predicted, observed = _quantile(predicted, 0.99), _quantile(observed, 0.99)
-    return float(predicted / observed)
+    return float(predicted / observed) if observed else math.nan
 
 
 def interval(scores: Scores, name: str, than: Scores | None = None) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from data import Coarsening, Fields
 from emuloss.datasets import random_symmetry
+from files import check_asked, finished, whole, write_json
 from network import UNet
 from objectives import Objective
 from safetensors.torch import load_file, save_file
@@ -37,7 +38,8 @@ class Options:
         learning_rate: peak; it rises linearly and falls along a half cosine.
         clip: largest norm of the gradient.
         validations: number of them over the budget.
-        patience: validations in a row without improvement after which training stops.
+        patience: validations in a row without improvement after which training stops, counted from when
+            weight and temperature of the loss have settled.
         seed: of weights and batches.
         precision: "bf16" or "no".
     """
@@ -70,8 +72,9 @@ class Downscaler(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         """log(1 + rain) (N, H, W) of what is seen of fields (N, H, W) in mm/h."""
-        smooth = self.coarsening.interpolate(self.coarsening(fields))
-        return self.network(smooth[:, None].to(memory_format=torch.channels_last))[:, 0]
+        with torch.autocast(fields.device.type, enabled=False):
+            smooth = self.coarsening.interpolate(self.coarsening(fields))[:, None]
+        return self.network(smooth.to(memory_format=torch.channels_last))[:, 0]
 
     @torch.no_grad()
     def predict(self, fields: Tensor, progress: bool = False) -> Tensor:
@@ -91,7 +94,7 @@ def train(
     *,
     start: Path | None = None,
     progress: bool = True,
-) -> Downscaler:
+) -> None:
     """Train until the budget is spent or the objective on the validation fields stops to improve.
 
     Args:
@@ -100,20 +103,24 @@ def train(
         fields: to train on, and to validate on.
         options: see there.
         folder: gets weights.safetensors, the best ones; training.json, what happened; and state.pt, from
-            which an interrupted training goes on. A finished training in it is read instead.
+            which an interrupted training goes on. A finished training in it is left as it is.
         start: weights to start from.
         progress: show a bar.
+
+    Raises:
+        SystemExit: the folder holds another training, or the objective was never finite.
     """
     accelerator = Accelerator(mixed_precision=options.precision)
+    asked = {
+        "name": name,
+        "weight": weight,
+        "start": str(start and start.name),
+        "source": fields.source,
+        **asdict(options),
+    }
+    if finished(folder / "training.json", asked):
+        return
     model = Downscaler(tuple(fields.train.shape[1:]), options)
-    folder.mkdir(parents=True, exist_ok=True)
-    asked = {"name": name, "weight": weight, "start": str(start and start.name), **asdict(options)}
-    if (folder / "training.json").exists():
-        known = json.loads((folder / "training.json").read_text())
-        if known["asked"] != asked:
-            raise SystemExit(f"{folder} holds another training ({known['asked']}); use another --out")
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
-        return model
     if start:
         model.load_state_dict(load_file(start / "weights.safetensors"))
     objective = Objective(name, weight).to(accelerator.device)
@@ -121,12 +128,20 @@ def train(
     parallel, optimizer = accelerator.prepare(model, optimizer)
     wet = fields.train[(fields.train.nan_to_num(0.0) > 0).flatten(1).any(1)]
     steps = math.ceil(options.budget / options.batch_size)
-    done: dict[str, Any] = {"step": 0, "seconds": 0.0, "best": math.inf, "stale": 0, "log": []}
+    done: dict[str, Any] = {
+        "asked": asked,
+        "step": 0,
+        "seconds": 0.0,
+        "best": math.inf,
+        "stale": 0,
+        "log": [],
+    }
     if (folder / "state.pt").exists():
         done, weights, moments = torch.load(folder / "state.pt", weights_only=True)
+        check_asked(done["asked"], asked, folder)
         model.load_state_dict(weights)
         optimizer.load_state_dict(moments)
-    part = slice(accelerator.process_index, None, accelerator.num_processes)
+    own = slice(accelerator.process_index, None, accelerator.num_processes)
     bar = tqdm(
         total=steps,
         initial=done["step"],
@@ -141,7 +156,7 @@ def train(
         optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
         objective.train().at(share)
         model.train()
-        target = batch_of(wet, options, done["step"])[part].to(accelerator.device)
+        target = batch_of(wet, options, done["step"])[own].to(accelerator.device)
         with accelerator.autocast():
             prediction = parallel(target)
         total, error = objective(prediction.float(), target)
@@ -157,25 +172,25 @@ def train(
             # All processes have the same weights; they shall decide alike to the last bit.
             found = accelerator.reduce(_validate(model, objective, fields.validation, accelerator), "mean")
             value, squared = found.tolist()
-            done["stale"] = 0 if value < done["best"] else done["stale"] + 1
+            better = value < done["best"]
+            done["best"] = min(value, done["best"])
+            done["stale"] = 0 if better or not objective.settled(share) else done["stale"] + 1
             done["log"].append([done["step"], float(torch.stack(errors).mean()), value, squared])
             bar.set_postfix_str(f"objective {value:.4f}, squared error {squared:.4f}")
             if accelerator.is_main_process:
-                if value < done["best"]:
-                    done["best"] = value
-                    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-                    save_file(weights, folder / "weights.safetensors")
-                torch.save((done, model.state_dict(), optimizer.state_dict()), folder / "state.pt")
+                if better:
+                    with whole(folder / "weights.safetensors") as part:
+                        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
+                with whole(folder / "state.pt") as part:
+                    torch.save((done, model.state_dict(), optimizer.state_dict()), part)
             began, errors = time.monotonic(), []
     bar.close()
-    accelerator.wait_for_everyone()
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    if not math.isfinite(done["best"]):
+        raise SystemExit(f"the objective of {folder.name} was never finite; lower its weight")
     if accelerator.is_main_process:
-        facts = {"asked": asked, "fields": done["step"] * options.batch_size, **done}
-        (folder / "training.json").write_text(json.dumps(facts, indent=1))
-        (folder / "state.pt").unlink()
+        write_json(folder / "training.json", {"fields": done["step"] * options.batch_size, **done})
+        (folder / "state.pt").unlink(missing_ok=True)
     accelerator.wait_for_everyone()
-    return model
 
 
 def batch_of(fields: Tensor, options: Options, step: int) -> Tensor:

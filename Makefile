@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPING := build/typing/emuloss
+FIELDS ?= rain
 DEMO := train_surrogate.py --metric minkowski --fields rain --arch hybrid --minutes 3 --out runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench ablation constraints clean
+.PHONY: help install demo test test-all lint format bench ablation super-resolution constraints clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(INSTALLED)  ## Create .venv and install the package into it, editable, at the pinned versions
 
@@ -38,6 +39,9 @@ bench: $(INSTALLED)  ## Run the speed benchmarks in turn
 
 ablation: $(INSTALLED)  ## Train and compare the whole family: make ablation OPERA=FOLDER
 	$(BIN)/python benchmarks/ablation.py --opera $(OPERA) --out runs/ablation
+
+super-resolution: $(INSTALLED)  ## Compare losses in super-resolution of synthetic rain: make super-resolution FIELDS=rain
+	$(BIN)/python examples/super_resolution --fields $(FIELDS)
 
 constraints:  ## Recompile constraints.txt at the newest versions
 	$(PYTHON) -m venv build/uv

@@ -68,11 +68,10 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
     pictures = page.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     points = {allowed: _winners(found, base, allowed) for allowed in _POINTS}
-    drawn = [run for run in points[_POINTS[0]].values() if (run.folder / "weights.safetensors").exists()]
-    best = min(drawn, key=lambda run: mean(run.chosen_by, "distance"), default=base)
+    drawn = [best for winners in points.values() if (best := _best_network(winners))]
     _write_scores(found, pictures / "scores.csv")
     _draw_fronts(found, base, pictures / "fronts.png")
-    _draw_samples([base, best], fields, pictures / "samples.png")
+    _draw_samples([base, *drawn], fields, pictures / "samples.png")
     winning = {run.folder for winners in points.values() for run in winners.values()}
     chosen = [run for run in found if run is base or run.folder in winning]
     kept = _READING.search(page.read_text()) if page.exists() else None
@@ -128,6 +127,12 @@ def _winners(found: list[Run], base: Run, allowed: float) -> dict[str, Run]:
         if run is not base and mean(run.chosen_by, "log MSE") <= limit:
             winners.setdefault(run.name, run)
     return winners
+
+
+def _best_network(winners: dict[str, Run]) -> Run | None:
+    """Of the winners that are networks, the one of the least exact distance, as validated."""
+    networks = [run for run in winners.values() if (run.folder / "weights.safetensors").exists()]
+    return min(networks, key=lambda run: mean(run.chosen_by, "distance"), default=None)
 
 
 def _setting(base: Run, fields: Fields, runs: Path) -> str:

@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
     parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
     parser.add_argument("--weights", nargs="+", type=float, help="of each loss; default: its own")
-    parser.add_argument("--start", type=int, default=8000, help="fields seen on squared error alone, first")
-    parser.add_argument("--budget", type=int, default=4000, help="fields seen then, with each loss")
+    parser.add_argument("--start", type=int, default=6000, help="fields seen on squared error alone, first")
+    parser.add_argument("--budget", type=int, default=3000, help="fields seen then, with each loss")
     parser.add_argument(
         "--limits", type=int, metavar="FIELDS", help="also predict curves, after so many, and descend to them"
     )

@@ -60,4 +60,4 @@ def _edges(rows: int, columns: int, diagonal: bool, device: torch.device) -> tup
     pairs = [(at[:-1], at[1:]), (at[:, :-1], at[:, 1:])]
     if diagonal:
         pairs += [(at[:-1, :-1], at[1:, 1:]), (at[:-1, 1:], at[1:, :-1])]
-    return tuple(torch.cat([pair[side].flatten() for pair in pairs]) for side in (0, 1))  # type: ignore[return-value]
+    return torch.cat([a.flatten() for a, _ in pairs]), torch.cat([b.flatten() for _, b in pairs])

@@ -27,6 +27,7 @@ class RelaxedMasks(nn.Module):
         temperature: tau relative to each threshold, tau_q = temperature * |u_q|; or one value a threshold,
             relative likewise. A threshold of 0 takes the smallest |u| of the others.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
+        thresholds: those of the masks; default: the metric's.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -38,14 +39,19 @@ class RelaxedMasks(nn.Module):
     relative: Tensor
 
     def __init__(
-        self, metric: Metric, temperature: float | Sequence[float] = 0.05, forward: str = "soft"
+        self,
+        metric: Metric,
+        temperature: float | Sequence[float] = 0.05,
+        forward: str = "soft",
+        *,
+        thresholds: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if forward not in ("soft", "exact"):
             raise ArgumentError(f"forward must be 'soft' or 'exact', got {forward!r}")
         self.metric = metric
         self.exact = forward == "exact"
-        thresholds = self._thresholds_of(metric)
+        thresholds = metric.thresholds if thresholds is None else thresholds
         for name, values in (
             ("thresholds", np.array(thresholds)),
             ("sizes", threshold_sizes(thresholds)),
@@ -93,10 +99,6 @@ class RelaxedMasks(nn.Module):
             exact = self.metric(*(arrays[:, k] for k in range(self.metric.arity)))
             curves = torch.from_numpy(exact).to(curves) + (curves - curves.detach())
         return curves
-
-    @staticmethod
-    def _thresholds_of(metric: Metric) -> Sequence[float]:
-        return metric.thresholds
 
     def _masks(self, values: Tensor) -> Tensor:
         """Memberships (N, Q, H, W) of values (N, H, W)."""
@@ -181,6 +183,8 @@ class RelaxedAmplitude(RelaxedMasks):
         ArgumentError: see `RelaxedMasks`.
     """
 
+    metric: SAL
+
     def __init__(
         self, metric: SAL, temperature: float | Sequence[float] = 0.05, forward: str = "soft"
     ) -> None:
@@ -190,18 +194,14 @@ class RelaxedAmplitude(RelaxedMasks):
                 f"no relaxation of metric {metric.name!r} is known for {others}; take outputs=['amplitude'], "
                 "or train an emulator with train_surrogate.py"
             )
-        super().__init__(metric, temperature, forward)
-
-    @staticmethod
-    def _thresholds_of(metric: Metric) -> Sequence[float]:
-        return (metric.wet,)  # type: ignore[attr-defined]
+        super().__init__(metric, temperature, forward, thresholds=(metric.wet,))
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, 1, 1) of pairs (N, 2, H, W); SAL takes no infinite pixel for measured."""
         return super().forward(fields.masked_fill(fields.isinf(), math.nan))
 
     def _soft(self, batch: Tensor, missing: Tensor) -> Tensor:
-        wet = self.metric.wet  # type: ignore[attr-defined]
+        wet = self.metric.wet
         rain = batch.clamp(min=0)  # missing pixels are dry
         if wet:
             rain = rain * self._masks(batch.flatten(0, 1))[:, 0].view_as(batch)
@@ -209,7 +209,7 @@ class RelaxedAmplitude(RelaxedMasks):
         # Drizzle below the bound is no rain to compare.
         mean = (predicted + observed) / 2 + wet * self._remainder(batch)
         amplitude = (predicted - observed) / torch.where(mean > 0, mean, 1.0)
-        return (amplitude.abs() if self.metric.absolute else amplitude)[:, None, None]  # type: ignore[attr-defined]
+        return (amplitude.abs() if self.metric.absolute else amplitude)[:, None, None]
 
 
 def _window_means(x: Tensor, size: int) -> Tensor:

@@ -10,9 +10,10 @@ from torch import Tensor
 from training import Downscaler
 
 _STEPS = 15
+_BATCH = 16
 
 
-def costs(model: Downscaler, fields: Tensor, batch_size: int = 16) -> dict[str, float]:
+def costs(model: Downscaler, fields: Tensor) -> dict[str, float]:
     """Time added to a step by each loss, over that of the step on squared error.
 
     Steps with all losses are taken in turn, so that other work on the machine slows all alike; the median of
@@ -22,7 +23,7 @@ def costs(model: Downscaler, fields: Tensor, batch_size: int = 16) -> dict[str, 
     generator = torch.Generator().manual_seed(0)
     ratios: dict[str, list[float]] = {name: [] for name in KINDS}
     for turn in range(_STEPS + 1):
-        target = fields[torch.randint(len(fields), (batch_size,), generator=generator)]
+        target = fields[torch.randint(len(fields), (_BATCH,), generator=generator)]
         seconds = {name: _step(model, objective, target) for name, objective in objectives.items()}
         if turn:  # the first one warms up
             for name in KINDS:

@@ -20,11 +20,9 @@ _SETTLE = 0.75
 """Share of the training after which a temperature stays at its last value."""
 
 
-def minkowski(outputs: tuple[str, ...] = OUTPUTS) -> emuloss.Metric:
-    """The metric of the bundled surrogate for radar, with some of its outputs."""
-    return emuloss.metric(
-        "minkowski", **{**emuloss.load("minkowski-opera").metric.arguments(), "outputs": outputs}
-    )
+def minkowski() -> emuloss.Metric:
+    """The metric of the bundled surrogate for radar, with `OUTPUTS`."""
+    return _excursion().metric
 
 
 @dataclass(frozen=True)

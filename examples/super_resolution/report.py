@@ -229,7 +229,8 @@ def _draw_fronts(found: list[Run], base: Run, path: Path) -> None:
         front = [run for run in found if run.name == name]
         xs = [100 * (_ratio(run, base, "log MSE") - 1) for run in front]
         ys = [100 * _ratio(run, base, "distance") for run in front]
-        axes.plot(xs, ys, marker="os^Dv"[k % 5], label=name, color=f"C{k}", linewidth=1)
+        # There are ten colours: the next ten losses take another marker.
+        axes.plot(xs, ys, marker="os^"[k // 10], label=name, color=f"C{k}", linewidth=1)
     axes.plot(0, 100, "k*", markersize=12, label="mse")
     for allowed, aim in zip(_POINTS, (30, 15), strict=True):
         axes.plot([100 * allowed] * 2, [0, aim], color="0.6", linewidth=4, alpha=0.5, solid_capstyle="butt")

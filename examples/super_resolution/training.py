@@ -77,11 +77,11 @@ class Downscaler(nn.Module):
         return self.network(smooth.to(memory_format=torch.channels_last))[:, 0]
 
     @torch.no_grad()
-    def predict(self, fields: Tensor, progress: bool = False) -> Tensor:
+    def predict(self, fields: Tensor) -> Tensor:
         """Rain in mm/h (N, H, W), in float32, in batches."""
         self.eval()
         device = self.coarsening.means_of_rows.device
-        batches = tqdm(fields.split(_BATCH), "predicting", delay=3.0, leave=False, disable=not progress)
+        batches = tqdm(fields.split(_BATCH), "predicting", delay=3.0, leave=False)
         return torch.cat([torch.expm1(self(batch.to(device))).cpu() for batch in batches])
 
 

@@ -1,6 +1,7 @@
 """What tests share: seeds, skipping what needs a GPU where there is none, and a Hub on this machine."""
 
 import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -12,6 +13,10 @@ from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils import _http
 
 from .hub_standin import HubStandIn
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and so would be all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -6,12 +6,14 @@ fork (data loaders) and calls from several threads at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
-_WORTH_A_THREAD = 2**16
+_WORTH_A_THREAD = 2**17
 """Pixels below which handing work to a thread costs more than it saves."""
 _ALONE = ContextVar("_ALONE", default=False)
 
@@ -40,11 +42,29 @@ def in_threads(work: Callable[[slice], object], number: int, pixels: int) -> Non
 
     threads = 1 if _ALONE.get() else numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     batches = max(1, min(number, 4 * threads, pixels // _WORTH_A_THREAD))
-    ends = [number * batch // batches for batch in range(batches + 1)]
-    slices = list(map(slice, ends, ends[1:]))
     if min(threads, batches) == 1:
+        work(slice(0, number))
+        return
+    ends = [number * batch // batches for batch in range(batches + 1)]
+    slices = iter(list(map(slice, ends, ends[1:])))
+
+    def share() -> None:
         for batch in slices:
             work(batch)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, slices))
+
+    helpers = _helpers(os.getpid(), threads - 1)
+    shares = [helpers.submit(share) for _ in range(min(threads, batches) - 1)]
+    try:
+        share()
+    finally:
+        # The cores may be busy: torch's threads spin on for milliseconds after their last work. A helper
+        # that has not begun is not waited for.
+        begun = [future for future in shares if not future.cancel()]
+        for future in begun:
+            future.result()
+
+
+@lru_cache(maxsize=1)
+def _helpers(process: int, number: int) -> ThreadPoolExecutor:
+    """The threads that help this process; after a fork, the child needs its own."""
+    return ThreadPoolExecutor(number, thread_name_prefix="emuloss")

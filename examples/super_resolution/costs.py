@@ -24,21 +24,24 @@ def costs(model: Downscaler, fields: Tensor) -> dict[str, float]:
     ratios: dict[str, list[float]] = {name: [] for name in KINDS}
     for turn in range(_STEPS + 1):
         target = fields[torch.randint(len(fields), (_BATCH,), generator=generator)]
-        seconds = {name: _step(model, objective, target) for name, objective in objectives.items()}
+        seconds = {
+            name: _step(model, objective, target, objective.labels(target))
+            for name, objective in objectives.items()
+        }
         if turn:  # the first one warms up
             for name in KINDS:
                 ratios[name].append(seconds[name] / seconds["mse"] - 1)
     return {name: float(torch.tensor(values).median()) for name, values in ratios.items()}
 
 
-def _step(model: Downscaler, objective: Objective, target: Tensor) -> float:
+def _step(model: Downscaler, objective: Objective, target: Tensor, labels: Tensor | None) -> float:
     """Seconds of one step, without the change of the weights."""
     model.train()
     objective.train().at(0.5)
     began = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
         prediction = model(target)
-    objective(prediction.float(), target)[0].backward()
+    objective(prediction.float(), target, labels)[0].backward()
     seconds = time.perf_counter() - began
     model.zero_grad()
     return seconds

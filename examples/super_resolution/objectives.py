@@ -9,6 +9,7 @@ from typing import Any
 
 import emuloss
 import torch
+from emuloss.emulators import SurrogateLoss
 from emuloss.emulators.relaxed import COLD, HOT
 from torch import Tensor, nn
 
@@ -71,18 +72,18 @@ _SHARE = 0.25
 KINDS: dict[str, Kind] = {
     "relaxed": Kind(_relaxed, (0.002, 0.004, 0.01, 0.02), temperature=_COOLING),
     "relaxed-exact": Kind(_relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
-    "excursion": Kind(_excursion, _WEIGHTS, temperature=_COOLING),
+    "excursion": Kind(_excursion, (0.002, 0.003, 0.01), temperature=_COOLING),
     "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
-    "components": Kind(_bundled("components-opera"), _WEIGHTS, _GATED, share=_SHARE),
+    "components": Kind(_bundled("components-opera"), (0.01, 0.03), _GATED, share=_SHARE),
     "fss": Kind(_bundled("fss-opera"), (0.03, 0.1), share=_SHARE),
     # What else was tried: the bundled surrogate as it is loaded, other temperatures, two of them at once,
     # and outputs that are hard to get right weighing more.
     "minkowski-opera": Kind(_bundled("minkowski-opera"), _ONE),
-    "relaxed-hot": Kind(_relaxed, _ONE, temperature=(0.2, 0.2)),
-    "relaxed-cold": Kind(_relaxed, _ONE, temperature=(0.05, 0.05)),
+    "relaxed-hot": Kind(_relaxed, (0.004,), temperature=(HOT, HOT)),
+    "relaxed-cold": Kind(_relaxed, (0.004,), temperature=(COLD, COLD)),
     "relaxed-mixed": Kind(lambda: emuloss.relax(minkowski(), temperature=0.05, tail=(0.5, 0.5)), _ONE),
     "relaxed-weighted": Kind(_relaxed, _ONE, (("weights", _HEAVY),), temperature=_COOLING),
 }
@@ -118,18 +119,34 @@ class Objective(nn.Module):
         """Whether weight and temperature will stay as they are."""
         return self.loss is None or progress >= _SETTLE
 
-    def forward(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def labels(self, targets: Tensor) -> Tensor | None:
+        """Exact curves (N, C, Q) of targets (N, H, W); None where the loss must see the targets themselves.
+
+        They are the same for a field that is turned or mirrored: once computed, they serve in every step.
+        """
+        if not isinstance(self.loss, SurrogateLoss) or self.loss.trust is not None:
+            return None
+        return torch.from_numpy(self.loss.metric(targets.numpy())).float()
+
+    def forward(
+        self, prediction: Tensor, target: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The objective, and the squared error alone.
 
         Args:
             prediction: log(1 + rain), (N, H, W).
             target: rain in mm/h, (N, H, W), NaN where nothing was measured.
+            labels: of the targets, where the loss has any.
         """
         error = squared_error(prediction, target)
         if self.loss is None:
             return error, error
         seen = math.ceil(self.share * len(target)) if self.training else len(target)
-        distance = self.loss(torch.expm1(prediction[:seen]), target[:seen])
+        rain, observed = torch.expm1(prediction[:seen]), target[:seen]
+        if labels is None:
+            distance = self.loss(rain, observed)
+        else:
+            distance = self.loss(rain.masked_fill(observed.isnan(), math.nan), target_curves=labels[:seen])
         return error + self.risen * self.weight * distance, error
 
 

@@ -127,6 +127,7 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
     parallel, optimizer = accelerator.prepare(model, optimizer)
     wet = fields.train[(fields.train.nan_to_num(0.0) > 0).flatten(1).any(1)]
+    labels, labels_of_validation = objective.labels(wet), objective.labels(fields.validation)
     steps = math.ceil(options.budget / options.batch_size)
     done: dict[str, Any] = {
         "asked": asked,
@@ -156,10 +157,12 @@ def train(
         optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * share))
         objective.train().at(share)
         model.train()
-        target = batch_of(wet, options, done["step"])[own].to(accelerator.device)
+        chosen, turned = batch_of(wet, options, done["step"])
+        target = turned[own].to(accelerator.device)
+        curves = None if labels is None else labels[chosen[own]].to(accelerator.device)
         with accelerator.autocast():
             prediction = parallel(target)
-        total, error = objective(prediction.float(), target)
+        total, error = objective(prediction.float(), target, curves)
         optimizer.zero_grad()
         accelerator.backward(total)
         accelerator.clip_grad_norm_(model.parameters(), options.clip)
@@ -170,7 +173,9 @@ def train(
         if done["step"] * options.validations // steps > len(done["log"]):
             done["seconds"] += time.monotonic() - began
             # All processes have the same weights; they shall decide alike to the last bit.
-            found = accelerator.reduce(_validate(model, objective, fields.validation, accelerator), "mean")
+            found = accelerator.reduce(
+                _validate(model, objective, fields.validation, labels_of_validation, accelerator), "mean"
+            )
             value, squared = found.tolist()
             better = value < done["best"]
             done["best"] = min(value, done["best"])
@@ -193,24 +198,27 @@ def train(
     accelerator.wait_for_everyone()
 
 
-def batch_of(fields: Tensor, options: Options, step: int) -> Tensor:
-    """The fields of a step, turned and mirrored at random; the same whatever came before."""
+def batch_of(fields: Tensor, options: Options, step: int) -> tuple[Tensor, Tensor]:
+    """Which fields a step takes, and these turned and mirrored at random; the same whatever came before."""
     rng = np.random.default_rng([options.seed, step])
-    chosen = fields[rng.integers(len(fields), size=options.batch_size)].numpy()
-    return torch.from_numpy(random_symmetry(chosen, rng))
+    chosen = torch.from_numpy(rng.integers(len(fields), size=options.batch_size))
+    return chosen, torch.from_numpy(random_symmetry(fields[chosen].numpy(), rng))
 
 
 @torch.no_grad()
-def _validate(model: Downscaler, objective: Objective, fields: Tensor, accelerator: Accelerator) -> Tensor:
+def _validate(
+    model: Downscaler, objective: Objective, fields: Tensor, labels: Tensor | None, accelerator: Accelerator
+) -> Tensor:
     """The objective with its full weight and last temperature, and the squared error, (2,)."""
     model.eval()
     objective.eval().at(1.0)
     values = []
-    for batch in fields.split(_BATCH):
-        batch = batch.to(accelerator.device)
+    for part in torch.arange(len(fields)).split(_BATCH):
+        batch = fields[part].to(accelerator.device)
+        curves = None if labels is None else labels[part].to(accelerator.device)
         with accelerator.autocast():
             prediction = model(batch)
-        found = torch.stack(objective(prediction.float(), batch))
+        found = torch.stack(objective(prediction.float(), batch, curves))
         values.append(found * len(batch) / len(fields))
     return torch.stack(values).sum(0)
 

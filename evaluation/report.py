@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LogNorm, Normalize, to_rgb
 from matplotlib.figure import Figure, SubFigure
@@ -35,9 +36,11 @@ _HEIGHTS = {"curves": 4.0, "fidelity": 4.3, "gradients": 3.1, "blurred": 3.5, "n
 _THOROUGH_HEIGHTS = {"inversion": 4.4, "shift": 3.3}
 """Of those that only a thorough evaluation has."""
 _INK, _FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
-_COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c")
+_COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c", "#a84f62", "#4f9a9a", "#7b6049")
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
 """Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""
+_CONSTRAINTS_SHOWN, _LABEL = 10, 38
+"""Constraints that are shown one by one, and characters of their labels."""
 _LEAST_GAP = 1e-5
 """Least 1 - R2 that the axis can show."""
 _LEAST_NORM = 1e-4
@@ -227,21 +230,34 @@ def _legend_inside(axes: Axes, place: Literal["upper right"], columns: int) -> N
 
 
 def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
-    """Bars, one a declared constraint."""
+    """Bars of the constraints that are broken most, and a word on the others."""
     shares = evaluation.figures["fidelity"]["violations"]
-    places = range(len(shares))
-    axes.barh(places, shares.values(), height=0.55, color=_tint(_COLOURS[1], 0.8))
-    for place, share in zip(places, shares.values(), strict=True):
+    # Emulators of many outputs declare dozens, nearly all of which hold.
+    shown = sorted(shares, key=lambda label: -shares[label])[:_CONSTRAINTS_SHOWN]
+    labels = [_shortened(label.replace(">=", "≥").replace("<=", "≤")) for label in shown]
+    values = [shares[label] for label in shown]
+    if len(shown) < len(shares):
+        rest = max(share for label, share in shares.items() if label not in shown)
+        labels.append(f"each of {len(shares) - len(shown)} others")
+        values.append(rest)
+    axes.barh(range(len(values)), values, height=0.55, color=_tint(_COLOURS[1], 0.8))
+    for place, share in enumerate(values):
+        least = "" if place < len(shown) or not share else "≤ "
         axes.annotate(
-            f"{share:.3g} %", (share, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+            f"{least}{share:.3g} %",
+            (share, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
         )
-    axes.set_yticks(places, [label.replace(">=", "≥").replace("<=", "≤") for label in shares])
-    axes.set_ylim(len(shares) - 0.4, -0.6)
-    axes.set_xlim(0, max(1.0, 1.25 * max(shares.values(), default=0.0)))
+    axes.set_yticks(range(len(values)), labels)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.set_xlim(0, max(1.0, 1.25 * max(values, default=0.0)))
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     axes.set_xlabel("% of fields and thresholds")
-    axes.set_title("Constraints that emulated curves break")
+    axes.set_title("Constraints broken")
 
 
 def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64]]) -> None:
@@ -260,9 +276,9 @@ def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("fields seen")
-    axes.set_title("Training: loss, and validation distance")
+    axes.set_title("Loss, and validation distance")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     _legend_inside(axes, "upper right", 2)
 
@@ -373,9 +389,7 @@ def _draw_sizes(axes: Axes, sizes: dict[str, Any]) -> None:
     axes.scatter(0, middle, s=42, color=_COLOURS[0], zorder=3, label="median")
     axes.set_yscale("log")
     axes.set_ylim(low / 1.6, largest * 1.6)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if largest < 30 * low else (1.0,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_locator(NullLocator())
+    _plain_log_axis(axes.yaxis, low, largest)
     axes.set_xlim(-0.2, 1)
     axes.legend(loc="center right", handlelength=0.7, handletextpad=0.4, borderaxespad=0.0)
 
@@ -494,10 +508,10 @@ def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
         axes.annotate(f"{name}{removed}", (middle, c), (0, 7), textcoords="offset points", ha="center")
     axes.set_xscale("log")
     axes.set_xlim(min(shown) / 2, max(shown) * 2)
+    _plain_log_axis(axes.xaxis, min(shown), max(shown))
     axes.set_ylim(len(metric.outputs) - 0.5, -0.7)
     axes.set_yticks([])
     axes.spines.left.set_visible(False)
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     axes.set_xlabel("before (open), after (filled)")
     axes.set_title(f"exact distance, {len(found.truth)} fields")
 
@@ -512,6 +526,17 @@ def _samples(metric: Metric, fields: NDArray[Any]) -> list[int]:
 
 def _head(figure: SubFigure, text: str) -> None:
     figure.suptitle(text, x=0.008, ha="left")
+
+
+def _plain_log_axis(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers on a log axis: 1, 2 and 5 of each decade, or 1 where there are many."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(_plain))
+    axis.set_minor_locator(NullLocator())
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
 
 
 def _threshold_axis(axes: Axes, metric: Metric, unit: str) -> None:

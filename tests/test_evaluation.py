@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -511,7 +512,7 @@ def test_report_of_a_thorough_evaluation(
 def drawn(function: str, *arguments: object) -> list[str]:
     """Words of one row or panel of the report, by its private function's name."""
     figure = Figure()
-    panel = figure.subplots() if function == "_draw_sizes" else figure.subfigures()
+    panel = figure.subplots() if function in ("_draw_sizes", "_draw_violations") else figure.subfigures()
     getattr(report, function)(panel, *arguments)
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
@@ -536,6 +537,16 @@ def test_sizes_of_gradients_are_drawn() -> None:
     words = drawn("_draw_sizes", nothing)
     assert "0 everywhere" in words
     assert "near zero: undefined\nof the pixels" in words
+
+
+def test_the_constraints_broken_most_are_drawn_however_many_there_are(found: Evaluation) -> None:
+    shares = {f"constraint {k}": 0.0 for k in range(30)} | {"a <= b": 3.21, "long " * 20: 0.5}
+    figures = found.figures | {"fidelity": {"violations": shares}}
+    words = drawn("_draw_violations", replace(found, figures=figures))
+    assert [word for word in words if word.endswith("%") and word != "0 %"] == ["3.21 %", "0.5 %"]
+    assert "a ≤ b" in words
+    assert "each of 22 others" in words
+    assert max(map(len, words)) < 40
 
 
 def test_report_of_a_single_field(tmp_path: Path, metric: Minkowski, surrogate: RelaxedMinkowski) -> None:

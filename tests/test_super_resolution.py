@@ -127,6 +127,24 @@ def test_every_objective_teaches_the_network(example):
         assert objective(prediction, target)[0] == error
 
 
+@pytest.mark.parametrize("name", ["relaxed", "excursion-exact"])
+def test_labels_computed_once_serve_for_targets_in_any_position(example, name):
+    target, prediction = rain(4, size=128), torch.log1p(rain(4, seed=1, size=128))
+    target[0, :5] = math.nan
+    objective = example.objectives.Objective(name, 0.1)
+    labels = objective.labels(target)
+    for turns in range(4):
+        turned = torch.rot90(target, turns, (1, 2)).flip(2)
+        torch.testing.assert_close(
+            objective(prediction, turned, labels)[0], objective(prediction, turned)[0], rtol=1e-5, atol=0
+        )
+
+
+def test_labels_are_of_losses_that_compare_with_exact_curves(example):
+    for name in ("relaxed-hot", "certified", "fss"):
+        assert example.objectives.Objective(name, 0.1).labels(rain(2, size=128)) is None
+
+
 def test_the_temperature_falls_from_its_first_to_its_last(example, monkeypatch):
     kind = replace(example.objectives.KINDS["relaxed"], temperature=(0.4, 0.1))
     monkeypatch.setitem(example.objectives.KINDS, "relaxed", kind)

@@ -59,6 +59,8 @@ def _bundled(name: str) -> Callable[[], emuloss.Surrogate]:
     return lambda: emuloss.load(name)
 
 
+_LABELS = (("reference", "exact"),)
+"""Curves of targets are computed once, not in every step: a relaxation that ends cold is close to them."""
 _EXACT = (("forward", "exact"),)
 _GATED = (("trust", 1.0),)
 _WEIGHTS = (0.003, 0.01)
@@ -70,9 +72,9 @@ _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
 
 KINDS: dict[str, Kind] = {
-    "relaxed": Kind(_relaxed, (0.002, 0.004, 0.01, 0.02), temperature=_COOLING),
+    "relaxed": Kind(_relaxed, (0.002, 0.004, 0.01, 0.02), _LABELS, temperature=_COOLING),
     "relaxed-exact": Kind(_relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
-    "excursion": Kind(_excursion, (0.002, 0.003, 0.01), temperature=_COOLING),
+    "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
@@ -83,9 +85,9 @@ KINDS: dict[str, Kind] = {
     # and outputs that are hard to get right weighing more.
     "minkowski-opera": Kind(_bundled("minkowski-opera"), _ONE),
     "relaxed-hot": Kind(_relaxed, (0.004,), temperature=(HOT, HOT)),
-    "relaxed-cold": Kind(_relaxed, (0.004,), temperature=(COLD, COLD)),
+    "relaxed-cold": Kind(_relaxed, (0.004,), _LABELS, temperature=(COLD, COLD)),
     "relaxed-mixed": Kind(lambda: emuloss.relax(minkowski(), temperature=0.05, tail=(0.5, 0.5)), _ONE),
-    "relaxed-weighted": Kind(_relaxed, _ONE, (("weights", _HEAVY),), temperature=_COOLING),
+    "relaxed-weighted": Kind(_relaxed, _ONE, (("weights", _HEAVY), *_LABELS), temperature=_COOLING),
 }
 
 
@@ -120,11 +122,11 @@ class Objective(nn.Module):
         return self.loss is None or progress >= _SETTLE
 
     def labels(self, targets: Tensor) -> Tensor | None:
-        """Exact curves (N, C, Q) of targets (N, H, W); None where the loss must see the targets themselves.
+        """Exact curves (N, C, Q) of targets (N, H, W), if the loss compares with these.
 
         They are the same for a field that is turned or mirrored: once computed, they serve in every step.
         """
-        if not isinstance(self.loss, SurrogateLoss) or self.loss.trust is not None:
+        if not isinstance(self.loss, SurrogateLoss) or not self.loss.exact_reference:
             return None
         return torch.from_numpy(self.loss.metric(targets.numpy())).float()
 
@@ -136,7 +138,7 @@ class Objective(nn.Module):
         Args:
             prediction: log(1 + rain), (N, H, W).
             target: rain in mm/h, (N, H, W), NaN where nothing was measured.
-            labels: of the targets, where the loss has any.
+            labels: of the targets, where there are any.
         """
         error = squared_error(prediction, target)
         if self.loss is None:

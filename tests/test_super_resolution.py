@@ -65,6 +65,26 @@ def fields(example):
     return example.data.Fields(rain(24), rain(4, seed=1), rain(6, seed=2), 2.0, "drawn rain")
 
 
+def test_fields_of_a_file_are_read_and_split(example, tmp_path):
+    fields = rain(60)
+    np.save(tmp_path / "rain.npy", fields.numpy())
+    found = example.data.read(str(tmp_path / "rain.npy"), size=64, pixel_size=2.0)
+    parts = [found.train, found.validation, found.test]
+    assert all(len(part) for part in parts)
+    read = {field.tobytes() for part in parts for field in part.numpy()}
+    assert len(read) == sum(map(len, parts)) > 50  # none twice; a gap before the test is left out
+    assert read <= {field.tobytes() for field in fields.numpy()}
+
+
+def test_fields_that_the_losses_do_not_know_are_refused(example, tmp_path, monkeypatch):
+    np.save(tmp_path / "rain.npy", rain(8).numpy())
+    with pytest.raises(emuloss.errors.ArgumentError, match=r"pixels of 2 km, .*rain.npy' has .* on 1 "):
+        example.data.read(str(tmp_path / "rain.npy"), size=64)
+    monkeypatch.setattr(Rain, "unit", "K")
+    with pytest.raises(emuloss.errors.ArgumentError, match="'rain' has K on 2 km"):
+        example.data.read("rain", count=8)
+
+
 def test_coarse_cells_are_area_means(example):
     x = rain(3)
     coarsening = example.data.Coarsening((64, 64), 8)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import report
@@ -27,7 +28,7 @@ from data import Fields, read
 from emuloss.errors import EmulossError
 from files import finished, whole, write_json
 from limits import descended, predicted_curves, predictor
-from objectives import KINDS
+from objectives import KINDS, minkowski
 from scores import mean, score
 from torch import Tensor
 from training import Options, train, trained
@@ -44,7 +45,7 @@ def main() -> None:
         description="Compare losses in super-resolution of rain.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--fields", default="rain", help="rain, opera:DIR or FILE, fields of 128 x 128")
+    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, or FILE of mm/h at 2 km")
     parser.add_argument("--count", type=int, default=4096, help="number of synthetic fields")
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
     parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
@@ -64,10 +65,16 @@ def main() -> None:
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
     try:
-        options = {"count": arguments.count} if arguments.fields == "rain" else {}
-        compare(arguments, read(arguments.fields, size=128, **options))
+        compare(arguments, read(arguments.fields, size=128, **_options(arguments)))
     except EmulossError as error:
         parser.error(str(error))
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a source is told beside the size of its fields."""
+    if arguments.fields == "rain":
+        return {"count": arguments.count}
+    return {} if arguments.fields.startswith("opera:") else {"pixel_size": minkowski().pixel_size}
 
 
 def compare(arguments: argparse.Namespace, fields: Fields) -> None:

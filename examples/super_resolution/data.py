@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from emuloss.datasets import assign_splits, open_source
+from emuloss.errors import ArgumentError
+from objectives import minkowski
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -33,8 +35,16 @@ def read(spec: str, **options: Any) -> Fields:
     """Read the fields of a source such as "rain" or "opera:DIR", split as `assign_splits` does.
 
     Radar is split by time with a gap before the test; of overlapping patches only training has any.
+
+    Raises:
+        ArgumentError: the fields are no rain in mm/h, or their pixels are not those of the losses' metric.
     """
-    source = open_source(spec, **options)
+    source, expected = open_source(spec, **options), minkowski().pixel_size
+    if source.unit not in ("mm/h", "") or source.pixel_size != expected:
+        raise ArgumentError(
+            f"the losses are for rain in mm/h on pixels of {expected:g} km, {spec!r} has "
+            f"{source.unit or 'no unit'} on {source.pixel_size:g} {source.length_unit}"
+        )
     roles = assign_splits(source)
     parts: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
     for k, role in enumerate(tqdm(roles, "reading", unit="chunk", delay=3.0, leave=False)):

@@ -34,6 +34,8 @@ _BEFORE = (0, 1, 2, 7)
 """Bits of the neighbours that precede a pixel in raster order."""
 _GAINS = 8
 """COUNTS, padded to the width of a vector register."""
+_DIGIT_BITS = 11
+"""Of the digits by which saddles are sorted: their counts fit into the first cache."""
 
 
 def _groups(code: int, diagonal: bool) -> list[list[int]]:
@@ -252,13 +254,42 @@ def excursion_counts(
 
 
 @numba.njit(cache=True, nogil=True)
-def _change(positions, links, codes, changes):
-    """Write what each wet pixel adds to the number of components of some padded fields."""
+def _from_the_highest(keys, nodes, counts):
+    """Sort nodes[0] by keys[0], unsigned integers, stably, in place of a row of nodes, which is returned.
+
+    Radix sort: the time is that of some passes over the keys, whatever their order. The other rows are
+    work space.
+    """
+    now, then = 0, 1
+    digit = len(counts) - 1
+    for shift in range(0, 8 * keys.itemsize, _DIGIT_BITS):
+        counts[:] = 0
+        for key in keys[now]:
+            counts[(key >> shift) & digit] += 1
+        start = 0
+        for value in range(digit, -1, -1):
+            counts[value], start = start, start + counts[value]
+        for k in range(keys.shape[1]):
+            key = keys[now, k]
+            place = counts[(key >> shift) & digit]
+            counts[(key >> shift) & digit] += 1
+            keys[then, place], nodes[then, place] = key, nodes[now, k]
+        now, then = then, now
+    return nodes[now]
+
+
+@numba.njit(cache=True, nogil=True)
+def _change(positions, bits, links, codes, changes):
+    """Write what each wet pixel adds to the number of components of some padded fields.
+
+    bits: of the positions, as unsigned integers, which are in the order of positive numbers.
+    """
     rows, columns = codes.shape
     parent = np.empty(codes.size, np.int64)
-    saddles = np.empty(codes.size, np.int64)
+    keys, saddles = np.empty((2, codes.size), bits.dtype), np.empty((2, codes.size), np.int64)
+    counts = np.empty(1 << _DIGIT_BITS, np.int64)
     for n in range(len(positions)):
-        flat = positions[n].ravel()
+        flat, bits_of = positions[n].ravel(), bits[n].ravel()
         _encode(positions[n], codes)
         code_of = codes.ravel()
         found = 0
@@ -269,12 +300,10 @@ def _change(positions, links, codes, changes):
                     code = code_of[node]
                     parent[node] = node + links[code, 0]
                     changes[n, i - 1, j - 1] = links[code, 0] == 0
-                    saddles[found] = node
+                    keys[0, found], saddles[0, found] = bits_of[node], node
                     found += links[code, 1] != 0
-        # From the highest down; saddles of one height in raster order, as `_encode` has it.
-        order = np.argsort(-flat[saddles[:found]], kind="mergesort")
-        for k in order:
-            node = saddles[k]
+        # Saddles of one height in raster order, as `_encode` has it.
+        for node in _from_the_highest(keys[:, :found], saddles[:, :found], counts):
             joined = _join(node, links[code_of[node]], parent)
             changes[n, node // columns - 1, node % columns - 1] -= joined
 
@@ -300,7 +329,8 @@ def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
     def find(batch: slice) -> None:
         padded = np.pad(fields[batch], ((0, 0), (1, 1), (1, 1)))
         codes = np.zeros((rows + 2, columns + 2), np.uint8)
-        _change(padded, steps[links], codes, changes[batch])
+        bits = padded.view(f"u{padded.itemsize}")
+        _change(padded, bits, steps[links], codes, changes[batch])
 
     in_threads(find, number, fields.size)
     return changes

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from data import Fields
 from emuloss.emulators.curves import signed_log1p
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm
 from objectives import OUTPUTS, minkowski
 from scores import RATES, Scores, interval, mean
 from training import trained
@@ -22,6 +24,9 @@ _POINTS = (0.05, 0.20)
 _READING = re.compile(r"(<!-- reading -->\n).*?(?=<!-- end -->)", re.DOTALL)
 """What people write into the page, which is kept."""
 _SAMPLES = 3
+_RAIN = colormaps["YlGnBu"].with_extremes(under="white", bad="lightgrey")
+_RATES = LogNorm(0.1, 20)
+"""Colours of rain in mm/h: white where it is dry, grey where nothing was measured."""
 _COLUMNS = {
     "log MSE": "log MSE",
     "MSE": "MSE",
@@ -261,7 +266,8 @@ def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
     )
     for row in range(_SAMPLES):
         for axis, (name, drawn) in zip(axes[row], columns.items(), strict=False):
-            axis.imshow(np.log1p(drawn[row].numpy()), vmin=0, vmax=np.log1p(10), cmap="viridis")
+            # Zeros have no place on a log scale.
+            axis.imshow(drawn[row].clamp(min=0.01).numpy(), norm=_RATES, cmap=_RAIN)
             axis.set(xticks=[], yticks=[])
             if row == 0:
                 axis.set_title(name, fontsize="small")
@@ -279,6 +285,9 @@ def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
             axis.tick_params(labelsize="xx-small")
             if row == 0:
                 axis.set_title(f"log {OUTPUTS[c]}", fontsize="small")
-    axes[0, -1].legend(fontsize="xx-small")
+            if row == _SAMPLES - 1:
+                axis.set_xlabel("quantile level", fontsize="x-small")
+    lines, names = axes[0, -1].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower right", ncols=len(names), fontsize="small")
     figure.savefig(path, dpi=100)
     plt.close(figure)

@@ -34,8 +34,6 @@ _BEFORE = (0, 1, 2, 7)
 """Bits of the neighbours that precede a pixel in raster order."""
 _GAINS = 8
 """COUNTS, padded to the width of a vector register."""
-_DIGIT_BITS = 11
-"""Of the digits by which saddles are sorted: their counts fit into the first cache."""
 
 
 def _groups(code: int, diagonal: bool) -> list[list[int]]:
@@ -254,26 +252,27 @@ def excursion_counts(
 
 
 @numba.njit(cache=True, nogil=True)
-def _from_the_highest(keys, nodes, counts):
-    """Sort nodes[0] by keys[0], unsigned integers, stably, in place of a row of nodes, which is returned.
+def _from_the_highest(keys, nodes):
+    """Sort nodes[0] by keys[0], unsigned integers, from the highest down, stably; returns them sorted.
 
-    Radix sort: the time is that of some passes over the keys, whatever their order. The other rows are
-    work space.
+    Radix sort, byte by byte from the lowest: a few passes over the keys, whatever their order. Both rows
+    of keys and of nodes are written to.
     """
     now, then = 0, 1
-    digit = len(counts) - 1
-    for shift in range(0, 8 * keys.itemsize, _DIGIT_BITS):
-        counts[:] = 0
+    number = keys.shape[1]
+    place = np.empty(256, np.int64)
+    for shift in range(0, 8 * keys.itemsize if number > 1 else 0, 8):
+        place[:] = 0
         for key in keys[now]:
-            counts[(key >> shift) & digit] += 1
+            place[(key >> shift) & 255] += 1
         start = 0
-        for value in range(digit, -1, -1):
-            counts[value], start = start, start + counts[value]
-        for k in range(keys.shape[1]):
+        for byte in range(255, -1, -1):
+            place[byte], start = start, start + place[byte]
+        for k in range(number):
             key = keys[now, k]
-            place = counts[(key >> shift) & digit]
-            counts[(key >> shift) & digit] += 1
-            keys[then, place], nodes[then, place] = key, nodes[now, k]
+            byte = (key >> shift) & 255
+            keys[then, place[byte]], nodes[then, place[byte]] = key, nodes[now, k]
+            place[byte] += 1
         now, then = then, now
     return nodes[now]
 
@@ -287,7 +286,6 @@ def _change(positions, bits, links, codes, changes):
     rows, columns = codes.shape
     parent = np.empty(codes.size, np.int64)
     keys, saddles = np.empty((2, codes.size), bits.dtype), np.empty((2, codes.size), np.int64)
-    counts = np.empty(1 << _DIGIT_BITS, np.int64)
     for n in range(len(positions)):
         flat, bits_of = positions[n].ravel(), bits[n].ravel()
         _encode(positions[n], codes)
@@ -303,7 +301,7 @@ def _change(positions, bits, links, codes, changes):
                     keys[0, found], saddles[0, found] = bits_of[node], node
                     found += links[code, 1] != 0
         # Saddles of one height in raster order, as `_encode` has it.
-        for node in _from_the_highest(keys[:, :found], saddles[:, :found], counts):
+        for node in _from_the_highest(keys[:, :found], saddles[:, :found]):
             joined = _join(node, links[code_of[node]], parent)
             changes[n, node // columns - 1, node % columns - 1] -= joined
 

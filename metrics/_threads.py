@@ -1,14 +1,14 @@
 """Work shared among threads of Python's own.
 
-The kernels release the interpreter's lock; unlike numba's parallel loops, such threads survive a
-fork (data loaders) and calls from several threads at once.
+The kernels release the interpreter's lock; unlike numba's parallel loops, such threads allow for a
+fork (data loaders), after which the child has its own, and for calls from several threads at once.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -49,22 +49,29 @@ def in_threads(work: Callable[[slice], object], number: int, pixels: int) -> Non
     slices = iter(list(map(slice, ends, ends[1:])))
 
     def share() -> None:
-        for batch in slices:
-            work(batch)
+        try:
+            for batch in slices:
+                work(batch)
+        except BaseException:
+            for _ in slices:  # what is left is of no use to anybody
+                pass
+            raise
 
     helpers = _helpers(os.getpid(), threads - 1)
-    shares = [helpers.submit(share) for _ in range(min(threads, batches) - 1)]
+    shares: list[Future[None]] = []
     try:
+        shares += [helpers.submit(share) for _ in range(min(threads, batches) - 1)]
         share()
     finally:
         # The cores may be busy: torch's threads spin on for milliseconds after their last work. A helper
-        # that has not begun is not waited for.
+        # that has not begun is not waited for; one that has still writes.
         begun = [future for future in shares if not future.cancel()]
-        for future in begun:
-            future.result()
+        wait(begun)
+    for future in begun:
+        future.result()
 
 
 @lru_cache(maxsize=1)
 def _helpers(process: int, number: int) -> ThreadPoolExecutor:
     """The threads that help this process; after a fork, the child needs its own."""
-    return ThreadPoolExecutor(number, thread_name_prefix="emuloss")
+    return ThreadPoolExecutor(number, thread_name_prefix="emuloss-kernel")

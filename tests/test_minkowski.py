@@ -5,13 +5,15 @@ import math
 import multiprocessing
 import pickle
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import emuloss.metrics
+import numba
 import numpy as np
 import pytest
 from emuloss.errors import ArgumentError
-from emuloss.metrics import Metric, Minkowski, list_metrics, metric, metric_from_config
+from emuloss.metrics import Metric, Minkowski, _threads, list_metrics, metric, metric_from_config
 from emuloss.metrics._minkowski_kernels import component_changes
 from emuloss.metrics.constraints import Identity
 from emuloss.metrics.minkowski import PIXEL_PERIMETER, textbook_constraints
@@ -344,6 +346,14 @@ def test_thresholds_beyond_the_range_of_float32() -> None:
     assert curves(field, thresholds)["area"].tolist() == [[5, 4, 3, 2, 1, 1]]
 
 
+@pytest.fixture
+def shared_work(monkeypatch):
+    """Two threads share the work of batches of 2^16 pixels and more."""
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    monkeypatch.setattr(_threads, "_WORTH_A_THREAD", 2**15)
+
+
+@pytest.mark.usefixtures("shared_work")
 def test_batch_large_enough_for_threads_equals_one_by_one() -> None:
     fields = np.random.default_rng(8).normal(size=(37, 80, 90))
     one_by_one = [curves(field[None], (-1, 0, 1)) for field in fields]
@@ -351,6 +361,7 @@ def test_batch_large_enough_for_threads_equals_one_by_one() -> None:
     assert_same(curves(fields, (-1, 0, 1)), stacked)
 
 
+@pytest.mark.usefixtures("shared_work")
 def test_concurrent_calls() -> None:
     fields = np.random.default_rng(9).random((40, 64, 64))
     expected = curves(fields)
@@ -359,15 +370,19 @@ def test_concurrent_calls() -> None:
             assert_same(ours, expected)
 
 
-def _total(fields: np.ndarray) -> float:
-    return float(Minkowski([0.5])(fields).sum())
+def _total(fields: np.ndarray) -> tuple[float, set[str]]:
+    """The sum of all curves, and the names of the threads that then are there for kernels."""
+    total = float(Minkowski([0.5])(fields).sum())
+    return total, {thread.name for thread in threading.enumerate() if thread.name.startswith("emuloss-")}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.usefixtures("shared_work")
 def test_call_in_a_forked_worker_after_a_call_in_its_parent() -> None:
     fields = np.random.default_rng(10).random((40, 64, 64))
     expected = _total(fields)
+    assert expected[1] == {"emuloss-kernel_0"}
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply_async(_total, [fields]).get(timeout=60) == expected
 
@@ -546,6 +561,7 @@ def test_a_pixel_joins_up_to_four_components(connectivity: int) -> None:
     assert component_changes(field[None], connectivity == 2)[0].tolist() == expected.tolist()
 
 
+@pytest.mark.usefixtures("shared_work")
 def test_component_changes_one_by_one_and_in_batches() -> None:
     fields = np.random.default_rng(0).normal(size=(6, 150, 160))
     whole = component_changes(fields, False)

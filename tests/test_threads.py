@@ -1,6 +1,7 @@
 """Kernels share their work among threads, whatever else keeps the cores busy."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -39,23 +40,42 @@ def test_a_helper_that_has_no_core_is_not_waited_for(monkeypatch):
     with ThreadPoolExecutor(1) as busy:
         monkeypatch.setattr(_threads, "_helpers", lambda *_: busy)
         free, workers = threading.Event(), set()
-        busy.submit(free.wait, 60)
+        other = busy.submit(free.wait, 60)
         try:
             _threads.in_threads(lambda _: workers.add(threading.current_thread()), 8, LARGE)
+            assert not other.done()
         finally:
             free.set()
-        assert workers == {threading.current_thread()}
     assert workers == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("by_caller", [False, True])
-def test_an_error_reaches_the_caller(by_caller):
-    caller, met = threading.current_thread(), threading.Barrier(2, timeout=30)
+def test_an_error_ends_the_work_and_reaches_the_caller(by_caller):
+    caller, met, begun = threading.current_thread(), threading.Barrier(2, timeout=30), []
 
-    def fail(_):
+    def fail(batch):
+        begun.append(batch)
         met.wait()
         if (threading.current_thread() is caller) == by_caller:
             raise ValueError("no such field")
+        time.sleep(0.5)  # meanwhile, the other one takes what is left away
 
     with pytest.raises(ValueError, match="no such field"):
-        _threads.in_threads(fail, 2, LARGE)
+        _threads.in_threads(fail, 8, LARGE)
+    assert len(begun) == 2
+
+
+def test_an_interrupt_of_the_caller_waits_for_helpers_and_outweighs_their_errors():
+    caller, met, ended = threading.current_thread(), threading.Barrier(2, timeout=30), []
+
+    def fail(_):
+        met.wait()
+        if threading.current_thread() is caller:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
+        ended.append(True)
+        raise ValueError("no such field")
+
+    with pytest.raises(KeyboardInterrupt):
+        _threads.in_threads(fail, 8, LARGE)
+    assert ended

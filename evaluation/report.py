@@ -233,18 +233,18 @@ def _draw_violations(axes: Axes, evaluation: Evaluation) -> None:
     """Bars of the constraints that are broken most, and a word on the others."""
     shares = evaluation.figures["fidelity"]["violations"]
     # Emulators of many outputs declare dozens, nearly all of which hold.
-    shown = sorted(shares, key=lambda label: -shares[label])[:_CONSTRAINTS_SHOWN]
+    number = len(shares) if len(shares) <= _CONSTRAINTS_SHOWN + 1 else _CONSTRAINTS_SHOWN
+    shown = sorted(shares, key=lambda label: -shares[label])[:number]
     labels = [_shortened(label.replace(">=", "≥").replace("<=", "≤")) for label in shown]
     values = [shares[label] for label in shown]
     if len(shown) < len(shares):
-        rest = max(share for label, share in shares.items() if label not in shown)
         labels.append(f"each of {len(shares) - len(shown)} others")
-        values.append(rest)
+        values.append(max(share for label, share in shares.items() if label not in shown))
     axes.barh(range(len(values)), values, height=0.55, color=_tint(_COLOURS[1], 0.8))
     for place, share in enumerate(values):
-        least = "" if place < len(shown) or not share else "≤ "
+        at_most = "≤ " if place == len(shown) and share else ""
         axes.annotate(
-            f"{least}{share:.3g} %",
+            f"{at_most}{share:.3g} %",
             (share, place),
             (4, 0),
             textcoords="offset points",
@@ -273,9 +273,7 @@ def _draw_training(axes: Axes, metric: Metric, log: dict[str, NDArray[np.float64
             known = np.isfinite(values)
             axes.plot(seen[known], values[known], color=colour, lw=width, label=label)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_locator(NullLocator())
+    _plain_log_axis(axes.yaxis, *axes.get_ylim())
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("fields seen")
     axes.set_title("Loss, and validation distance")

@@ -541,12 +541,19 @@ def test_sizes_of_gradients_are_drawn() -> None:
 
 def test_the_constraints_broken_most_are_drawn_however_many_there_are(found: Evaluation) -> None:
     shares = {f"constraint {k}": 0.0 for k in range(30)} | {"a <= b": 3.21, "long " * 20: 0.5}
-    figures = found.figures | {"fidelity": {"violations": shares}}
-    words = drawn("_draw_violations", replace(found, figures=figures))
-    assert [word for word in words if word.endswith("%") and word != "0 %"] == ["3.21 %", "0.5 %"]
-    assert "a ≤ b" in words
-    assert "each of 22 others" in words
-    assert max(map(len, words)) < 40
+
+    def words() -> list[str]:
+        figures = found.figures | {"fidelity": {"violations": shares}}
+        return drawn("_draw_violations", replace(found, figures=figures))
+
+    assert [word for word in words() if word.endswith("%") and word != "0 %"] == ["3.21 %", "0.5 %"]
+    assert "a ≤ b" in words()
+    assert "each of 22 others" in words()
+    assert max(map(len, words())) < 40
+    shares |= {f"constraint {k}": 0.25 for k in range(12)}
+    assert "≤ 0.25 %" in words()
+    shares = {f"constraint {k}": 0.0 for k in range(11)}
+    assert not [word for word in words() if "others" in word]
 
 
 def test_report_of_a_single_field(tmp_path: Path, metric: Minkowski, surrogate: RelaxedMinkowski) -> None:

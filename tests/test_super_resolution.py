@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import emuloss
 import numpy as np
 import pytest
+import skimage.io
 import torch
 from accelerate.state import AcceleratorState
 from emuloss import train_surrogate
@@ -81,6 +82,10 @@ def test_fields_that_the_losses_do_not_know_are_refused(example, tmp_path, monke
     np.save(tmp_path / "rain.npy", rain(8).numpy())
     with pytest.raises(emuloss.errors.ArgumentError, match=r"pixels of 2 km, .*rain.npy' has .* on 1 "):
         example.data.read(str(tmp_path / "rain.npy"), size=64)
+    (tmp_path / "images").mkdir()
+    skimage.io.imsave(tmp_path / "images" / "x.png", np.zeros((64, 64), np.uint8), check_contrast=False)
+    with pytest.raises(emuloss.errors.ArgumentError, match="no unit on 2 "):
+        example.data.read(f"images:{tmp_path / 'images'}", size=64, pixel_size=2.0)
     monkeypatch.setattr(Rain, "unit", "K")
     with pytest.raises(emuloss.errors.ArgumentError, match="'rain' has K on 2 km"):
         example.data.read("rain", count=8)
@@ -159,6 +164,40 @@ def test_labels_computed_once_serve_for_targets_in_any_position(example, name):
         torch.testing.assert_close(
             objective(prediction, turned, labels)[0], objective(prediction, turned)[0], rtol=1e-5, atol=0
         )
+
+
+def test_batches_go_with_their_labels(example):
+    options, fields = example.training.Options(64, batch_size=16), rain(40, size=128)
+    labels = example.objectives.Objective("relaxed", 0.1).labels(fields)
+    for step in range(3):
+        chosen, turned = example.training.batch_of(fields, options, step)
+        found = torch.from_numpy(example.objectives.minkowski()(turned.numpy())).float()
+        torch.testing.assert_close(labels[chosen], found)
+        assert not torch.equal(turned, fields[chosen])
+
+
+def test_training_compares_each_field_with_its_own_curves(example, fields, tmp_path, monkeypatch):
+    """In steps and in validation: labels that are given are those of the targets that are given."""
+    forward, batches = example.objectives.Objective.forward, []
+
+    def checked(objective, prediction, target, labels=None):
+        torch.testing.assert_close(labels, objective.labels(target))
+        batches.append(objective.training)
+        return forward(objective, prediction, target, labels)
+
+    monkeypatch.setattr(example.objectives.Objective, "forward", checked)
+    options = example.training.Options(32, batch_size=8, validations=2, precision="no")
+    example.training.train("relaxed", 0.01, fields, options, tmp_path / "run", progress=False)
+    assert batches == [True, True, False, True, True, False]
+
+
+def test_a_loss_with_other_settings_is_another_training(example, fields, tmp_path, monkeypatch):
+    options = example.training.Options(8, batch_size=8, validations=1, precision="no")
+    example.training.train("relaxed", 0.01, fields, options, tmp_path / "run", progress=False)
+    kind = replace(example.objectives.KINDS["relaxed"], arguments=())
+    monkeypatch.setitem(example.objectives.KINDS, "relaxed", kind)
+    with pytest.raises(SystemExit, match="a run with settings"):
+        example.training.train("relaxed", 0.01, fields, options, tmp_path / "run", progress=False)
 
 
 def test_labels_are_of_losses_that_compare_with_exact_curves(example):

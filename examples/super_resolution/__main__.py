@@ -12,6 +12,7 @@ repeated, so that a second command adds losses and weights. To train on several 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -98,8 +99,11 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
         return
     if arguments.limits:
         descend(replace(first, budget=arguments.limits), fields, out)
-    if not (out / "costs.json").exists():
-        write_json(out / "costs.json", costs(trained(out / "start", fields), fields.train))
+    losses = {name: kind.settings() for name, kind in KINDS.items()}
+    known = json.loads((out / "costs.json").read_text()) if (out / "costs.json").exists() else {}
+    if known.get("losses") != losses:
+        found = costs(trained(out / "start", fields), fields.train)
+        write_json(out / "costs.json", {"losses": losses, "costs": found})
     page = arguments.page or out / "report.md"
     report.write(page, out, fields)
     print(f"report: {page}")

@@ -34,13 +34,15 @@ class Fields(NamedTuple):
 def read(spec: str, **options: Any) -> Fields:
     """Read the fields of a source such as "rain" or "opera:DIR", split as `assign_splits` does.
 
-    Radar is split by time with a gap before the test; of overlapping patches only training has any.
+    Radar is split by time with a gap before the test; of overlapping patches only training has any. A
+    file that names no unit is taken to have mm/h.
 
     Raises:
         ArgumentError: the fields are no rain in mm/h, or their pixels are not those of the losses' metric.
     """
     source, expected = open_source(spec, **options), minkowski().pixel_size
-    if source.unit not in ("mm/h", "") or source.pixel_size != expected:
+    in_mm = source.unit == "mm/h" or (source.unit == "" and source.name != "images")
+    if not in_mm or source.pixel_size != expected:
         raise ArgumentError(
             f"the losses are for rain in mm/h on pixels of {expected:g} km, {spec!r} has "
             f"{source.unit or 'no unit'} on {source.pixel_size:g} {source.length_unit}"

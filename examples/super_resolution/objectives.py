@@ -45,6 +45,11 @@ class Kind:
     temperature: tuple[float, float] | None = None
     share: float = 1.0
 
+    def settings(self) -> dict[str, Any]:
+        """What decides a training beside the surrogate and its weight, as JSON gives it back."""
+        temperature = None if self.temperature is None else list(self.temperature)
+        return {"arguments": dict(self.arguments), "temperature": temperature, "share": self.share}
+
 
 def _relaxed() -> emuloss.Surrogate:
     return emuloss.relax(minkowski())

@@ -103,7 +103,7 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
             "## Fields",
             f"![Coarse, predicted and observed fields and their curves]({pictures.name}/samples.png)",
             "## Cost of the losses",
-            _costs_table(json.loads((runs / "costs.json").read_text())),
+            _costs_table(json.loads((runs / "costs.json").read_text())["costs"]),
         ]
     )
     page.write_text(text + "\n")

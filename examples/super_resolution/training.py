@@ -16,7 +16,7 @@ from data import Coarsening, Fields
 from emuloss.datasets import random_symmetry
 from files import check_asked, finished, whole, write_json
 from network import UNet
-from objectives import Objective
+from objectives import KINDS, Objective
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -114,6 +114,7 @@ def train(
     asked = {
         "name": name,
         "weight": weight,
+        "settings": KINDS[name].settings() if name in KINDS else None,
         "start": str(start and start.name),
         "source": fields.source,
         **asdict(options),

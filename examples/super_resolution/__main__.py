@@ -82,7 +82,7 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
     """Train and score with each loss, and write the report."""
     common = {"factor": arguments.factor, "seed": arguments.seed, "precision": arguments.precision}
     first, then = (Options(budget, **common) for budget in (arguments.start, arguments.budget))
-    out, processes = arguments.out, PartialState()
+    out, processes = arguments.out, PartialState(cpu=not torch.cuda.is_available())
     train("mse", 0.0, fields, first, out / "start")
     jobs = [("mse", 0.0)]
     jobs += [(name, w) for name in arguments.losses for w in arguments.weights or KINDS[name].weights]

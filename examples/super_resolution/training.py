@@ -110,7 +110,7 @@ def train(
     Raises:
         SystemExit: the folder holds another training, or the objective was never finite.
     """
-    accelerator = Accelerator(mixed_precision=options.precision)
+    accelerator = Accelerator(mixed_precision=options.precision, cpu=not torch.cuda.is_available())
     asked = {
         "name": name,
         "weight": weight,

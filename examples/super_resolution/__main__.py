@@ -99,11 +99,13 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
         return
     if arguments.limits:
         descend(replace(first, budget=arguments.limits), fields, out)
-    losses = {name: kind.settings() for name, kind in KINDS.items()}
-    known = json.loads((out / "costs.json").read_text()) if (out / "costs.json").exists() else {}
-    if known.get("losses") != losses:
-        found = costs(trained(out / "start", fields), fields.train)
-        write_json(out / "costs.json", {"losses": losses, "costs": found})
+    path = out / "costs.json"
+    known = json.loads(path.read_text()) if path.exists() else {"losses": {}, "costs": {}}
+    settings = {name: KINDS[name].settings() for name in arguments.losses}
+    asked = [name for name in settings if known["losses"].get(name) != settings[name]]
+    if asked:
+        known["costs"] |= costs(trained(out / "start", fields), fields.train, asked)
+        write_json(path, {"losses": known["losses"] | settings, "costs": known["costs"]})
     page = arguments.page or out / "report.md"
     report.write(page, out, fields)
     print(f"report: {page}")

@@ -103,7 +103,7 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
             "## Fields",
             f"![Coarse, predicted and observed fields and their curves]({pictures.name}/samples.png)",
             "## Cost of the losses",
-            _costs_table(json.loads((runs / "costs.json").read_text())["costs"]),
+            _costs_table(runs / "costs.json"),
         ]
     )
     page.write_text(text + "\n")
@@ -222,7 +222,8 @@ def _write_scores(found: list[Run], path: Path) -> None:
                 writer.writerow([run.name, weight, title, *(f"{value:.5g}" for value in values)])
 
 
-def _costs_table(costs: dict[str, float]) -> str:
+def _costs_table(path: Path) -> str:
+    costs: dict[str, float] = json.loads(path.read_text())["costs"] if path.exists() else {}
     rows = ["| loss | added to a training step |", "| --- | --- |"]
     rows += [f"| {name} | {100 * share:.0f} % |" for name, share in sorted(costs.items(), key=lambda x: x[1])]
     return "\n".join(rows)

@@ -4,20 +4,23 @@ metric = emuloss.metric("minkowski", thresholds=[0.1, 1, 5], pixel_size=2.0)
 loss = emuloss.relax(metric).as_loss()          # analytical
 loss = emuloss.load("minkowski-opera").as_loss()  # bundled; or a directory, or "org/repo" on the Hub
 loss(prediction, target).backward()
+surrogate = emuloss.train(fields="rain", metric="clusters", out="runs/mine")  # a trained one
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import ArgumentError, CheckpointError, DataError, EmulossError
+from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
+    from .losses import SurrogateLoss
     from .metrics import Metric, list_metrics, metric, register
-    from .zoo import ModelInfo, Surrogate, SurrogateLoss, info, list_models, load, relax
+    from .pipeline import label, train
+    from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "ArgumentError",
@@ -29,27 +32,26 @@ __all__ = [
     "Surrogate",
     "SurrogateLoss",
     "info",
+    "label",
     "list_metrics",
     "list_models",
     "load",
     "metric",
     "register",
     "relax",
+    "train",
 ]
 
 # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
-_HOMES = {
-    **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
-    **dict.fromkeys(
-        ("ModelInfo", "Surrogate", "SurrogateLoss", "info", "list_models", "load", "relax"), ".zoo"
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
+        **dict.fromkeys(("label", "train"), ".pipeline"),
+        **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
+        "SurrogateLoss": ".losses",
+    },
+)
 
 
 def __dir__() -> list[str]:

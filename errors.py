@@ -1,5 +1,7 @@
 """The exceptions that users of emuloss meet: one line each, naming what is wrong and what to do."""
 
+from __future__ import annotations
+
 
 class EmulossError(Exception):
     """Base of every error that emuloss raises on purpose."""
@@ -47,3 +49,24 @@ class CorruptedError(CheckpointError):
 
 class IncompatibleError(CheckpointError):
     """A checkpoint is sound, but not for this version: unknown format, metric or architecture."""
+
+
+class FieldError(DataError):
+    """A metric cannot be taken of one field.
+
+    Attributes:
+        index: number of the field in the batch.
+        reason: what is wrong, in one line.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(index, reason)
+        self.index, self.reason = index, reason
+
+    def __str__(self) -> str:
+        return f"field {self.index}: {self.reason}"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and message, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from emuloss.datasets import LabelledFields, Rain, assign_splits, label, open_source
-from emuloss.emulators import ARCHITECTURES, Trainer, Training
+from emuloss.emulators import ARCHITECTURES
 from emuloss.emulators.certificates import certify
 from emuloss.evaluation import evaluate, write_report
 from emuloss.evaluation.classes import CLASSES
 from emuloss.metrics import WET_LEVELS, Minkowski
+from emuloss.training import Trainer, Training
 from emuloss.zoo import Surrogate, list_models, load
 
 THRESHOLDS = (0.105, 0.115, 0.125, 0.145, 0.165, 0.185, 0.215, 0.245, 0.285, 0.325, 0.385)

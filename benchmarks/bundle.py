@@ -42,7 +42,7 @@ def main() -> None:
         raise SystemExit(
             f"bundled surrogates may have {LARGEST / 1e6:g} MB together, not {(others + size) / 1e6:.1f}"
         )
-    shape = surrogate.provenance["field_shape"] or (128, 128)
+    shape = surrogate.provenance.field_shape or (128, 128)
     source = Rain(64, tuple(shape))
     fields = np.concatenate([source.read(k, "test") for k in range(len(source))])
     if surrogate.metric.arity == 2:

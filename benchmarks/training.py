@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from _timing import CLOCK, rain, take_turns
-from emuloss.emulators import ARCHITECTURES, Trainer, Training
-from emuloss.emulators.batches import prefetched
+from emuloss.emulators import ARCHITECTURES
 from emuloss.metrics import Minkowski, quantile_thresholds
+from emuloss.training import Trainer, Training
+from emuloss.training.batches import prefetched
 
 FIELDS = 256
 

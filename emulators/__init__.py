@@ -1,42 +1,63 @@
-"""Differentiable surrogates of metrics: analytical relaxations and trained emulators."""
+"""Differentiable stand-ins for metrics: analytical relaxations and networks."""
 
 from __future__ import annotations
 
-from .architectures import ARCHITECTURES, default_architecture
-from .curves import CurveDistance, found_scales, log_curves, signed_expm1, signed_log1p, trapezoid_weights
-from .emulator import ConvEmulator
-from .excursion import Excursion
+from .architectures import ARCHITECTURES, Architecture, default_architecture
+from .certificates import BOUNDS, Certificate, certify
+from .curves import found_scales, log_curves, signed_expm1, signed_log1p, trapezoid_weights
+from .differentiable import Differentiable, Relaxation, Trainable
+from .distances import DISTANCES, CurveDistance, Distance, Shortfall
 from .fields import as_batch, as_pairs, check_shape
-from .heads import ConstrainedHeads
-from .loss import PairwiseLoss, SurrogateLoss, loss_of
-from .pairs import Shortfall
-from .relaxed import RelaxedMinkowski, geometric, relaxable, relaxation
-from .relaxed_masks import RelaxedBoxCount, RelaxedCSI, RelaxedFSS
-from .training import Trainer, Training
+from .networks.certified import CertifiedEmulator
+from .networks.emulator import ConvEmulator
+from .networks.heads import ConstrainedHeads
+from .relaxations import (
+    RELAXATIONS,
+    Excursion,
+    NoRelaxation,
+    RelaxedAmplitude,
+    RelaxedBoxCount,
+    RelaxedCSI,
+    RelaxedFSS,
+    RelaxedMasks,
+    RelaxedMinkowski,
+    geometric,
+    relaxable,
+    relaxation,
+)
 
 __all__ = [
     "ARCHITECTURES",
+    "BOUNDS",
+    "DISTANCES",
+    "RELAXATIONS",
+    "Architecture",
+    "Certificate",
+    "CertifiedEmulator",
     "ConstrainedHeads",
     "ConvEmulator",
     "CurveDistance",
+    "Differentiable",
+    "Distance",
     "Excursion",
-    "PairwiseLoss",
+    "NoRelaxation",
+    "Relaxation",
+    "RelaxedAmplitude",
     "RelaxedBoxCount",
     "RelaxedCSI",
     "RelaxedFSS",
+    "RelaxedMasks",
     "RelaxedMinkowski",
     "Shortfall",
-    "SurrogateLoss",
-    "Trainer",
-    "Training",
+    "Trainable",
     "as_batch",
     "as_pairs",
+    "certify",
     "check_shape",
     "default_architecture",
     "found_scales",
     "geometric",
     "log_curves",
-    "loss_of",
     "relaxable",
     "relaxation",
     "signed_expm1",

@@ -2,35 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
-
+from ..errors import ArgumentError
+from ..foundation.registry import Registry
+from ..foundation.rules import Rule
 from ..metrics import Metric, Minkowski
-from .certified import CertifiedEmulator
-from .emulator import ConvEmulator
-from .excursion import Excursion
-from .relaxed import relaxation
+from .differentiable import Differentiable, Relaxation
+from .networks.certified import CertifiedEmulator
+from .networks.emulator import ConvEmulator
+from .relaxations.excursion import Excursion
+from .relaxations.relaxation import relaxation
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "baseline": partial(ConvEmulator, backbone="plain", heads="free", spectral="none"),
-    "lipschitz": partial(ConvEmulator, heads="free"),
-    "constrained": ConvEmulator,
-    "hybrid": partial(ConvEmulator, readout="all", masks=7, prior=0.05),
-    "certified": CertifiedEmulator,
-    "excursion": Excursion,
-    "relaxed": relaxation,
-}
-"""Builders: (metric, **arguments) -> module, with `metric`, `stride` and `arguments()`.
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a stand-in for a metric is built.
+
+    Attributes:
+        build: (metric, **arguments) -> module.
+        rules: of the arguments that a foreign configuration may give, see `Differentiable.argument_rules`.
+        defaults: arguments that this architecture sets.
+    """
+
+    build: Callable[..., Differentiable]
+    rules: Mapping[str, Rule]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, metric: Metric, **arguments: Any) -> Differentiable:
+        """The untrained module."""
+        return self.build(metric, **{**self.defaults, **arguments})
+
+    def given(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of some options that are not None.
+
+        Raises:
+            ArgumentError: one that this architecture, called name, does not take.
+        """
+        given = {option: value for option, value in options.items() if value is not None}
+        for option in given:
+            if option not in inspect.signature(self.build).parameters:
+                raise ArgumentError(f"--{option} is no option of architecture {name!r}; leave it out")
+        return given
+
+
+def _network(**defaults: Any) -> Architecture:
+    return Architecture(ConvEmulator, ConvEmulator.argument_rules, defaults)
+
+
+ARCHITECTURES: Registry[str, Architecture] = Registry("architecture")
+"""Architectures by name.
 
 The first three follow Quarenghi, Cotsakis and Beucler (arXiv 2604.11422): a plain CNN, a Lipschitz CNN, and
 the latter with constrained heads, here built from the constraints that exact values do obey.
 "hybrid" reads out every stage and corrects a relaxed prior, where one is known; "certified" has a sound
 Lipschitz bound. The last two have no weights to train.
 """
+for _name, _architecture in {
+    "baseline": _network(backbone="plain", heads="free", spectral="none"),
+    "lipschitz": _network(heads="free"),
+    "constrained": _network(),
+    "hybrid": _network(readout="all", masks=7, prior=0.05),
+    "certified": Architecture(CertifiedEmulator, CertifiedEmulator.argument_rules),
+    "excursion": Architecture(Excursion, Excursion.argument_rules),
+    "relaxed": Architecture(relaxation, Relaxation.argument_rules),
+}.items():
+    ARCHITECTURES.register(_name)(_architecture)
+
+DEFAULTS: Registry[type[Metric], str] = Registry("default architecture")
+"""The architecture to take for a kind of metric, where it is not hybrid."""
+DEFAULTS.register(Minkowski)("excursion")
 
 
 def default_architecture(metric: Metric) -> str:
     """The architecture to take unless there are reasons for another one."""
-    return "excursion" if isinstance(metric, Minkowski) else "hybrid"
+    return DEFAULTS.of(metric) or "hybrid"

@@ -8,33 +8,26 @@ branches that are read side by side add as squares.
 
 from __future__ import annotations
 
-import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..metrics.minkowski import PIXEL_PERIMETER, Minkowski
-from .backbone import PlainBackbone
-from .emulator import ConvEmulator
-from .excursion import Excursion
-from .relaxed import RelaxedMinkowski
-from .soft_counts import SoftCounts
-from .spectral import polyphase, waves
+from ..foundation.registry import Registry
+from .networks.spectral import polyphase, waves
 
 _OVERSAMPLING = 16
 """Frequencies for each degree of a symbol: the bound of a convolution exceeds its norm by < 2 %."""
 _PRECISION = 1e-3
 """Relative step in which the largest eigenvalue of many matrices is sought."""
-_GUARD = 1e-9
+GUARD = 1e-9
 """Relative slack for rounding errors in double precision."""
-_NEGLIGIBLE = 1e-6
-"""Membership below which a pixel's share in a count is left to a bound that grows with the field."""
 _CHUNK = 2**20
 """Numbers held at a time, within reach of a cache: those of a wide layer would take gigabytes."""
 GELU_SLOPE = (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi)
@@ -75,7 +68,7 @@ class Certificate:
 def certify(module: nn.Module, shape: tuple[int, int]) -> Certificate:
     """Certificate of a surrogate, or of the module inside it; frozen or not, it stays as it is.
 
-    Teach it a new kind of module by `bound_of.register`.
+    Teach it a new kind of module by `BOUNDS.register(kind)`.
 
     Args:
         module: maps fields (N, H, W) to curves (N, C, Q).
@@ -86,10 +79,9 @@ def certify(module: nn.Module, shape: tuple[int, int]) -> Certificate:
     """
     if len(shape) != 2 or not all(isinstance(edge, int) and edge > 0 for edge in shape):
         raise ArgumentError(f"shape must be (H, W), two positive whole numbers, got {shape!r}")
-    inside = getattr(module, "module", None)
     size = (shape[0], shape[1])
     # A copy, in evaluation mode: reading a weight in training mode would move its spectral norm.
-    inner = deepcopy(inside if isinstance(inside, nn.Module) else module).eval()
+    inner = deepcopy(module).eval()
     try:
         for path, part in inner.named_modules():
             if isinstance(part, nn.GroupNorm):
@@ -100,16 +92,22 @@ def certify(module: nn.Module, shape: tuple[int, int]) -> Certificate:
     return Certificate(bound, "", tuple(layers), size)
 
 
-@functools.singledispatch
+BOUNDS: Registry[type[nn.Module], Callable[[Any, tuple[int, int]], tuple[float, Layers]]] = Registry("bound")
+"""Rules by the kind of module: (module in evaluation mode, (H, W)) -> its bound, and those of its layers.
+A rule raises `Unbounded` where none is known, and stands beside its module. It holds for subclasses too: one
+that computes something else needs a rule of its own."""
+
+
 def bound_of(module: nn.Module, shape: tuple[int, int]) -> tuple[float, Layers]:
     """Bound of a module in evaluation mode, and the bounds of its layers.
-
-    A rule holds for subclasses too: one that computes something else needs a rule of its own.
 
     Raises:
         Unbounded: none is known.
     """
-    raise Unbounded(f"no rule for {type(module).__name__}")
+    rule = BOUNDS.of(module)
+    if rule is None:
+        raise Unbounded(f"no rule for {type(module).__name__}")
+    return rule(module, shape)
 
 
 def _place(path: str) -> str:
@@ -159,7 +157,7 @@ def conv_norm(weight: Tensor, stride: int = 1) -> float:
     excess = math.prod(math.cos(math.pi * (k - 1) / n) for k, n in zip(taps, grid, strict=True))
     # Over all frequencies, traces of K^H K average to the squared norm of the kernel.
     least = float(kernel.square().sum()) / kernel.shape[1]
-    return scale * math.sqrt(_largest_eigenvalue(_grams(kernel, *grid), least) / excess) * (1 + _GUARD)
+    return scale * math.sqrt(_largest_eigenvalue(_grams(kernel, *grid), least) / excess) * (1 + GUARD)
 
 
 def _scaled(weight: Tensor) -> tuple[Tensor, float]:
@@ -223,7 +221,7 @@ def linear_norm(weight: Tensor) -> float:
     if weight.ndim != 2 or 0 in weight.shape:
         raise ArgumentError(f"weight must be (O, I), got {tuple(weight.shape)}")
     matrix, scale = _scaled(weight)
-    return scale * float(torch.linalg.matrix_norm(matrix, 2)) * (1 + _GUARD)
+    return scale * float(torch.linalg.matrix_norm(matrix, 2)) * (1 + GUARD)
 
 
 def layer_bound(layer: nn.Module, name: str) -> float:
@@ -252,109 +250,3 @@ def layer_bound(layer: nn.Module, name: str) -> float:
 def chain(layers: nn.Sequential, name: str) -> Layers:
     """Bounds of layers that follow one another."""
     return [(f"{name}.{k}", layer_bound(layer, f"{name}.{k}")) for k, layer in layers.named_children()]
-
-
-# Networks
-
-
-@bound_of.register
-def _(module: ConvEmulator, shape: tuple[int, int]) -> tuple[float, Layers]:
-    backbone = module.backbone
-    if not isinstance(backbone, PlainBackbone):
-        raise Unbounded(f"no rule for {type(backbone).__name__}")
-    if module.metric.arity != 1:
-        raise Unbounded("pairs of fields")
-    if module.prior is not None or module.heads.constraints:
-        raise Unbounded("constrained heads" if module.heads.constraints else "relaxed prior")
-    convolutions = chain(backbone.layers, "backbone.layers")
-    with torch.no_grad():
-        example = module.encoding.scale.new_zeros(1, module.encoding.channels, *padded(shape, module.stride))
-        pixels = math.prod(backbone.layers(example).shape[2:])
-    layers: Layers = [
-        ("encoding", module.encoding.slope()),
-        *convolutions,
-        ("mean", 1 / math.sqrt(pixels)),
-        *chain(module.fc, "fc"),
-    ]
-    # Free heads are the identity on the signed-log scale, but for a clamp.
-    return math.prod(bound for _, bound in layers), layers
-
-
-@bound_of.register
-def _(module: Excursion, shape: tuple[int, int]) -> tuple[float, Layers]:
-    # Bounds of one output by others are arbitrary functions, of which no slope is declared.
-    raise Unbounded("projection onto the constraints between outputs")
-
-
-@bound_of.register
-def _(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Layers]:
-    """Bounds of each output's gradient, for all thresholds together.
-
-    With M the membership of a pixel and M' its slope: a pixel changes the area by at most a^2 M', the
-    perimeter by a P1 M', and Euler number, components and holes by |c| M', with c within [-3, 1]: it
-    starts a set, fills a hole, or joins up to four (holes: [-1, 3]). Over all pixels the c add up to
-    1, the whole field, in whatever order they come, and (c + 3)(c - 1) <= 0, so that the sum of c^2
-    is at most 3 H W. The slope of signed-log1p is at most 1.
-
-    Where it is less, at large values, two bounds do without the size of the field (`_scale_free`).
-    """
-    if module.exact:
-        raise Unbounded("exact values jump")
-    metric = module.metric
-    memberships = _Memberships(module.counts)
-    per_slope = {
-        "area": metric.pixel_size**2,
-        "perimeter": metric.pixel_size * PIXEL_PERIMETER,
-        **dict.fromkeys(("euler", "components", "holes"), math.sqrt(3)),
-    }
-    scale_free = _scale_free(memberships, metric, math.prod(shape))
-    layers: Layers = []
-    for name in metric.outputs:
-        bound = per_slope[name] * memberships.slope * math.sqrt(math.prod(shape))
-        layers.append((name, min(bound, scale_free.get(name, math.inf))))
-    return math.hypot(*(bound for _, bound in layers)), layers
-
-
-class _Memberships:
-    """Slopes in a pixel's value of its memberships, which are interpolated between nodes.
-
-    Attributes:
-        slope: largest 2-norm over thresholds of the slopes M'.
-        rest: largest M' of each threshold (Q,) where M is negligible, and interpolation falls to 0.
-        square_ratio: largest M'^2 / M of each threshold (Q,) elsewhere, and
-        ratio: largest M' / M, likewise.
-    """
-
-    def __init__(self, counts: SoftCounts) -> None:
-        values = counts.memberships.double().cpu()
-        # Interpolation is linear in asinh(x / scale), whose slope is largest where |x| is least.
-        heights = counts._origin + counts._step * torch.arange(len(values)).double()
-        least = torch.minimum(heights[1:].abs(), heights[:-1].abs())
-        least[heights[1:] * heights[:-1] <= 0] = 0.0
-        slopes = values.diff(dim=0) / (counts._step * counts._scale * torch.cosh(least)[:, None])
-        self.slope = float(slopes.norm(dim=1).max()) * (1 + _GUARD)
-        counts_little = values[:-1] < _NEGLIGIBLE
-        self.rest = slopes.where(counts_little, 0.0).amax(0) * (1 + _GUARD)
-        ratio = (slopes / values[:-1]).where(~counts_little, 0.0)
-        self.ratio = ratio.amax(0) * (1 + _GUARD)
-        self.square_ratio = (ratio * slopes).amax(0) * (1 + _GUARD)
-
-
-def _scale_free(memberships: _Memberships, metric: Minkowski, pixels: int) -> dict[str, float]:
-    """Bounds of the gradients of slog area and slog perimeter that hardly depend on the field's size.
-
-    Area: with S = sum M and M'^2 <= k M, |grad slog A| <= a^2 sqrt(k S)/(1 + a^2 S) <= a sqrt(k)/2.
-
-    Perimeter: by the coarea formula P is the mean over t of the perimeters of {M > t}, each of them at
-    least a P1 sqrt(n) by the isoperimetric inequality (closed boundary), so that the 2-norm of M is at
-    most P/(a P1); with M' <= r M, |grad slog P| <= a P1 r |M|/(1 + P) <= r.
-
-    What pixels of negligible membership break of these inequalities is added.
-    """
-    size = metric.pixel_size
-    excess = memberships.rest * math.sqrt(pixels)
-    area = size * memberships.square_ratio.sqrt() / 2 + size**2 * excess
-    found = {"area": float(area.norm())}
-    if metric.boundary == "closed":
-        found["perimeter"] = float((memberships.ratio + size * PIXEL_PERIMETER * excess).norm())
-    return found

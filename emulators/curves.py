@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 _DECADES = 1.5
 """Decades that the sizes of labels have to span for a logarithmic scale."""
@@ -71,31 +71,3 @@ def found_scales(curves: NDArray[np.float64]) -> tuple[float, ...]:
         low, high = np.quantile(sizes, (0.05, 0.95)) if len(sizes) else (1.0, 1.0)
         found.append(float(f"{low if high > low * 10**_DECADES else high:.2g}"))
     return tuple(found)
-
-
-class CurveDistance(nn.Module):
-    """L1 distance between signed-log1p curves, integrated over the threshold axis.
-
-    d_c = integral of |slog(a_c/s_c) - slog(b_c/s_c)| over the levels, by the trapezoidal rule: with sizes
-    s_c = 1 the Minkowski image distance of Quarenghi, Cotsakis and Beucler (arXiv 2604.11422).
-
-    Args:
-        levels: coordinates of the Q thresholds on the axis of integration.
-        scales: the sizes s_c of the C outputs (`Metric.scales`); empty: all 1.
-    """
-
-    weights: Tensor
-    scales: Tensor | None
-
-    def __init__(self, levels: Sequence[float], scales: Sequence[float] = ()) -> None:
-        super().__init__()
-        self.register_buffer("weights", trapezoid_weights(levels), persistent=False)
-        self.register_buffer("scales", as_scales(scales), persistent=False)
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distances (N, C) between curves (N, C, Q) in physical units."""
-        if self.scales is not None:
-            sizes = self.scales.to(first.dtype)
-            first, second = first / sizes, second / sizes
-        difference = signed_log1p(first) - signed_log1p(second)
-        return (difference.abs() * self.weights.to(difference.dtype)).sum(-1)

@@ -91,3 +91,8 @@ def check_shape(shape: tuple[int, int], stride: int) -> None:
             f"fields must be at least {stride} x {stride} pixels (the network's stride), "
             f"got {shape[0]} x {shape[1]}"
         )
+
+
+def validated(arity: int, fields: Tensor, dry: float = 0.0) -> Tensor:
+    """Validate what a metric of that arity takes: `as_batch` of fields, or `as_pairs` of pairs."""
+    return as_batch(fields, dry) if arity == 1 else as_pairs(fields, dry)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ArgumentError
 from ..metrics import Metric
 from .fidelity import curve_distance, number, over_finite, r_squared, sample_r_squared
+from .figures import ClassFigures, ClassFit
 
 CLASSES = ("dry", "low", "mid", "high")
 """Wetness classes: no pixel is wet, see `fullness`; then terciles of the others."""
@@ -21,7 +22,7 @@ def fullness(metric: Metric, fields: NDArray[Any]) -> NDArray[np.float64]:
     Wet pixels reach the lowest threshold; where the metric has none, they are above 0. Of pairs
     (N, 2, H, W) the observation counts.
     """
-    observed = fields if fields.ndim == 3 else fields[:, 1]
+    observed = metric.parts(fields)[-1]
     wet = observed >= metric.thresholds[0] if metric.thresholds else observed > 0
     return wet.mean((1, 2))
 
@@ -39,7 +40,7 @@ def wetness_classes(share: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
 
 def fidelity_by_class(
     metric: Metric, fields: NDArray[Any], exact: ArrayLike, emulated: ArrayLike
-) -> dict[str, Any]:
+) -> dict[str, ClassFigures]:
     """Figures of emulated curves against exact ones, by class of wetness.
 
     Args:
@@ -64,19 +65,24 @@ def fidelity_by_class(
     return {
         name: {
             "fields": len(members),
-            "share": [100 * float(bound(share[members])) for bound in (np.min, np.max)]
-            if len(members)
-            else None,
-            "outputs": _outputs(metric, x[members], e[members]),
+            "share": _range_in_percent(share[members]),
+            "outputs": _fits(metric, x[members], e[members]),
         }
         for name, members in wetness_classes(share).items()
     }
 
 
-def _outputs(metric: Metric, x: NDArray[np.float64], e: NDArray[np.float64]) -> dict[str, Any]:
+def _range_in_percent(shares: NDArray[np.float64]) -> list[float] | None:
+    """The least share and the largest; None where there is none."""
+    return [100 * float(bound(shares)) for bound in (np.min, np.max)] if len(shares) else None
+
+
+def _fits(metric: Metric, x: NDArray[np.float64], e: NDArray[np.float64]) -> dict[str, ClassFit]:
     """The figures of each output of a class, which may be empty."""
     if len(x) == 0:
-        return {name: dict.fromkeys(("r2_mean", "distance", "sample_r2_median")) for name in metric.outputs}
+        return {
+            name: {"r2_mean": None, "distance": None, "sample_r2_median": None} for name in metric.outputs
+        }
     r2, samples = r_squared(x, e), sample_r_squared(x, e)
     distances = curve_distance(x, e, metric.levels, metric.scales).mean(0)
     return {

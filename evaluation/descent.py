@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..emulators.pairs import Shortfall
+from ..emulators.differentiable import device_of
+from ..emulators.distances import Shortfall
 from ..errors import ArgumentError
+from ..foundation.arguments import as_choice, as_count
 from ..metrics import Metric
 from .fidelity import curve_distance, number
+from .figures import DescentDistances, DescentFigures
 from .pixels import PixelSpace, as_fields, minimise, refined
-from .timing import device_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(prediction, target) -> scalar, for fields (N, H, W)."""
@@ -47,8 +49,7 @@ def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
         ArgumentError: another shape, or factor < 1.
     """
     x = as_fields("fields", fields).double()
-    if factor < 1:
-        raise ArgumentError(f"factor must be at least 1, got {factor}")
+    as_count("factor", factor)
     rows, columns = x.shape[1:]
     measured = ~torch.isnan(x)
     least = torch.where(measured, x, torch.inf).amin((1, 2), keepdim=True)
@@ -200,7 +201,7 @@ class Descent(NamedTuple):
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     history: list[float]
-    figures: dict[str, Any]
+    figures: DescentFigures
 
 
 def descent(
@@ -234,8 +235,7 @@ def descent(
     Raises:
         ArgumentError: an argument out of range.
     """
-    if start not in STARTS:
-        raise ArgumentError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+    as_choice("start", start, STARTS)
     truth = as_fields("fields", fields).numpy()
     first = blurred(truth, factor) if start == "blurred" else noisy(truth, seed=seed)
     device = device_of(loss)
@@ -249,24 +249,31 @@ def descent(
     )
     reached = final.cpu().numpy()
     before, after = exact_distance(metric, first, truth), exact_distance(metric, reached, truth)
-    figures = {
+    figures: DescentFigures = {
         "fields": len(truth),
         "steps": steps,
         "start": start,
         "factor": factor if start == "blurred" else None,
-        "outputs": {
-            name: {
-                "before": float(before[:, c].mean()),
-                "after": float(after[:, c].mean()),
-                "removed": _removed(before[:, c], after[:, c]),
-            }
-            for c, name in enumerate(metric.outputs)
-        },
+        "outputs": _distances(metric, before, after),
         "removed": _removed(before, after),
         "rmse_before": _rmse(first, truth),
         "rmse_after": _rmse(reached, truth),
     }
     return Descent(truth, first, reached, before, after, history, figures)
+
+
+def _distances(
+    metric: Metric, before: NDArray[np.float64], after: NDArray[np.float64]
+) -> dict[str, DescentDistances]:
+    """Of each output, from exact distances (N, C)."""
+    return {
+        name: {
+            "before": float(before[:, c].mean()),
+            "after": float(after[:, c].mean()),
+            "removed": _removed(before[:, c], after[:, c]),
+        }
+        for c, name in enumerate(metric.outputs)
+    }
 
 
 def _removed(before: NDArray[np.float64], after: NDArray[np.float64]) -> float | None:

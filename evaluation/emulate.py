@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from tqdm import tqdm
 
+from ..emulators.differentiable import Differentiable, device_of
 from .pixels import BAR_DELAY
-from .timing import device_of
 
 
 def emulate(
-    surrogate: nn.Module, fields: NDArray[Any], *, batch_size: int = 64, progress: bool = False
+    surrogate: Differentiable, fields: NDArray[Any], *, batch_size: int = 64, progress: bool = False
 ) -> NDArray[np.float64]:
     """Curves (N, C, Q) of fields (N, H, W) or pairs (N, 2, H, W), on the surrogate's device, no graph."""
     device = device_of(surrogate)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from ..emulators.certificates import certify
-from ..emulators.loss import loss_of
+from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
+from ..foundation.arguments import as_count
+from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
 from .classes import fidelity_by_class, fullness
 from .descent import STARTS, Descent, descent
 from .emulate import emulate
 from .fidelity import fidelity
+from .figures import CertificateFigures, Figures, ShiftFigures
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
 from .shift import shift
@@ -49,7 +53,7 @@ class Evaluation:
         inversion: what noise became, in a thorough evaluation.
     """
 
-    figures: dict[str, Any]
+    figures: Figures
     emulated: NDArray[np.float64]
     descent: Descent
     descent_noisy: Descent
@@ -58,7 +62,7 @@ class Evaluation:
 
 
 def evaluate(
-    surrogate: nn.Module,
+    surrogate: Differentiable,
     fields: NDArray[Any],
     curves: NDArray[Any],
     *,
@@ -75,8 +79,8 @@ def evaluate(
     The surrogate is left as it was, and all but the time is the same in every run.
 
     Args:
-        surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable; has the attribute
-            `metric`. It runs on the device where it is, in evaluation mode.
+        surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable. It runs on the device where it
+            is, in evaluation mode.
         fields: (N, H, W), physical units; NaN marks pixels that were not measured. Of a pairwise metric
             pairs (N, 2, H, W) of prediction and observation: descents then go from spoilt observations
             to the observations.
@@ -98,87 +102,152 @@ def evaluate(
         ArgumentError: arguments that do not fit one another or are out of range, or a surrogate
             whose curves or gradients are not finite.
     """
-    metric = surrogate.metric
-    if not isinstance(metric, Metric):
-        raise ArgumentError(f"surrogate.metric must be an exact metric, got {type(metric).__name__}")
-    fields, curves = np.asarray(fields), np.asarray(curves)
-    axes = 3 if metric.arity == 1 else 4
-    if fields.ndim != axes or len(fields) == 0 or len(fields) != len(curves):
-        wanted = "fields (N, H, W)" if metric.arity == 1 else "pairs (N, 2, H, W)"
+    check_surrogate(surrogate)
+    as_count("batch_size", batch_size)
+    as_count("descent_fields", descent_fields)
+    examined = _Examined(surrogate, np.asarray(fields), np.asarray(curves), batch_size, seed, progress)
+    with _in_evaluation_mode(surrogate):
+        return examined.whole(descent_fields, descent_steps, thorough, field_unit)
+
+
+def check_surrogate(surrogate: Any) -> None:
+    """Raise ArgumentError for what is no stand-in for a metric."""
+    if not isinstance(surrogate, Differentiable):
         raise ArgumentError(
-            f"{wanted} and curves (N, C, Q) must come in equal, positive number, "
-            f"got {fields.shape} and {curves.shape}"
+            f"surrogate must be a Differentiable of emuloss.emulators, got {type(surrogate).__name__}"
         )
-    for name, value in (("batch_size", batch_size), ("descent_fields", descent_fields)):
-        if value < 1:
-            raise ArgumentError(f"{name} must be at least 1, got {value}")
+
+
+@contextlib.contextmanager
+def _in_evaluation_mode(surrogate: Differentiable) -> Iterator[None]:
+    """Evaluation mode for a while."""
     training = surrogate.training
     surrogate.eval()
     try:
-        emulated = emulate(surrogate, fields, batch_size=batch_size, progress=progress)
-        truth = fields if metric.arity == 1 else fields[:, 1]
-        shape = (int(fields.shape[-2]), int(fields.shape[-1]))
-        fuller = truth[_fuller(metric, fields, curves, descent_fields)]
-        loss = loss_of(surrogate)
-        descents = {
-            start: descent(
-                loss, metric, fuller, start=start, steps=descent_steps, seed=seed, progress=progress
+        yield
+    finally:
+        surrogate.train(training)
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A surrogate that is measured, and on what; attributes as the arguments of `evaluate`."""
+
+    surrogate: Differentiable
+    fields: NDArray[Any]
+    curves: NDArray[Any]
+    batch_size: int
+    seed: int
+    progress: bool
+
+    def __post_init__(self) -> None:
+        fields, curves = self.fields, self.curves
+        axes = 3 if self.metric.arity == 1 else 4
+        if fields.ndim != axes or len(fields) == 0 or len(fields) != len(curves):
+            wanted = "fields (N, H, W)" if self.metric.arity == 1 else "pairs (N, 2, H, W)"
+            raise ArgumentError(
+                f"{wanted} and curves (N, C, Q) must come in equal, positive number, "
+                f"got {fields.shape} and {curves.shape}"
             )
-            for start in STARTS
-        }
-        if metric.parallel == "processes":  # too slow for a derivative along every tile of many fields
-            gradients = gradient_quality(
-                surrogate, metric, fuller[:1], tile=max(shape) // 2, perturbations=2, seed=seed
-            )
-        else:
-            gradients = gradient_quality(surrogate, metric, fuller, seed=seed)
-        figures = {
-            "fidelity": fidelity(metric, curves, emulated, shape),
-            "classes": fidelity_by_class(metric, fields, curves, emulated),
-            "timing": milliseconds_per_field(surrogate, fields),
-            "gradients": {
-                **gradients.figures,
-                "sizes": gradient_sizes(
-                    surrogate, truth[_fuller(metric, fields, curves, _SIZED)], batch_size=batch_size
-                ),
-            },
-            "descent": descents["blurred"].figures,
-            "descent_noisy": descents["noisy"].figures,
-            "certificate": _certificate(surrogate, fields, seed),
+
+    @property
+    def metric(self) -> Metric:
+        """The exact teacher."""
+        return self.surrogate.metric
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the fields."""
+        return int(self.fields.shape[-2]), int(self.fields.shape[-1])
+
+    def whole(self, descent_fields: int, descent_steps: int, thorough: bool, field_unit: str) -> Evaluation:
+        """All that there is to measure."""
+        emulated = emulate(self.surrogate, self.fields, batch_size=self.batch_size, progress=self.progress)
+        fuller = self.fuller(descent_fields)
+        blurry, noise = (self.descended(fuller, start, descent_steps) for start in STARTS)
+        gradients = self.gradients(fuller)
+        sizes = gradient_sizes(self.surrogate, self.fuller(_SIZED), batch_size=self.batch_size)
+        figures: Figures = {
+            "fidelity": fidelity(self.metric, self.curves, emulated, self.shape),
+            "classes": fidelity_by_class(self.metric, self.fields, self.curves, emulated),
+            "timing": milliseconds_per_field(self.surrogate, self.fields),
+            "gradients": {**gradients.figures, "sizes": sizes},
+            "descent": blurry.figures,
+            "descent_noisy": noise.figures,
+            "certificate": self.certificate(),
             "field_unit": field_unit,
         }
         inverted = None
-        if thorough and metric.arity == 1 and metric.thresholds:
-            inverted = inversion(surrogate, metric, fuller[:_INVERTED], seed=seed, progress=progress)
-            figures["inversion"] = inverted.figures
-        if thorough and metric.arity == 1:
-            figures["shift"] = shift(
-                surrogate, metric, fields, seed=seed, batch_size=batch_size, progress=progress
-            )
-    finally:
-        surrogate.train(training)
-    return Evaluation(figures, emulated, descents["blurred"], descents["noisy"], gradients, inverted)
+        if thorough and self.metric.arity == 1:
+            inverted = self.inverted(fuller)
+            if inverted is not None:
+                figures["inversion"] = inverted.figures
+            figures["shift"] = self.shifted()
+        return Evaluation(figures, emulated, blurry, noise, gradients, inverted)
+
+    def fuller(self, count: int) -> NDArray[Any]:
+        """Some of the fields, or of the observations, spread over the fullest quarter, (n, H, W)."""
+        picks = _spread(_fullness(self.metric, self.fields, self.curves), count)
+        return self.metric.parts(self.fields)[-1][picks]
+
+    def descended(self, fields: NDArray[Any], start: str, steps: int) -> Descent:
+        """A descent to the fields (n, H, W)."""
+        loss = SurrogateLoss(self.surrogate).to(device_of(self.surrogate))
+        return descent(
+            loss, self.metric, fields, start=start, steps=steps, seed=self.seed, progress=self.progress
+        )
+
+    def gradients(self, fields: NDArray[Any]) -> GradientQuality:
+        """The surrogate's gradients at fields (n, H, W) beside exact ones."""
+        if not self.metric.slow:
+            return gradient_quality(self.surrogate, self.metric, fields, seed=self.seed)
+        # Too slow for a derivative along every tile of many fields.
+        tile = max(self.shape) // 2
+        return gradient_quality(
+            self.surrogate, self.metric, fields[:1], tile=tile, perturbations=2, seed=self.seed
+        )
+
+    def certificate(self) -> CertificateFigures:
+        """The sound bound of the Lipschitz constant, and a slope that a short search found."""
+        certificate = certify(self.surrogate, self.shape)
+        picks = np.unique(np.linspace(0, len(self.fields) - 1, _SEARCHED).round().astype(int))
+        slope = largest_slope(self.surrogate, self.fields[picks], steps=_SEARCH_STEPS, seed=self.seed)
+        return {"bound": certificate.bound, "reason": certificate.reason, "largest_slope": slope}
+
+    def inverted(self, fields: NDArray[Any]) -> Inversion | None:
+        """What noise becomes; None where no storms can be drawn."""
+        if not self.metric.thresholds:
+            return None
+        return inversion(
+            self.surrogate, self.metric, fields[:_INVERTED], seed=self.seed, progress=self.progress
+        )
+
+    def shifted(self) -> dict[str, ShiftFigures]:
+        """Fidelity on data unlike the fields."""
+        return shift(
+            self.surrogate,
+            self.metric,
+            self.fields,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=self.progress,
+        )
 
 
-def _certificate(surrogate: nn.Module, fields: NDArray[Any], seed: int) -> dict[str, Any]:
-    """The sound bound of the Lipschitz constant, and a slope that a short search found."""
-    certificate = certify(surrogate, (int(fields.shape[-2]), int(fields.shape[-1])))
-    picks = np.unique(np.linspace(0, len(fields) - 1, _SEARCHED).round().astype(int))
-    slope = largest_slope(surrogate, fields[picks], steps=_SEARCH_STEPS, seed=seed)
-    return {"bound": certificate.bound, "reason": certificate.reason, "largest_slope": slope}
-
-
-def _fuller(metric: Metric, fields: NDArray[Any], curves: NDArray[Any], count: int) -> NDArray[np.intp]:
-    """Indices of fields spread over the fullest quarter.
+def _fullness(metric: Metric, fields: NDArray[Any], curves: NDArray[Any]) -> NDArray[np.float64]:
+    """How full each field is, (N,).
 
     Where a metric of one field has no thresholds, those are the fullest whose values are the furthest from
     those of a field of zeros.
     """
-    if metric.arity == 1 and not metric.thresholds:
-        empty = metric(np.zeros((1, *fields.shape[1:]), fields.dtype))
-        full = np.abs((curves - empty) / np.array(metric.scales)[:, None]).sum((1, 2))
-    else:
-        full = fullness(metric, fields)
+    if metric.arity == 2 or metric.thresholds:
+        return fullness(metric, fields)
+    empty = metric(np.zeros((1, *fields.shape[1:]), fields.dtype))
+    return np.abs((curves - empty) / np.array(metric.scales)[:, None]).sum((1, 2))
+
+
+def _spread(full: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Indices of fields spread over the fullest quarter."""
     order = np.argsort(-full, kind="stable")
     quarter = max(len(order) // 4, min(count, len(order)))
     return order[np.unique(np.linspace(0, quarter - 1, count).round().astype(int))]

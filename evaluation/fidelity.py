@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..emulators.curves import CurveDistance
+from ..emulators.distances import CurveDistance
 from ..errors import ArgumentError
 from ..metrics import Metric
+from .figures import FidelityFigures, Isoperimetry, OutputFit
 
 _ROUNDING = 1e-6
 """Relative slack of inequalities between curves; surrogates compute in single precision."""
@@ -60,7 +61,7 @@ def sample_r_squared(exact: ArrayLike, emulated: ArrayLike) -> NDArray[np.float6
 def curve_distance(
     exact: ArrayLike, emulated: ArrayLike, levels: Sequence[float], scales: Sequence[float] = ()
 ) -> NDArray[np.float64]:
-    """Distance that the training loss uses (`emuloss.emulators.curves.CurveDistance`), on arrays.
+    """Distance that the training loss uses (`emuloss.emulators.CurveDistance`), on arrays.
 
     Args:
         exact: (N, C, Q), curves in physical units.
@@ -82,7 +83,7 @@ def curve_distance(
 
 def fidelity(
     metric: Metric, exact: ArrayLike, emulated: ArrayLike, field_shape: tuple[int, int]
-) -> dict[str, Any]:
+) -> FidelityFigures:
     """Figures of emulated curves against exact ones.
 
     Args:
@@ -116,14 +117,8 @@ def fidelity(
         "field_shape": [int(size) for size in field_shape],
         "thresholds": list(metric.thresholds),
         "outputs": {
-            name: {
-                "unit": metric.units[c],
-                **_summary_of_r2(r2[c], metric.thresholds or metric.levels),
-                "distance": number(distances[c]),
-                "sample_r2_median": over_finite(np.median, samples[:, c]),
-                "sample_r2_mean": over_finite(np.mean, samples[:, c]),
-            }
-            for c, name in enumerate(metric.outputs)
+            name: _fit(unit, metric.thresholds or metric.levels, r2[c], distances[c], samples[:, c])
+            for c, (name, unit) in enumerate(zip(metric.outputs, metric.units, strict=True))
         },
         "violations": {label: 100 * share for label, share in violations.items()},
         "textbook_isoperimetry": _textbook_isoperimetry(metric, x, e),
@@ -141,20 +136,27 @@ def over_finite(statistic: Callable[..., Any], values: NDArray[np.float64]) -> f
     return float(statistic(finite)) if len(finite) else None
 
 
-def _summary_of_r2(r2: NDArray[np.float64], thresholds: Sequence[float]) -> dict[str, Any]:
+def _fit(
+    unit: str, axis: Sequence[float], r2: NDArray[np.float64], distance: float, samples: NDArray[np.float64]
+) -> OutputFit:
+    """The figures of an output: its R2 (Q,) along thresholds or levels, and that of each field (N,)."""
     defined = np.flatnonzero(np.isfinite(r2))
     worst = defined[r2[defined].argmin()] if len(defined) else None
     return {
+        "unit": unit,
         "r2": [number(value) for value in r2],
-        "r2_mean": None if worst is None else float(r2[defined].mean()),
+        "r2_mean": over_finite(np.mean, r2),
         "r2_worst": None if worst is None else float(r2[worst]),
-        "r2_worst_threshold": None if worst is None else float(thresholds[worst]),
+        "r2_worst_threshold": None if worst is None else float(axis[worst]),
+        "distance": number(distance),
+        "sample_r2_median": over_finite(np.median, samples),
+        "sample_r2_mean": over_finite(np.mean, samples),
     }
 
 
 def _textbook_isoperimetry(
     metric: Metric, exact: NDArray[np.float64], emulated: NDArray[np.float64]
-) -> dict[str, float | None] | None:
+) -> Isoperimetry | None:
     if not {"area", "perimeter"} <= set(metric.outputs):
         return None
     area, perimeter = metric.outputs.index("area"), metric.outputs.index("perimeter")

@@ -13,20 +13,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..emulators.curves import CurveDistance
-from ..emulators.loss import PairwiseLoss, loss_of
+from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
+from ..foundation.arguments import as_count, as_positive
+from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
 from .descent import blurred, exact_distance
 from .fidelity import curve_distance, over_finite
+from .figures import Agreement, GradientQualityFigures, GradientSizes
 from .pixels import PixelSpace, as_fields, refined
-from .timing import device_of
 
 _NEGLIGIBLE = 1e-3
 """Gradients below this share of the field's rms gradient count as near zero."""
-_QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95, "max": 1.0}
+_QUANTILES = (0.05, 0.5, 0.95, 1.0)
+"""Of the norms that are told."""
 
 
 class GradientQuality(NamedTuple):
@@ -54,11 +56,11 @@ class GradientQuality(NamedTuple):
     exact: NDArray[np.float64]
     surrogate: NDArray[np.float64]
     smoothed: NDArray[np.float64]
-    figures: dict[str, Any]
+    figures: GradientQualityFigures
 
 
 def gradient_quality(
-    surrogate: nn.Module,
+    surrogate: Differentiable,
     metric: Metric,
     fields: NDArray[Any],
     *,
@@ -93,60 +95,60 @@ def gradient_quality(
     Raises:
         ArgumentError: an argument out of range, or a surrogate whose gradient is not finite.
     """
-    if tile < 1 or perturbations < 2 or perturbations % 2:
-        raise ArgumentError(
-            f"tile must be at least 1 and perturbations even and positive, got {tile} and {perturbations}"
-        )
-    if not (spread >= 0 and step > 0):
-        raise ArgumentError(f"spread must be at least 0 and step positive, got {spread} and {step}")
+    _check_numbers(tile, perturbations, spread, step)
     truth = torch.nan_to_num(as_fields("fields", fields), nan=0.0)
     start = torch.from_numpy(blurred(truth.numpy(), factor))
-    space = PixelSpace.of(truth, lowest=float(truth.min()))
-    bumps = _bumps((truth.shape[1], truth.shape[2]), tile)
+    probe = _Probe.of(truth, tile, step)
+    loss = SurrogateLoss(surrogate).to(device_of(surrogate))
     rng = np.random.default_rng(seed)
-    halves, found, smoothed = [], [], []
-    for first, goal in zip(start, truth, strict=True):
-        heights = torch.from_numpy(rng.standard_normal((perturbations, len(bumps)))).float()
-        copies = space.enter(first) + spread * torch.tensordot(heights, bumps, 1)
-        slopes = _exact_slopes(metric, goal, copies, bumps, space, step)
-        halves.append([half.mean(0) for half in np.split(slopes, 2)])
-        points = torch.cat([space.enter(first)[None], copies])
-        gradients = _surrogate_slopes(surrogate, metric, goal, points, bumps, space)
-        found.append(gradients[0])
-        smoothed.append(gradients[1:].mean(0))
-    grid = tuple(-(-size // tile) for size in truth.shape[1:])
-    early, late, own, own_smoothed = (
-        np.array(stack).reshape(len(truth), len(metric.outputs), *grid)
-        for stack in ([pair[0] for pair in halves], [pair[1] for pair in halves], found, smoothed)
-    )
+    found = []
+    for first, goal in zip(probe.space.enter(start), truth, strict=True):
+        heights = torch.from_numpy(rng.standard_normal((perturbations, len(probe.bumps)))).float()
+        copies = first + spread * torch.tensordot(heights, probe.bumps, 1)
+        found.append(_slopes(loss, metric, goal, torch.cat([first[None], copies]), probe))
+    early, late, own, smoothed = probe.by_tile(np.stack(found, 1))
     exact = (early + late) / 2
-
-    def agreement(pick: Any) -> dict[str, float | None]:
-        return {
-            key: over_finite(np.mean, _cosines(pick(a), pick(b)))
-            for key, a, b in (
-                ("cosine", exact, own),
-                ("cosine_smoothed", exact, own_smoothed),
-                ("ceiling", early, late),
-            )
-        }
-
-    figures = {
+    compared = (exact, own, smoothed, early, late)
+    outputs = {name: [each[:, c] for each in compared] for c, name in enumerate(metric.outputs)}
+    figures: GradientQualityFigures = {
         "fields": len(truth),
         "tile": tile,
         "perturbations": perturbations,
         "seed": seed,
-        "total": agreement(lambda slopes: slopes.sum(1)),
-        "outputs": {
-            name: agreement(lambda slopes, c=c: slopes[:, c]) for c, name in enumerate(metric.outputs)
-        },
+        "total": _agreement(*(each.sum(1) for each in compared)),
+        "outputs": {name: _agreement(*slopes) for name, slopes in outputs.items()},
     }
-    return GradientQuality(truth.numpy(), start.numpy(), exact, own, own_smoothed, figures)
+    return GradientQuality(truth.numpy(), start.numpy(), exact, own, smoothed, figures)
+
+
+def _check_numbers(tile: int, perturbations: int, spread: float, step: float) -> None:
+    """Raise ArgumentError for what `gradient_quality` cannot work with."""
+    as_count("tile", tile)
+    as_positive("step", step)
+    if as_count("perturbations", perturbations) % 2:
+        raise ArgumentError(f"perturbations must be even, got {perturbations}")
+    if not spread >= 0:
+        raise ArgumentError(f"spread must be at least 0, got {spread}")
+
+
+def _agreement(
+    exact: NDArray[np.float64],
+    own: NDArray[np.float64],
+    smoothed: NDArray[np.float64],
+    early: NDArray[np.float64],
+    late: NDArray[np.float64],
+) -> Agreement:
+    """Mean cosines over the fields of gradients (N, ...), named as in `GradientQuality`."""
+    return {
+        "cosine": _mean_cosine(exact, own),
+        "cosine_smoothed": _mean_cosine(exact, smoothed),
+        "ceiling": _mean_cosine(early, late),
+    }
 
 
 def gradient_sizes(
-    surrogate: nn.Module, fields: NDArray[Any], *, factor: int = 8, batch_size: int = 64
-) -> dict[str, Any]:
+    surrogate: Differentiable, fields: NDArray[Any], *, factor: int = 8, batch_size: int = 64
+) -> GradientSizes:
     """How large the gradient of a surrogate's loss is, pixel by pixel, at blurred fields.
 
     The gradient is that of the loss towards the true field, per field unit of a pixel. A pixel is
@@ -170,8 +172,8 @@ def gradient_sizes(
     """
     truth = as_fields("fields", fields)
     start = torch.from_numpy(blurred(truth.numpy(), factor))
-    loss = loss_of(surrogate, reduction="sum")
     device = device_of(surrogate)
+    loss = SurrogateLoss(surrogate, reduction="sum").to(device)
     parts = []
     for x, goal in zip(start.split(batch_size), truth.split(batch_size), strict=True):
         x = x.to(device).requires_grad_()
@@ -182,11 +184,32 @@ def gradient_sizes(
     pixels = measured.sum((1, 2), keepdim=True)
     norms = gradients.square().sum((1, 2), keepdim=True).sqrt()
     small = gradients.abs() <= _NEGLIGIBLE * norms / pixels.clamp(min=1).sqrt()
+    low, middle, high, largest = (float(np.quantile(norms.numpy(), share)) for share in _QUANTILES)
     return {
         "fields": len(truth),
         "near_zero": 100 * float(small[measured].double().mean()) if measured.any() else None,
-        "norm": {name: float(np.quantile(norms.numpy(), share)) for name, share in _QUANTILES.items()},
+        "norm": {"q05": low, "q50": middle, "q95": high, "max": largest},
     }
+
+
+class _Probe(NamedTuple):
+    """What distances are differentiated along: bumps (D, H, W) of tiles, in a space, by steps of a size."""
+
+    space: PixelSpace
+    bumps: Tensor
+    rows: int
+    step: float
+
+    @classmethod
+    def of(cls, truth: Tensor, tile: int, step: float) -> _Probe:
+        """Bumps of tiles of so many pixels, in the space of fields (N, H, W)."""
+        shape = (truth.shape[1], truth.shape[2])
+        space = PixelSpace.of(truth, lowest=float(truth.min()))
+        return cls(space, _bumps(shape, tile), -(-shape[0] // tile), step)
+
+    def by_tile(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Slopes (..., D) along the bumps as they stand in the field, (..., R, S)."""
+        return slopes.reshape(*slopes.shape[:-1], self.rows, -1)
 
 
 def _bumps(shape: tuple[int, int], tile: int) -> Tensor:
@@ -195,10 +218,22 @@ def _bumps(shape: tuple[int, int], tile: int) -> Tensor:
     return refined(torch.eye(rows * columns).view(-1, 1, rows, columns), tile, shape)
 
 
-def _exact_slopes(
-    metric: Metric, goal: Tensor, points: Tensor, bumps: Tensor, space: PixelSpace, step: float
-) -> NDArray[np.float64]:
+def _slopes(
+    loss: SurrogateLoss, metric: Metric, goal: Tensor, points: Tensor, probe: _Probe
+) -> list[NDArray[np.float64]]:
+    """Slopes (C, D) of distances from a field (H, W), at a point and at copies of it, (1 + P, H, W) in z.
+
+    Means of the exact ones over the first half of the copies and over the second; the surrogate's at the
+    point itself, and their mean over the copies.
+    """
+    early, late = np.split(_exact_slopes(metric, goal, points[1:], probe), 2)
+    own = _surrogate_slopes(loss, goal, points, probe)
+    return [early.mean(0), late.mean(0), own[0], own[1:].mean(0)]
+
+
+def _exact_slopes(metric: Metric, goal: Tensor, points: Tensor, probe: _Probe) -> NDArray[np.float64]:
     """Central differences (P, C, D) of the exact distance from a field (H, W), at points (P, H, W) in z."""
+    space, bumps, step = probe.space, probe.bumps, probe.step
     curves = metric(goal[None].numpy()) if metric.arity == 1 else None
 
     def distances(z: Tensor) -> NDArray[np.float64]:
@@ -212,21 +247,22 @@ def _exact_slopes(
 
 
 def _surrogate_slopes(
-    surrogate: nn.Module, metric: Metric, goal: Tensor, points: Tensor, bumps: Tensor, space: PixelSpace
+    loss: SurrogateLoss, goal: Tensor, points: Tensor, probe: _Probe
 ) -> NDArray[np.float64]:
     """Slopes (P, C, D) of the surrogate's distance from a field (H, W), at points (P, H, W) in z."""
-    device = device_of(surrogate)
-    z = points.clamp(min=space.lowest).to(device).requires_grad_()
-    if metric.arity == 2:
-        goals = goal.to(device).expand(len(z), -1, -1)
-        distances = PairwiseLoss(surrogate).to(device).by_output(space.leave(z), goals).sum(0)
+    device = device_of(loss)
+    z = points.clamp(min=probe.space.lowest).to(device).requires_grad_()
+    fields, goals = probe.space.leave(z), goal.to(device).expand(len(z), -1, -1)
+    if loss.metric.arity == 2:
+        distances = loss.by_output(fields, goals)
     else:
-        distance = CurveDistance(metric.levels, metric.scales).to(device)
-        with torch.no_grad():
-            curves = surrogate(goal[None].to(device))
-        distances = distance(surrogate(space.leave(z)), curves).sum(0)
-    gradients = torch.stack([torch.autograd.grad(part, z, retain_graph=True)[0] for part in distances], 1)
-    return torch.tensordot(_finite(gradients.double().cpu()), bumps.double(), ([2, 3], [1, 2])).numpy()
+        with torch.no_grad():  # the same curves for every point
+            curves = loss.surrogate(goals[:1]).expand(len(z), -1, -1)
+        distances = loss.by_output(fields, target_curves=curves)
+    gradients = torch.stack(
+        [torch.autograd.grad(part, z, retain_graph=True)[0] for part in distances.sum(0)], 1
+    )
+    return torch.tensordot(_finite(gradients.double().cpu()), probe.bumps.double(), ([2, 3], [1, 2])).numpy()
 
 
 def _finite(gradient: Tensor) -> Tensor:
@@ -236,6 +272,11 @@ def _finite(gradient: Tensor) -> Tensor:
             "surrogate must have a finite gradient, but it has NaN or infinity at blurred fields"
         )
     return gradient
+
+
+def _mean_cosine(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Mean of the cosines between arrays (N, ...) that are defined; None where none is."""
+    return over_finite(np.mean, _cosines(first, second))
 
 
 def _cosines(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

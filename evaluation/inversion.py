@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..emulators.curves import log_curves
-from ..emulators.loss import SurrogateLoss
-from ..emulators.relaxed import HOT, geometric
+from ..emulators.differentiable import Differentiable, device_of
+from ..emulators.relaxations.relaxation import HOT, geometric
 from ..errors import ArgumentError
+from ..foundation.arguments import as_count, as_positive
+from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
 from .fidelity import number
+from .figures import InversionErrors, InversionFigures
 from .pixels import PixelSpace, as_fields, minimise, refined, typical_size
-from .timing import device_of
 
 _TILES = (32, 16, 8, 4, 2, 1)
 """Edges, in pixels, of the tiles that are moved together."""
@@ -91,46 +93,71 @@ def invert(
         ArgumentError: an argument out of range, or a loss whose value or gradient is not finite on
             the way.
     """
-    if target_curves.ndim != 3 or len(target_curves) == 0 or min(shape) < 1:
-        raise ArgumentError(
-            f"target_curves must have shape (N, C, Q), N >= 1, and shape positive edges, "
-            f"got {tuple(target_curves.shape)} and {shape}"
-        )
-    if starts < 1 or not scale > 0:
-        raise ArgumentError(f"starts and scale must be positive, got {starts} and {scale}")
-    device = device_of(loss)
-    space = PixelSpace.above(lowest, scale)
+    _check_targets(target_curves, shape)
+    space = PixelSpace.above(lowest, as_positive("scale", scale))
     # Every start of a target stands beside the others.
-    goals = target_curves.to(device).repeat_interleave(starts, 0)
-    noise = _noise(len(goals), shape, seed).clamp(min=space.lowest).to(device)
-    grids = [
-        torch.zeros(len(goals), 1, *(-(-size // tile) for size in shape), device=device, requires_grad=True)
-        for tile in _TILES
-    ]
-
-    def fields() -> Tensor:
-        z = noise + sum(refined(grid, tile, shape) for grid, tile in zip(grids, _TILES, strict=True))
-        return space.leave(z.clamp(min=space.lowest))
-
+    goals = target_curves.to(device_of(loss)).repeat_interleave(as_count("starts", starts), 0)
+    pixels = _Pixels.of(_noise(len(goals), shape, seed).to(goals.device), space)
     history = minimise(
-        lambda: loss(fields(), target_curves=goals).sum(),
-        grids,
+        lambda: loss(pixels.fields(), target_curves=goals).sum(),
+        pixels.grids,
         [learning_rate * tile / _TILES[0] for tile in _TILES],
         steps=steps,
         anneal=anneal,
         progress=progress,
     )
-    with torch.no_grad():
-        found = fields()
-        losses = torch.stack(
-            [
-                loss(x, target_curves=goal).sum()
-                for x, goal in zip(found.split(1), goals.split(1), strict=True)
-            ]
-        ).view(-1, starts)
+    return _best_starts(loss, pixels.fields().detach(), goals, starts, history)
+
+
+def _check_targets(target_curves: Tensor, shape: tuple[int, int]) -> None:
+    """Raise ArgumentError for what cannot be inverted."""
+    if target_curves.ndim != 3 or len(target_curves) == 0 or min(shape) < 1:
+        raise ArgumentError(
+            f"target_curves must have shape (N, C, Q), N >= 1, and shape positive edges, "
+            f"got {tuple(target_curves.shape)} and {shape}"
+        )
+
+
+class _Pixels(NamedTuple):
+    """Fields as noise and what is added to it, in z, on tiles of each size.
+
+    Attributes:
+        noise: (N, H, W), where the fields start.
+        grids: for each of `_TILES` the values of its tiles (N, 1, R, S), leaves that require a gradient.
+        space: of z.
+    """
+
+    noise: Tensor
+    grids: list[Tensor]
+    space: PixelSpace
+
+    @classmethod
+    def of(cls, noise: Tensor, space: PixelSpace) -> _Pixels:
+        """Noise (N, H, W) to which nothing has been added."""
+        tilings = [[-(-size // tile) for size in noise.shape[1:]] for tile in _TILES]
+        grids = [
+            torch.zeros(len(noise), 1, *tiles, device=noise.device, requires_grad=True) for tiles in tilings
+        ]
+        return cls(noise.clamp(min=space.lowest), grids, space)
+
+    def fields(self) -> Tensor:
+        """The fields (N, H, W), differentiable in the grids."""
+        shape = (self.noise.shape[1], self.noise.shape[2])
+        added = sum(refined(grid, tile, shape) for grid, tile in zip(self.grids, _TILES, strict=True))
+        return self.space.leave((self.noise + added).clamp(min=self.space.lowest))
+
+
+@torch.no_grad()
+def _best_starts(
+    loss: nn.Module, found: Tensor, goals: Tensor, starts: int, history: list[float]
+) -> Inverted:
+    """Of the fields (N * starts, H, W) that were found for N targets, the one of the least loss for each."""
+    losses = torch.stack(
+        [loss(x, target_curves=goal).sum() for x, goal in zip(found.split(1), goals.split(1), strict=True)]
+    ).view(-1, starts)
     best = losses.argmin(1)
-    each = torch.arange(len(best), device=device)
-    return Inverted(found.view(len(best), starts, *shape)[each, best], losses[each, best], history)
+    each = torch.arange(len(best), device=best.device)
+    return Inverted(found.unflatten(0, (-1, starts))[each, best], losses[each, best], history)
 
 
 class Inversion(NamedTuple):
@@ -146,11 +173,11 @@ class Inversion(NamedTuple):
 
     targets: NDArray[np.float32]
     found: NDArray[np.float32]
-    figures: dict[str, Any]
+    figures: InversionFigures
 
 
 def inversion(
-    surrogate: nn.Module,
+    surrogate: Differentiable,
     metric: Metric,
     fields: NDArray[Any],
     *,
@@ -185,16 +212,16 @@ def inversion(
     real = as_fields("fields", fields).numpy()
     lowest = float(np.nanmin(real, initial=np.inf)) if not np.isnan(real).all() else 0.0
     real = np.nan_to_num(real, nan=lowest)
-    drawn = storms(metric, (real.shape[1], real.shape[2]), lowest)
-    targets = np.concatenate([np.stack(list(drawn.values())), real])
-    names = [*drawn, *(f"field {number + 1}" for number in range(len(real)))]
+    shape = (real.shape[1], real.shape[2])
+    named = storms(metric, shape, lowest) | {f"field {k + 1}": field for k, field in enumerate(real)}
+    targets = np.stack(list(named.values()))
     exact = metric(targets)
     anneal = _annealing(surrogate)
     try:
         inverted = invert(
-            SurrogateLoss(surrogate),
+            SurrogateLoss(surrogate).to(device_of(surrogate)),
             torch.from_numpy(exact).float(),
-            (real.shape[1], real.shape[2]),
+            shape,
             scale=typical_size(torch.from_numpy(real)),
             lowest=lowest,
             steps=steps,
@@ -206,33 +233,32 @@ def inversion(
     finally:
         anneal(1.0)
     found = inverted.fields.cpu().numpy()
-    squares = (_log(metric, metric(found)) - _log(metric, exact)) ** 2
-    figures = {
-        "steps": steps,
-        "starts": starts,
-        "seed": seed,
-        "targets": {
-            name: {
-                "rmse": number(np.sqrt(errors.mean())),
-                "outputs": {
-                    output: number(np.sqrt(errors[c].mean())) for c, output in enumerate(metric.outputs)
-                },
-            }
-            for name, errors in zip(names, squares, strict=True)
-        },
-    }
+    errors = dict(zip(named, _errors(metric, metric(found), exact), strict=True))
+    figures: InversionFigures = {"steps": steps, "starts": starts, "seed": seed, "targets": errors}
     return Inversion(targets, found, figures)
 
 
-def _annealing(surrogate: nn.Module) -> Callable[[float], object]:
+def _errors(metric: Metric, found: NDArray[np.float64], exact: NDArray[np.float64]) -> list[InversionErrors]:
+    """How far curves (N, C, Q) are from those to be reached, for each field."""
+    squares = (_log(metric, found) - _log(metric, exact)) ** 2
+    return [
+        {
+            "rmse": number(np.sqrt(errors.mean())),
+            "outputs": {output: number(np.sqrt(errors[c].mean())) for c, output in enumerate(metric.outputs)},
+        }
+        for errors in squares
+    ]
+
+
+def _annealing(surrogate: Differentiable) -> Callable[[float], object]:
     """What lowers the temperature of a relaxed surrogate, by the share of the steps that are done."""
-    module: Any = getattr(surrogate, "module", surrogate)
-    own = getattr(module, "temperature", None)
-    if not isinstance(own, float) or own >= HOT:  # from 0.5, small storms get lost
+    relaxation = surrogate.relaxation
+    own = None if relaxation is None else relaxation.temperature
+    if relaxation is None or not isinstance(own, float) or own >= HOT:  # from 0.5, small storms get lost
         return lambda share: None
 
     def lower(share: float) -> None:
-        module.temperature = own if share == 1 else geometric(HOT, own, share)
+        relaxation.temperature = own if share == 1 else geometric(HOT, own, share)
 
     return lower
 

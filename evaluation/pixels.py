@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..errors import ArgumentError
+from ..foundation.arguments import as_count, as_positive
 
 BAR_DELAY = 3.0
 """Seconds before a progress bar shows."""
@@ -84,8 +85,9 @@ def minimise(
         ArgumentError: a number out of range, or an objective whose value or gradient is not finite
             on the way.
     """
-    if steps < 1 or not min(rates) > 0:
-        raise ArgumentError(f"steps and learning_rate must be positive, got {steps} and {max(rates)}")
+    as_count("steps", steps)
+    for rate in rates:
+        as_positive("learning_rate", rate)
     optimizer = torch.optim.Adam([{"params": x, "lr": rate} for x, rate in zip(unknowns, rates, strict=True)])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history = []
@@ -97,12 +99,7 @@ def minimise(
         history.append(float(value.detach()))
         # Of the unknowns alone: the loss's own parameters need no gradient.
         gradients = torch.autograd.grad(value, unknowns)
-        if not (math.isfinite(history[-1]) and all(torch.isfinite(g).all() for g in gradients)):
-            largest = max(float(g.abs().max()) for g in gradients)
-            raise ArgumentError(
-                f"loss must be finite and have a finite gradient, but is {history[-1]:g} at step {step} "
-                f"with a gradient up to {largest:g}"
-            )
+        _check_finite(history[-1], gradients, step)
         for unknown, gradient in zip(unknowns, gradients, strict=True):
             unknown.grad = gradient
         optimizer.step()
@@ -113,6 +110,16 @@ def minimise(
     with torch.no_grad():
         history.append(float(objective()))
     return history
+
+
+def _check_finite(value: float, gradients: Sequence[Tensor], step: int) -> None:
+    """Raise ArgumentError for an objective that leads nowhere."""
+    if not (math.isfinite(value) and all(torch.isfinite(g).all() for g in gradients)):
+        largest = max(float(g.abs().max()) for g in gradients)
+        raise ArgumentError(
+            f"loss must be finite and have a finite gradient, but is {value:g} at step {step} "
+            f"with a gradient up to {largest:g}"
+        )
 
 
 def refined(tiles: Tensor, edge: int, shape: tuple[int, int]) -> Tensor:

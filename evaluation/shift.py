@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from ..datasets import Rain
+from ..datasets.sources.rain import Rain
+from ..emulators.differentiable import Differentiable
 from ..errors import ArgumentError
+from ..foundation.arguments import as_count
 from ..metrics import Metric
 from .emulate import emulate
 from .fidelity import fidelity
+from .figures import FidelityFigures, ShiftFigures, ShiftFit
 from .pixels import as_fields, typical_size
 
-_FIGURES = ("r2_mean", "r2_worst", "distance")
 _FACTORS = (0.3, 3.0)
 _REGIMES = ("stratiform", "convective", "all-wet")
 _BETWEEN = (3 - 5**0.5) / 2
@@ -49,10 +50,9 @@ def shifted(fields: NDArray[Any], *, count: int = 64, seed: int = 0) -> dict[str
         ArgumentError: an argument out of range.
     """
     shape = as_fields("fields", fields).shape[1:]
-    if count < 1 or min(shape) < 2:
-        raise ArgumentError(
-            f"count must be at least 1 and fields at least 2 x 2 pixels, got {count} and {tuple(shape)}"
-        )
+    as_count("count", count)
+    if min(shape) < 2:
+        raise ArgumentError(f"fields must be at least 2 x 2 pixels, got {tuple(shape)}")
     x = _picked(fields, count, seed)
     rows, columns = x.shape[1:]
     sets = {f"x {factor:g}": np.float32(factor) * x for factor in _FACTORS}
@@ -66,7 +66,7 @@ def shifted(fields: NDArray[Any], *, count: int = 64, seed: int = 0) -> dict[str
 
 
 def shift(
-    surrogate: nn.Module,
+    surrogate: Differentiable,
     metric: Metric,
     fields: NDArray[Any],
     *,
@@ -74,13 +74,12 @@ def shift(
     seed: int = 0,
     batch_size: int = 64,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, ShiftFigures]:
     """Measure a surrogate's fidelity on fields unlike the given ones, and at other thresholds.
 
     Args:
-        surrogate: maps fields (N, H, W) to curves (N, C, Q). If it is `threshold_free`, its method
-            `with_thresholds(thresholds)` gives a surrogate with a `metric` of its own, which is
-            measured at thresholds between its own, too.
+        surrogate: maps fields (N, H, W) to curves (N, C, Q). If it is `threshold_free`, it is measured at
+            thresholds between its own, too.
         metric: the exact metric.
         fields: see `shifted`.
         count: see `shifted`.
@@ -99,23 +98,40 @@ def shift(
     """
     sets = {"unshifted": _picked(fields, count, seed), **shifted(fields, count=count, seed=seed)}
 
-    def measured(asked: nn.Module, teacher: Metric, x: NDArray[np.float32]) -> dict[str, Any]:
-        found: dict[str, Any] = {"fields": len(x), "field_shape": list(x.shape[1:])}
+    def measured(asked: Differentiable, teacher: Metric, x: NDArray[np.float32]) -> ShiftFigures:
+        shape = (x.shape[1], x.shape[2])
         try:
             emulated = emulate(asked, x, batch_size=batch_size, progress=progress)
         except ArgumentError as error:
-            return {**found, "refused": str(error)}
-        outputs = fidelity(teacher, teacher(x), emulated, (x.shape[1], x.shape[2]))["outputs"]
-        return {
-            **found,
-            "outputs": {name: {key: each[key] for key in _FIGURES} for name, each in outputs.items()},
-        }
+            return {"fields": len(x), "field_shape": list(shape), "refused": str(error)}
+        outputs = _fits(fidelity(teacher, teacher(x), emulated, shape))
+        return {"fields": len(x), "field_shape": list(shape), "outputs": outputs}
 
     figures = {name: measured(surrogate, metric, x) for name, x in sets.items()}
-    if getattr(surrogate, "threshold_free", False):
-        other = surrogate.with_thresholds(_between(metric.thresholds))  # type: ignore[operator]
+    other = _between_thresholds(surrogate)
+    if other is not None:
         figures["thresholds"] = measured(other, other.metric, sets["unshifted"])
     return figures
+
+
+def _fits(found: FidelityFigures) -> dict[str, ShiftFit]:
+    """The part of a fidelity's figures that is told of shifted data."""
+    return {
+        name: {"r2_mean": fit["r2_mean"], "r2_worst": fit["r2_worst"], "distance": fit["distance"]}
+        for name, fit in found["outputs"].items()
+    }
+
+
+def _between_thresholds(surrogate: Differentiable) -> Differentiable | None:
+    """The surrogate at thresholds between its own; None where it cannot be asked there."""
+    if not surrogate.threshold_free:
+        return None
+    metric = surrogate.metric
+    try:
+        other = metric.with_arguments(thresholds=_between(metric.thresholds), levels=None)
+    except ArgumentError:  # a kind of metric whose thresholds are no argument
+        return None
+    return surrogate.at(other)
 
 
 def _picked(fields: NDArray[Any], count: int, seed: int) -> NDArray[np.float32]:

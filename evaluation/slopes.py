@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..emulators.curves import log_curves
+from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
+from ..foundation.arguments import as_natural
+from ..metrics import Metric
 from .descent import blurred
 from .pixels import PixelSpace, as_fields, typical_size
-from .timing import device_of
 
 _FADES = (1.0, 0.3, 0.1)
 """Factors of the fields to start from: curves on a log scale are steepest where little is wet."""
@@ -28,7 +30,9 @@ _RATE = 0.05
 """First learning rate of a pair's place, in units of z = asinh(x/c)."""
 
 
-def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 100, seed: int = 0) -> float:
+def largest_slope(
+    surrogate: Differentiable, fields: NDArray[Any], *, steps: int = 100, seed: int = 0
+) -> float:
     """Search for the largest slope ||F(y) - F(x)|| / ||y - x|| of a surrogate, in 2-norms.
 
     F maps a field to its signed-log1p curves (in units of `Metric.scales`), all C x Q of them. Whatever
@@ -55,26 +59,22 @@ def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 10
         ArgumentError: an argument out of range, or a surrogate whose curves or gradient are not
             finite.
     """
-    metric = getattr(surrogate, "metric", None)
-    scales = () if metric is None else metric.scales
-    if np.ndim(fields) == 4:
-        surrogate, fields = _Stacked(surrogate), np.concatenate(np.moveaxis(fields, 1, 0), axis=1)
-    x = as_fields("fields", fields).double()
-    if steps < 0:
-        raise ArgumentError(f"steps must be at least 0, got {steps}")
+    x = as_fields("fields", _tall(surrogate.metric, fields)).double()
+    as_natural("steps", steps)
     lowest = float(torch.nan_to_num(x, nan=torch.inf).min()) if not torch.isnan(x).all() else 0.0
     x = torch.nan_to_num(x, nan=lowest)
     space = PixelSpace.above(lowest, typical_size(x))
     # A copy, for double precision must not reach the caller's surrogate.
-    exact = copy.deepcopy(surrogate).double().eval()
-    first, second = (part.to(device_of(exact)) for part in _pairs(x, space, lowest, seed))
+    precise = copy.deepcopy(surrogate).double().eval()
+    logs = _log_curves_of_tall(precise)
+    first, second = (part.to(device_of(precise)) for part in _pairs(x, space, lowest, seed))
     length = _norms(second - first)
     z = space.enter(first)
     optimizer = torch.optim.Adam([z], lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     largest = 0.0
     for step in range(steps + 1):
-        rise, *uphill = _rise(exact, scales, first, second)
+        rise, *uphill = _rise(logs, first, second)
         largest = max(largest, float((rise / _norms(second - first)).max()))
         if step == steps:
             break
@@ -88,16 +88,23 @@ def largest_slope(surrogate: nn.Module, fields: NDArray[Any], *, steps: int = 10
     return largest
 
 
-class _Stacked(nn.Module):
-    """A surrogate of pairs as one of fields (N, 2 H, W): the prediction above the observation."""
+def _tall(metric: Metric, fields: NDArray[Any]) -> NDArray[Any]:
+    """What the metric takes as one field each: of pairs (N, 2 H, W), the prediction above the observation."""
+    batch = np.asarray(fields)
+    if metric.arity == 2 and (batch.ndim != 4 or batch.shape[1] != 2):
+        raise ArgumentError(f"fields must be pairs (N, 2, H, W), got {batch.shape}")
+    return np.concatenate(metric.parts(batch), axis=1)
 
-    def __init__(self, surrogate: nn.Module) -> None:
-        super().__init__()
-        self.surrogate = surrogate
 
-    def forward(self, fields: Tensor) -> Tensor:
-        """Curves (N, C, Q)."""
-        return self.surrogate(torch.stack(fields.chunk(2, dim=1), dim=1))
+def _log_curves_of_tall(surrogate: Differentiable) -> Callable[[Tensor], Tensor]:
+    """What gives the signed-log curves (N, C, Q) of fields, or of pairs that stand above one another."""
+    metric = surrogate.metric
+
+    def logs(tall: Tensor) -> Tensor:
+        batch = tall if metric.arity == 1 else torch.stack(tall.chunk(2, dim=1), dim=1)
+        return log_curves(surrogate(batch).double(), metric.scales)
+
+    return logs
 
 
 def _pairs(x: Tensor, space: PixelSpace, lowest: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -122,13 +129,10 @@ def _apart(first: Tensor, direction: Tensor, length: Tensor, lowest: float, leas
     return torch.where(stuck, first + length * unit.abs(), second)
 
 
-def _rise(
-    surrogate: nn.Module, scales: Sequence[float], first: Tensor, second: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _rise(logs: Callable[[Tensor], Tensor], first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """||F(y) - F(x)|| (P, 1, 1) of pairs, and its gradients (P, H, W) with respect to x and y."""
     x, y = (part.detach().requires_grad_() for part in (first, second))
-    curves = surrogate(torch.cat([x, y])).double()
-    low, high = log_curves(curves, scales).flatten(1).chunk(2)
+    low, high = logs(torch.cat([x, y])).flatten(1).chunk(2)
     rise = torch.linalg.vector_norm(high - low, dim=1)
     gradients = torch.autograd.grad(rise.sum(), (x, y))
     if not all(torch.isfinite(part).all() for part in (rise, *gradients)):

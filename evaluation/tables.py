@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from .figures import DescentFigures, Figures, Fit
 
 _TEXTBOOK = "P^2 >= 4 pi A"
 _OUTPUTS = ("output", "unit", "R2 mean", "R2 worst", "at u", "distance", "blurred", "descended", "removed")
@@ -17,7 +19,7 @@ class _Table(NamedTuple):
     left: int
 
 
-def summary_table(figures: dict[str, Any]) -> str:
+def summary_table(figures: Figures) -> str:
     """The figures of `Evaluation` as aligned plain text, under 100 columns.
 
     It reads well in a terminal and in a Markdown code block.
@@ -28,7 +30,7 @@ def summary_table(figures: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def markdown_table(figures: dict[str, Any]) -> str:
+def markdown_table(figures: Figures) -> str:
     """The figures of `Evaluation` as Markdown, tables and sentences, for a model card."""
     lines = [f"{_title(figures)}."]
     for part in _parts(figures):
@@ -36,7 +38,7 @@ def markdown_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _parts(figures: dict[str, Any]) -> Iterator[_Table | str]:
+def _parts(figures: Figures) -> Iterator[_Table | str]:
     """Tables and notes, in the order in which they are read."""
     yield _Table(_OUTPUTS, _output_rows(figures), left=2)
     yield _descent_note(figures)
@@ -57,7 +59,7 @@ def _parts(figures: dict[str, Any]) -> Iterator[_Table | str]:
     yield _time_note(figures)
 
 
-def _title(figures: dict[str, Any]) -> str:
+def _title(figures: Figures) -> str:
     found = figures["fidelity"]
     rows, columns = found["field_shape"]
     along = _plural(len(found["thresholds"]), "threshold")
@@ -66,7 +68,7 @@ def _title(figures: dict[str, Any]) -> str:
     return f"{_plural(found['fields'], 'field')} of {rows} x {columns} pixels, {along}"
 
 
-def _output_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+def _output_rows(figures: Figures) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, found in figures["fidelity"]["outputs"].items():
         reached = figures["descent"]["outputs"][name]
@@ -86,18 +88,18 @@ def _output_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _class_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+def _class_rows(figures: Figures) -> list[tuple[str, ...]]:
     """A row for each class of wetness that has fields."""
     rows: list[tuple[str, ...]] = []
     for name, found in figures["classes"].items():
-        if found["fields"]:
+        if found["share"] is not None:
             low, high = (f"{share:.3g}" for share in found["share"])
             wet = f"{low} %" if low == high else f"{low}-{high} %"
             rows.append((name, str(found["fields"]), wet, *map(_fit, found["outputs"].values())))
     return rows
 
 
-def _shift_rows(figures: dict[str, Any], outputs: Sequence[str]) -> list[tuple[str, ...]]:
+def _shift_rows(figures: Figures, outputs: Sequence[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, found in figures["shift"].items():
         cells = map(_fit, found["outputs"].values()) if "outputs" in found else ["refused"] * len(outputs)
@@ -105,19 +107,19 @@ def _shift_rows(figures: dict[str, Any], outputs: Sequence[str]) -> list[tuple[s
     return rows
 
 
-def _inversion_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+def _inversion_rows(figures: Figures) -> list[tuple[str, ...]]:
     return [
         (name, _text(found["rmse"], ".2f"), *(_text(each, ".2f") for each in found["outputs"].values()))
         for name, found in figures["inversion"]["targets"].items()
     ]
 
 
-def _fit(found: dict[str, Any]) -> str:
+def _fit(found: Fit) -> str:
     """R2 and distance of an output in one cell."""
     return f"{_r_squared(found['r2_mean'])} {_text(found['distance'], '.2f')}"
 
 
-def _violation_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
+def _violation_rows(figures: Figures) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (label, _text(share, ".3f")) for label, share in figures["fidelity"]["violations"].items()
     ]
@@ -131,13 +133,13 @@ def _violation_rows(figures: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _descent_note(figures: dict[str, Any]) -> str:
+def _descent_note(figures: Figures) -> str:
     found, noise = figures["descent"], figures["descent_noisy"]
     steps, fields = _plural(found["steps"], "gradient step"), _plural(found["fields"], "field")
     unit = f" {figures['field_unit']}" if figures["field_unit"] else ""
 
-    def pixels(way: dict[str, Any]) -> str:
-        before, after = (_text(way[f"rmse_{when}"], ".3g") for when in ("before", "after"))
+    def pixels(way: DescentFigures) -> str:
+        before, after = (_text(rmse, ".3g") for rmse in (way["rmse_before"], way["rmse_after"]))
         return f"pixel RMSE {before} before, {after} after{unit}"
 
     return (
@@ -147,10 +149,12 @@ def _descent_note(figures: dict[str, Any]) -> str:
     )
 
 
-def _gradient_note(figures: dict[str, Any]) -> str:
+def _gradient_note(figures: Figures) -> str:
     found = figures["gradients"]
     total, sizes = found["total"], found["sizes"]
-    cosine, smoothed, ceiling = (_text(total[key], ".2f") for key in ("cosine", "cosine_smoothed", "ceiling"))
+    cosine, smoothed, ceiling = (
+        _text(value, ".2f") for value in (total["cosine"], total["cosine_smoothed"], total["ceiling"])
+    )
     outputs = ", ".join(f"{name} {_text(each['cosine'], '.2f')}" for name, each in found["outputs"].items())
     per = f" per {figures['field_unit']}" if figures["field_unit"] else ""
     return (
@@ -161,7 +165,7 @@ def _gradient_note(figures: dict[str, Any]) -> str:
     )
 
 
-def _certificate_note(figures: dict[str, Any]) -> str:
+def _certificate_note(figures: Figures) -> str:
     found = figures["certificate"]
     bound = f"{found['bound']:.3g}" if found["bound"] is not None else f"none ({found['reason']})"
     return (
@@ -170,7 +174,7 @@ def _certificate_note(figures: dict[str, Any]) -> str:
     )
 
 
-def _time_note(figures: dict[str, Any]) -> str:
+def _time_note(figures: Figures) -> str:
     timing = figures["timing"]
     forward, gradient = (
         f"{timing['forward']:.3g} ms forward",

@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
+from ..foundation.arguments import as_count
+from .figures import TimingFigures
 
 BATCH = 32
 """Fields in a timed batch."""
 _WARM_UPS = 2
 
 
-def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: int = 7) -> dict[str, Any]:
+def milliseconds_per_field(
+    surrogate: Differentiable, fields: NDArray[Any], repeats: int = 7
+) -> TimingFigures:
     """Median time per field in batches of 32, on the surrogate's device.
 
     Args:
@@ -37,8 +42,7 @@ def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: 
         raise ArgumentError(
             f"fields must have shape (N, H, W) or (N, 2, H, W) with N >= 1, got {np.shape(fields)}"
         )
-    if repeats < 1:
-        raise ArgumentError(f"repeats must be at least 1, got {repeats}")
+    as_count("repeats", repeats)
     batch = torch.from_numpy(np.resize(fields, (BATCH, *fields.shape[1:])).astype(np.float32))
     batch = batch.to(device_of(surrogate))
 
@@ -55,13 +59,6 @@ def milliseconds_per_field(surrogate: nn.Module, fields: NDArray[Any], repeats: 
         "gradient": 1e3 / BATCH * _median_seconds(gradient, repeats, batch),
         "device": _device_name(batch.device),
     }
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Device of a module's parameters or buffers; the CPU where it has none."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
 
 
 def _device_name(device: torch.device) -> str:

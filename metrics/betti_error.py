@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import as_connectivity, as_levels, as_outputs
-from ._base import Metric
-from ._pairs import measured_in_both
+from ..foundation.arguments import as_connectivity
 from .constraints import FRAME, AtLeast, AtMost, Constraint, applicable
+from .excursion import ExcursionMetric
 from .minkowski import Minkowski
-from .thresholds import as_increasing
+from .pairwise import measured_in_both
+from .registry import register
 
 
-class BettiError(Metric):
+@register
+class BettiError(ExcursionMetric):
     r"""Differences of the Betti numbers of the excursion sets {x >= u}, one curve over u each.
 
     - components: |b0(prediction) - b0(observation)|, b0 the number of connected components;
@@ -45,7 +46,6 @@ class BettiError(Metric):
     lower_better = True
     symmetric = True
     identity = 0.0
-    pixel_size = 1.0
 
     def __init__(
         self,
@@ -54,21 +54,9 @@ class BettiError(Metric):
         connectivity: int = 1,
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
-        self.outputs = as_outputs(outputs, ("components", "holes"))
+        super().__init__(thresholds, levels, outputs, ("components", "holes"))
         self.connectivity = as_connectivity(connectivity)
-        self.units = ("1",) * len(self.outputs)
         self.constraints = applicable(_constraints(self.connectivity), self.outputs)
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "outputs": list(self.outputs),
-            "connectivity": self.connectivity,
-            "levels": list(self.levels),
-        }
 
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
         betti = Minkowski(self.thresholds, outputs=self.outputs, connectivity=self.connectivity)

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ._arguments import as_counts, as_levels, as_outputs
-from ._base import Metric
+from ..foundation.arguments import as_counts
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
-from .thresholds import as_increasing
+from .excursion import ExcursionMetric
+from .registry import register
 
 
-class BoxCount(Metric):
+@register
+class BoxCount(ExcursionMetric):
     r"""Numbers of boxes that the excursion sets X_u = {x >= u} meet, one curve over u for each scale.
 
     - boxes_S, for every S of `scales`: the number N(S) of boxes of S x S pixels that hold at least one pixel
@@ -48,7 +49,6 @@ class BoxCount(Metric):
     """
 
     name = "boxcount"
-    pixel_size = 1.0
     sizes: tuple[int, ...]
 
     def __init__(
@@ -58,8 +58,6 @@ class BoxCount(Metric):
         outputs: Sequence[str] | None = None,
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
         self.sizes = as_counts("scales", scales)
         for small, large in itertools.pairwise(self.sizes):
             if large % small:
@@ -68,22 +66,18 @@ class BoxCount(Metric):
                     f"before {large}"
                 )
         boxes = tuple(f"boxes_{scale}" for scale in self.sizes)
-        self.outputs = as_outputs(outputs, (*boxes, "dimension") if len(boxes) > 1 else boxes)
-        self.units = ("1",) * len(self.outputs)
+        super().__init__(thresholds, levels, outputs, (*boxes, "dimension") if len(boxes) > 1 else boxes)
         self.constraints = applicable(_constraints(self.sizes), self.outputs)
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "scales": list(self.sizes),
-            "outputs": list(self.outputs),
-            "levels": list(self.levels),
-        }
+        return super().arguments() | {
+            "scales": list(self.sizes)
+        }  # a metric's `scales` are those of its outputs
 
     def _compute(self, fields: np.ndarray) -> np.ndarray:
-        from ._labelling import digitise
-        from ._threads import in_threads
+        from ..foundation.threads import in_threads
+        from .kernels.clusters import digitise
 
         bins = digitise(fields, self.thresholds)
         boxes = np.empty((len(fields), len(self.sizes), len(self.thresholds)), np.int64)
@@ -96,7 +90,7 @@ class BoxCount(Metric):
         curves: dict[str, Any] = {f"boxes_{scale}": boxes[:, k] for k, scale in enumerate(self.sizes)}
         if "dimension" in self.outputs:
             curves["dimension"] = dimension(self.sizes, *boxes.transpose(1, 0, 2))
-        return np.stack([curves[name] for name in self.outputs], axis=1).astype(np.float64)
+        return self.stacked(curves)
 
 
 def _box_counts(bins: np.ndarray, scales: tuple[int, ...], count: int) -> np.ndarray:

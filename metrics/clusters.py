@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import as_connectivity, as_counts, as_levels, as_name, as_outputs, as_positive
-from ._base import Metric
+from ..foundation.arguments import (
+    as_connectivity,
+    as_counts,
+    as_name,
+    as_positive,
+)
 from .constraints import FRAME, AtLeast, AtMost, Constraint, NonIncreasing, applicable
-from .thresholds import as_increasing
+from .excursion import ExcursionMetric
+from .registry import register
 
 
-class Clusters(Metric):
+@register
+class Clusters(ExcursionMetric):
     r"""Sizes of the connected clusters of the excursion sets X_u = {x >= u}, one curve over u each.
 
     With n_1, ..., n_K the numbers of pixels of the K clusters of X_u and a the pixel's edge length:
@@ -59,31 +65,17 @@ class Clusters(Metric):
         length_unit: str = "pixel",
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
         self.sizes = as_counts("sizes", sizes)
         self.pixel_size = as_positive("pixel_size", pixel_size)
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
         counts = [f"count_{size}" for size in self.sizes]
-        self.outputs = as_outputs(outputs, ("largest", "mean", *counts))
+        super().__init__(thresholds, levels, outputs, ("largest", "mean", *counts))
         self.units = tuple("1" if name in counts else f"{length_unit}^2" for name in self.outputs)
         self.constraints = applicable(_constraints(self.sizes, self.pixel_size**2), self.outputs)
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "sizes": list(self.sizes),
-            "pixel_size": self.pixel_size,
-            "outputs": list(self.outputs),
-            "connectivity": self.connectivity,
-            "length_unit": self.length_unit,
-            "levels": list(self.levels),
-        }
-
     def _compute(self, fields: np.ndarray) -> np.ndarray:
-        from . import _labelling as kernels
+        from .kernels import clusters as kernels
 
         counts = kernels.cluster_counts(fields, self.thresholds, self.connectivity == 2, self.sizes)
         area = self.pixel_size**2
@@ -92,7 +84,7 @@ class Clusters(Metric):
             "mean": area * counts[:, kernels.PIXELS] / np.maximum(counts[:, kernels.CLUSTERS], 1),
         }
         curves |= {f"count_{size}": counts[:, kernels.SIZES + k] for k, size in enumerate(self.sizes)}
-        return np.stack([curves[name] for name in self.outputs], axis=1).astype(np.float64)
+        return self.stacked(curves)
 
 
 def _constraints(sizes: tuple[int, ...], area: float) -> tuple[Constraint, ...]:

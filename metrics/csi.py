@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._arguments import as_levels, as_outputs
-from ._base import Metric
-from ._pairs import measured_in_both, ratio, reached, within
 from .constraints import AtMost, Constraint, Identity, applicable
-from .thresholds import as_increasing
+from .excursion import ExcursionMetric
+from .pairwise import measured_in_both, ratio, reached, within
+from .registry import register
 
 
-class CSI(Metric):
+@register
+class CSI(ExcursionMetric):
     r"""Scores of the contingency table of the excursion sets {x >= u}, one curve over u each.
 
     With h pixels wet in both (hits), m in the observation alone (misses) and f in the prediction
@@ -49,7 +49,6 @@ class CSI(Metric):
     invariant = True
     best: ClassVar[Mapping[str, float]] = {"csi": 1.0, "pod": 1.0, "far": 0.0}
     """The value of each output for a perfect prediction, which m(x, x) takes."""
-    pixel_size = 1.0
 
     def __init__(
         self,
@@ -57,23 +56,12 @@ class CSI(Metric):
         outputs: Sequence[str] = ("csi",),
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
-        self.outputs = as_outputs(outputs, tuple(self.best))
-        self.units = ("1",) * len(self.outputs)
+        super().__init__(thresholds, levels, outputs, tuple(self.best))
         self.symmetric = self.outputs == ("csi",)
         perfect = {self.best[output] for output in self.outputs}
         self.identity = perfect.pop() if len(perfect) == 1 else None
         self.lower_better = self.outputs == ("far",)
         self.constraints = applicable(_constraints(), self.outputs)
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "outputs": list(self.outputs),
-            "levels": list(self.levels),
-        }
 
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
         thresholds = np.array(self.thresholds)
@@ -89,7 +77,7 @@ class CSI(Metric):
             "pod": ratio(hits, observed, empty=1.0),
             "far": ratio(predicted - hits, predicted, empty=0.0),
         }
-        return np.stack([scores[output] for output in self.outputs], axis=1)
+        return self.stacked(scores)
 
 
 def _at_least(bins: np.ndarray, highest: int) -> np.ndarray:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ._arguments import as_counts, as_levels
-from ._base import Metric
-from ._pairs import measured_in_both, ratio, reached, within
-from ._threads import in_threads
-from .thresholds import as_increasing
+from ..foundation.arguments import as_counts
+from ..foundation.threads import in_threads
+from .excursion import ExcursionMetric
+from .pairwise import measured_in_both, ratio, reached, within
+from .registry import register
 
 
-class FSS(Metric):
+@register
+class FSS(ExcursionMetric):
     r"""Fractions skill score of the excursion sets {x >= u}, one curve over u for each window size.
 
     With p and o the shares of a window of S x S pixels that lie in the excursion sets of prediction
@@ -52,7 +52,6 @@ class FSS(Metric):
     lower_better = False
     symmetric = True
     identity = 1.0
-    pixel_size = 1.0
 
     def __init__(
         self,
@@ -60,25 +59,14 @@ class FSS(Metric):
         windows: Sequence[int] = (1, 5, 17),
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
         self.windows = as_counts("windows", windows)
         if even := [size for size in self.windows if size % 2 == 0]:
             raise ArgumentError(f"windows must be odd, so that pixels are their centres, got {even[0]}")
-        self.outputs = tuple(f"fss_{size}" for size in self.windows)
-        self.units = ("1",) * len(self.outputs)
+        super().__init__(thresholds, levels, None, [f"fss_{size}" for size in self.windows])
         self.constraints = tuple(c for output in self.outputs for c in within(output, 0.0, 1.0))
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "windows": list(self.windows),
-            "levels": list(self.levels),
-        }
-
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
-        from ._window_kernels import squared_errors
+        from .kernels.windows import squared_errors
 
         thresholds = np.array(self.thresholds)
         sums = np.zeros((2, len(predictions), len(self.windows), len(thresholds)))

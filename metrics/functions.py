@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import math
-import re
-import sys
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError
-from ._arguments import as_levels, as_name, as_positive
-from ._base import Metric
+from ..errors import ArgumentError, FieldError, one_line
+from ..foundation.arguments import as_increasing, as_levels, as_name, as_positive
+from ..foundation.rules import Rule, increasing_numbers
 from .constraints import AtLeast, AtMost, Constraint, NonDecreasing, NonIncreasing
-from .thresholds import as_increasing
+from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, parameters_of
+from .metric import Metric, build
 
 _DIRECTIONS: dict[str, type[NonIncreasing | NonDecreasing]] = {
     "non-increasing": NonIncreasing,
     "non-decreasing": NonDecreasing,
 }
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_PASSED = ("thresholds", "pixel_size")
-"""Attributes of the metric that a function gets which has a parameter of that name."""
 _PROBED = 4
 """Fields that a function is called on to find the shape of its result."""
-
-
-class FieldError(DataError):
-    """A metric cannot be taken of one field.
-
-    Attributes:
-        index: number of the field in the batch.
-        reason: what is wrong, in one line.
-    """
-
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(index, reason)
-        self.index, self.reason = index, reason
-
-    def __str__(self) -> str:
-        return f"field {self.index}: {self.reason}"
 
 
 class FunctionMetric(Metric):
@@ -92,6 +68,11 @@ class FunctionMetric(Metric):
 
     name = "function"
     parallel = "processes"
+    slow = True
+    argument_rules: ClassVar[Mapping[str, Rule]] = {
+        "thresholds": increasing_numbers,
+        "levels": increasing_numbers,
+    }
     source: str
     batched: bool
 
@@ -151,7 +132,7 @@ class FunctionMetric(Metric):
                     f"scales must match the {len(self.outputs)} outputs one by one, got {len(self.scales)}"
                 )
         self._scaled = scales is not None
-        self._found: _Found | None = None
+        self._found: Found | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that build this metric again, in lists, as a checkpoint holds them."""
@@ -176,13 +157,25 @@ class FunctionMetric(Metric):
             given["scales"] = list(self.scales)
         return given
 
+    def with_arguments(self, **changes: Any) -> FunctionMetric:
+        """The same function with some other arguments."""
+        return build(FunctionMetric, self.arguments() | changes)._of(self._found)
+
     def with_found_scales(self, find: Callable[[], Sequence[float]]) -> FunctionMetric:
         """This metric with scales that `find` gives, or as it is where it was built with scales."""
-        if self._scaled:
-            return self
-        found = FunctionMetric(**self.arguments() | {"scales": find()})
-        found._found = self._found
-        return found
+        return self if self._scaled else self.with_arguments(scales=find())
+
+    def _of(self, found: Found | None) -> FunctionMetric:
+        """This metric, of a function that was found."""
+        self._found = found
+        if found is not None and not found.location:  # no other process can import it
+            self.parallel = "threads"
+        return self
+
+    @property
+    def title(self) -> str:
+        """The place of the function."""
+        return self.source
 
     @property
     def module(self) -> ModuleType | None:
@@ -200,13 +193,11 @@ class FunctionMetric(Metric):
         Raises:
             ArgumentError: the function is not loaded.
         """
-        file = getattr(self.module, "__file__", None)
-        content = Path(file).read_bytes() if file and Path(file).is_file() else b""
-        return hashlib.sha256(content).hexdigest()[:16]
+        return digest_of(self._function())
 
     def _compute(self, *fields: np.ndarray) -> np.ndarray:
         function = self._function()
-        given = {name: getattr(self, name) for name in _parameters(function, _PASSED)}
+        given = {name: getattr(self, name) for name in parameters_of(function, PASSED)}
 
         def call(*arrays: np.ndarray, index: int) -> Any:
             try:
@@ -254,7 +245,7 @@ class FunctionMetric(Metric):
         return values.reshape(shape)
 
     def _function(self) -> Callable[..., Any]:
-        found = self._found or _NAMED.get(self.source)
+        found = self._found or NAMED.get(self.source)
         if found is None:
             raise ArgumentError(
                 f"the function {self.source!r} is not loaded, for a configuration never chooses code to run; "
@@ -263,16 +254,13 @@ class FunctionMetric(Metric):
         return found.function
 
     def __reduce__(self) -> tuple[Any, ...]:
-        found = self._found or _NAMED.get(self.source)
+        found = self._found or NAMED.get(self.source)
+        if found is not None and not found.location:
+            raise pickle.PicklingError(f"the function {self.source!r} cannot be imported elsewhere")
         return _rebuilt, (self.arguments(), None if found is None else found.location)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FunctionMetric:
         return self  # nothing in it changes, and its function need not be importable once more
-
-
-def is_spec(name: str) -> bool:
-    """Whether a metric's name is the place of a function."""
-    return ":" in name
 
 
 def from_spec(spec: str, arguments: dict[str, Any], fields: np.ndarray | None = None) -> FunctionMetric:
@@ -288,133 +276,43 @@ def from_spec(spec: str, arguments: dict[str, Any], fields: np.ndarray | None = 
         ArgumentError: no such module, file or function, or an unusable argument.
         FieldError: the function fails on one of the first fields.
     """
-    found = _find(spec)
-    _NAMED[found.source] = found
+    return _metric_of(find(spec), arguments, fields)
+
+
+def from_function(
+    function: Callable[..., Any], arguments: dict[str, Any], fields: np.ndarray | None = None
+) -> FunctionMetric:
+    """The metric of a function itself; see `from_spec`.
+
+    One that other processes cannot import, such as a notebook's, is called in this process alone.
+    """
+    return _metric_of(found_of(function), arguments, fields)
+
+
+def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | None) -> FunctionMetric:
+    NAMED[found.source] = found
     known = [name for name in inspect.signature(FunctionMetric).parameters if name != "source"]
     if unknown := sorted(arguments.keys() - known):
-        raise ArgumentError(f"metric {spec!r} has no argument {unknown[0]!r}; it takes {', '.join(known)}")
+        raise ArgumentError(
+            f"metric {found.source!r} has no argument {unknown[0]!r}; it takes {', '.join(known)}"
+        )
     given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
     probing = fields is not None and not {"outputs", "levels"} <= given.keys()
     if probing:
         given = _probed(found, given, np.asarray(fields))
-    given.setdefault("outputs", (_called(spec),))
-    metric = FunctionMetric(found.source, **given)
-    metric._found = found
+    given.setdefault("outputs", (_called(found.source),))
+    metric = FunctionMetric(found.source, **given)._of(found)
     if probing:
         metric(*_sample(np.asarray(fields), metric.arity))  # tells now what labelling would meet later
     return metric
 
 
-def passed_to(spec: str) -> tuple[str, ...]:
-    """The attributes of a metric that the function at a place takes, out of thresholds and pixel_size.
-
-    Raises:
-        ArgumentError: no such module, file or function.
-    """
-    return _parameters(_find(spec).function, _PASSED)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A function, where a configuration says it is, and where a worker process finds it."""
-
-    source: str
-    location: str
-    function: Callable[..., Any]
-
-
-_NAMED: dict[str, _Found] = {}
-"""The functions that the user named in this process, by source: the only ones that configurations reach."""
-_FILES: dict[str, tuple[tuple[int, int], ModuleType]] = {}
-"""Files that were run, by absolute path, with their time of change and size."""
-
-
 def _rebuilt(arguments: dict[str, Any], location: str | None) -> FunctionMetric:
     """A metric in another process, which has it from the user's own."""
-    metric = FunctionMetric(**arguments)
-    if location is not None:
-        metric._found = _find(location)
-    return metric
+    return FunctionMetric(**arguments)._of(None if location is None else find(location))
 
 
-def _find(spec: str) -> _Found:
-    place, _, name = spec.rpartition(":")
-    in_file = place.endswith(".py")
-    if not _NAME.fullmatch(name) or not (in_file or _NAME.fullmatch(place)):
-        raise ArgumentError(f"metric {spec!r} must be 'module:function' or 'path/file.py:function'")
-    if place == "__main__":
-        raise ArgumentError(
-            f"metric {spec!r}: worker processes cannot import __main__; put the function into a file of its "
-            f"own and name it 'file.py:{name}'"
-        )
-    if in_file:
-        path = Path(place).expanduser().resolve()
-        module, source, location = _run_file(path), f"{path.name}:{name}", f"{path}:{name}"
-    else:
-        module, location = _import(place, name)
-        source = spec
-    function: Any = module
-    for part in name.split("."):
-        function = getattr(function, part, None)
-    if not callable(function):
-        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ArgumentError(f"{place} has no function {name!r}; it has {', '.join(there[:10]) or 'none'}")
-    return _Found(source, location, function)
-
-
-def _import(name: str, function: str) -> tuple[ModuleType, str]:
-    """A module by its name, or that of a file in the working directory, and where workers find it."""
-    try:
-        return importlib.import_module(name), f"{name}:{function}"
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise ArgumentError(f"module {name!r} cannot be imported: {one_line(error)}") from error
-        path = Path(*name.split(".")).with_suffix(".py").resolve()
-        if not path.is_file():
-            raise ArgumentError(
-                f"there is no module {name!r}; give 'module:function' or 'path/file.py:function'"
-            ) from None
-        return _run_file(path), f"{path}:{function}"
-    except (Exception, SystemExit) as error:
-        raise ArgumentError(f"module {name!r} cannot be imported: {one_line(error)}") from error
-
-
-def _run_file(path: Path) -> ModuleType:
-    """The module that a file makes; run anew where the file has changed."""
-    if not path.is_file():
-        raise ArgumentError(f"{path} does not exist; give a function as 'path/file.py:function'")
-    facts = path.stat()
-    state = (facts.st_mtime_ns, facts.st_size)
-    known = _FILES.get(str(path))
-    if known is not None and known[0] == state:
-        return known[1]
-    name = f"emuloss_function_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ArgumentError(f"{path} cannot be imported; give a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))  # for what the file imports from beside it
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise ArgumentError(f"{path} cannot be run: {one_line(error)}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    _FILES[str(path)] = (state, module)
-    return module
-
-
-def _parameters(function: Callable[..., Any], names: Iterable[str]) -> tuple[str, ...]:
-    try:
-        known = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some functions written in C have no signature
-        return ()
-    return tuple(name for name in names if name in known)
-
-
-def _probed(found: _Found, given: dict[str, Any], fields: np.ndarray) -> dict[str, Any]:
+def _probed(found: Found, given: dict[str, Any], fields: np.ndarray) -> dict[str, Any]:
     """Arguments with the outputs and levels that the shape of a result implies, where they are missing."""
     outputs, levels = given.get("outputs"), given.get("levels", given.get("thresholds"))
     arrays = _sample(fields, given.get("arity", 1))
@@ -427,7 +325,7 @@ def _probed(found: _Found, given: dict[str, Any], fields: np.ndarray) -> dict[st
     try:
         result = found.function(
             *(np.array(each) for each in arrays),
-            **{name: passed[name] for name in _parameters(found.function, _PASSED)},
+            **{name: passed[name] for name in parameters_of(found.function, PASSED)},
         )
     except Exception as error:
         raise FieldError(0, f"{found.source} raised {one_line(error)}") from error
@@ -480,11 +378,6 @@ def _as_numbers(result: Any, source: str, index: int) -> np.ndarray:
             index, f"{source} gave {found:g}; give a finite number for every field, dry ones too"
         )
     return values
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's type and message, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def _as_names(name: str, values: Any) -> tuple[str, ...]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ._base import Metric
+from ..foundation.arguments import as_connectivity, as_name, as_positive
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
-from .thresholds import as_increasing
+from .excursion import ExcursionMetric
+from .kernels.rows import COMPONENTS, LOCAL_ROWS
+from .registry import register
 
 UNITS = {"area": "{}^2", "perimeter": "{}", "euler": "1", "components": "1", "holes": "1"}
 
@@ -44,7 +45,8 @@ def isoperimetric_bound(pixels: Any) -> Any:
     return PIXEL_PERIMETER * pixels.clip(0.0, 1.0) + octagon
 
 
-class Minkowski(Metric):
+@register
+class Minkowski(ExcursionMetric):
     r"""Minkowski functionals of the excursion sets X_u = {x >= u}, one curve over u each.
 
     - area: A(u) = a^2 n(u), n the number of pixels of X_u, a the pixel's edge length.
@@ -77,6 +79,7 @@ class Minkowski(Metric):
 
     name = "minkowski"
     invariant = True
+    starts_at_median = False
     boundary: str
     connectivity: int
     length_unit: str
@@ -91,54 +94,23 @@ class Minkowski(Metric):
         length_unit: str = "pixel",
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        count = len(self.thresholds)
-        self.levels = as_increasing(
-            "levels", [(q + 0.5) / count for q in range(count)] if levels is None else levels
-        )
-        if len(self.levels) != count:
-            raise ArgumentError(
-                f"levels must match the {count} thresholds one by one, got {len(self.levels)}"
-            )
-        if not (isinstance(pixel_size, Real) and math.isfinite(pixel_size) and pixel_size > 0):
-            raise ArgumentError(f"pixel_size must be a positive number, got {pixel_size!r}")
-        if (
-            isinstance(outputs, str)
-            or not outputs
-            or len(set(outputs)) != len(outputs)
-            or set(outputs) - set(UNITS)
-        ):
-            raise ArgumentError(f"outputs must be distinct names out of {', '.join(UNITS)}, got {outputs!r}")
+        super().__init__(thresholds, levels, outputs, tuple(UNITS))
+        self.pixel_size = as_positive("pixel_size", pixel_size)
         if boundary not in ("closed", "open"):
             raise ArgumentError(f"boundary must be 'closed' or 'open', got {boundary!r}")
-        if connectivity not in (1, 2):
-            raise ArgumentError(
-                f"connectivity must be 1 (4-connected set) or 2 (8-connected set), got {connectivity!r}"
-            )
-        if not isinstance(length_unit, str):
-            raise ArgumentError(f"length_unit must be a string such as 'km', got {length_unit!r}")
-        self.pixel_size = float(pixel_size)
-        self.outputs = tuple(outputs)
         self.boundary = boundary
-        self.connectivity = int(connectivity)
-        self.length_unit = length_unit
+        self.connectivity = as_connectivity(connectivity)
+        self.length_unit = as_name("length_unit", length_unit, "km")
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)
         self.constraints = applicable(_constraints(self.pixel_size, boundary), self.outputs)
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "pixel_size": self.pixel_size,
-            "outputs": list(self.outputs),
-            "boundary": self.boundary,
-            "connectivity": self.connectivity,
-            "length_unit": self.length_unit,
-            "levels": list(self.levels),
-        }
+    @property
+    def guarantees(self) -> dict[str, tuple[Constraint, ...]]:
+        """Beside those of every metric "textbook": what the paper's heads enforce."""
+        return {**super().guarantees, "textbook": textbook_constraints(self)}
 
     def _compute(self, fields: np.ndarray) -> np.ndarray:
-        from . import _minkowski_kernels as kernels
+        from .kernels import excursions as kernels
 
         if fields.dtype.kind != "f" or fields.dtype.itemsize not in (4, 8):
             fields = fields.astype(np.float64)
@@ -151,14 +123,14 @@ class Minkowski(Metric):
             self.connectivity == 2,
         )
         curves = functionals(
-            *(counts[:, row] for row in range(kernels.COUNTS - 1)),
+            *(counts[:, row] for row in range(LOCAL_ROWS)),
             pixel_size=self.pixel_size,
             boundary=self.boundary,
             connectivity=self.connectivity,
         )
-        curves["components"] = counts[:, kernels.COMPONENTS]
+        curves["components"] = counts[:, COMPONENTS]
         curves["holes"] = curves["components"] - curves["euler"]
-        return np.stack([curves[name] for name in self.outputs], axis=1).astype(np.float64)
+        return self.stacked(curves)
 
 
 def functionals(

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import as_connectivity, as_count, as_levels, as_outputs
-from ._base import Metric
+from ..foundation.arguments import as_connectivity, as_count
 from .constraints import FRAME, AtLeast, AtMost, Constraint, applicable
-from .thresholds import as_increasing
+from .excursion import ExcursionMetric
+from .registry import register
 
 
-class Morphology(Metric):
+@register
+class Morphology(ExcursionMetric):
     r"""Shapes of the objects of the excursion sets X_u = {x >= u}, one curve over u each.
 
     The objects are the connected components of X_u of at least `min_area` pixels.
@@ -47,7 +48,6 @@ class Morphology(Metric):
 
     name = "morphology"
     invariant = True
-    pixel_size = 1.0
     min_area: int
     connectivity: int
 
@@ -59,26 +59,13 @@ class Morphology(Metric):
         connectivity: int = 1,
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
+        super().__init__(thresholds, levels, outputs, ("eccentricity", "solidity", "count"))
         self.min_area = as_count("min_area", min_area)
-        self.outputs = as_outputs(outputs, ("eccentricity", "solidity", "count"))
-        self.units = ("1",) * len(self.outputs)
         self.connectivity = as_connectivity(connectivity)
         self.constraints = applicable(_constraints(self.min_area), self.outputs)
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "min_area": self.min_area,
-            "outputs": list(self.outputs),
-            "connectivity": self.connectivity,
-            "levels": list(self.levels),
-        }
-
     def _compute(self, fields: np.ndarray) -> np.ndarray:
-        from . import _object_kernels as kernels
+        from .kernels import objects as kernels
 
         sums = kernels.object_sums(fields, self.thresholds, self.connectivity == 2, self.min_area)
         count = sums[:, kernels.COUNT]
@@ -87,7 +74,7 @@ class Morphology(Metric):
             "solidity": sums[:, kernels.SOLIDITY] / np.maximum(count, 1),
             "count": count,
         }
-        return np.stack([curves[name] for name in self.outputs], axis=1)
+        return self.stacked(curves)
 
 
 def _constraints(min_area: int) -> tuple[Constraint, ...]:

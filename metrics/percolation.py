@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import as_connectivity, as_levels, as_outputs
-from ._base import Metric
+from ..foundation.arguments import as_connectivity
 from .constraints import FRAME, AtLeast, AtMost, Constraint, NonIncreasing, applicable
-from .thresholds import as_increasing
+from .excursion import ExcursionMetric
+from .registry import register
 
 _OUTPUTS = ("left_right", "top_bottom", "spanning")
 
 
-class Percolation(Metric):
+@register
+class Percolation(ExcursionMetric):
     r"""Whether a cluster of the excursion set X_u = {x >= u} spans the field, one curve over u each.
 
     - left_right: 1 where a cluster has pixels in the first and in the last column, else 0.
@@ -42,7 +43,6 @@ class Percolation(Metric):
     """
 
     name = "percolation"
-    pixel_size = 1.0
     connectivity: int
 
     def __init__(
@@ -52,24 +52,12 @@ class Percolation(Metric):
         connectivity: int = 1,
         levels: Sequence[float] | None = None,
     ) -> None:
-        self.thresholds = as_increasing("thresholds", thresholds)
-        self.levels = as_levels(levels, self.thresholds)
-        self.outputs = as_outputs(outputs, _OUTPUTS)
-        self.units = ("1",) * len(self.outputs)
+        super().__init__(thresholds, levels, outputs, _OUTPUTS)
         self.connectivity = as_connectivity(connectivity)
         self.constraints = applicable(_constraints(), self.outputs)
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "thresholds": list(self.thresholds),
-            "outputs": list(self.outputs),
-            "connectivity": self.connectivity,
-            "levels": list(self.levels),
-        }
-
     def _compute(self, fields: np.ndarray) -> np.ndarray:
-        from . import _labelling as kernels
+        from .kernels import clusters as kernels
 
         counts = kernels.cluster_counts(fields, self.thresholds, self.connectivity == 2)
         curves = {
@@ -77,7 +65,7 @@ class Percolation(Metric):
             "top_bottom": counts[:, kernels.TOP_BOTTOM],
             "spanning": counts[:, kernels.SPANNING] / (fields.shape[1] * fields.shape[2]),
         }
-        return np.stack([curves[name] for name in self.outputs], axis=1).astype(np.float64)
+        return self.stacked(curves)
 
 
 def _constraints() -> tuple[Constraint, ...]:

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..errors import ArgumentError
-from ._base import Metric
-from .betti_error import BettiError
-from .boxcount import BoxCount
-from .clusters import Clusters
-from .csi import CSI
-from .fss import FSS
-from .functions import FunctionMetric
-from .minkowski import Minkowski
-from .morphology import Morphology
-from .percolation import Percolation
-from .sal import SAL
-from .spectrum import Spectrum
+from ..foundation.registry import Registry, place_of
+from .found import is_spec, passed_to
+from .functions import FunctionMetric, from_function, from_spec
+from .metric import Metric, build
+from .thresholds import quantile_thresholds
 
-ENTRY_POINTS = "emuloss.metrics"
-"""Group of entry points under which other packages offer metrics: name = "module:Class"."""
 
-_METRICS: dict[str, type[Metric]] = {
-    cls.name: cls
-    for cls in (
-        BettiError, BoxCount, Clusters, CSI, FSS, Minkowski, Morphology, Percolation, SAL, Spectrum
-    )
-}  # fmt: skip
+def _unusable(name: str, cls: Any) -> str:
+    """What is wrong with a class that another package offers as a metric."""
+    if isinstance(cls, type) and issubclass(cls, Metric) and getattr(cls, "name", None) == name:
+        return ""
+    return "is no subclass of emuloss.Metric with that name"
+
+
+METRICS: Registry[str, type[Metric]] = Registry(
+    "metric",
+    group="emuloss.metrics",
+    usable=_unusable,
+    hint=", or your own function as 'module:function' or 'file.py:function'",
+)
+"""Metrics by name; other packages offer theirs as entry points: name = "module:Class"."""
 
 M = TypeVar("M", bound=type[Metric])
 
@@ -50,19 +51,20 @@ def register(cls: M) -> M:
         raise ArgumentError(f"register takes a subclass of emuloss.Metric, got {cls!r}")
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name or ":" in name:
-        raise ArgumentError(f"{_place(cls)} needs a class attribute name, text without a colon, got {name!r}")
-    known = FunctionMetric if name == FunctionMetric.name else _METRICS.get(name, cls)
-    if _place(known) != _place(cls):
         raise ArgumentError(
-            f"metric name {name!r} of {_place(cls)} is taken by {_place(known)}; choose another name"
+            f"{place_of(cls)} needs a class attribute name, text without a colon, got {name!r}"
         )
-    _METRICS[name] = cls
-    return cls
+    if name == FunctionMetric.name:
+        raise ArgumentError(
+            f"metric name {name!r} of {place_of(cls)} is taken by {place_of(FunctionMetric)}; "
+            "choose another name"
+        )
+    return METRICS.register(name)(cls)
 
 
 def list_metrics() -> list[str]:
     """Names of the metrics that `metric` builds, those of installed packages included."""
-    return sorted({*_METRICS, *(point.name for point in entry_points(group=ENTRY_POINTS))})
+    return sorted(METRICS)
 
 
 def metric_class(name: str) -> type[Metric]:
@@ -71,34 +73,66 @@ def metric_class(name: str) -> type[Metric]:
     Raises:
         ArgumentError: unknown name, two packages that offer it, or an entry point that cannot be used.
     """
-    if name == FunctionMetric.name:
-        return FunctionMetric
-    if name not in _METRICS:
-        offered = list(entry_points(group=ENTRY_POINTS, name=name))
-        if not offered:
-            raise ArgumentError(
-                f"unknown metric {name!r}; available: {', '.join(list_metrics())}, "
-                "or your own function as 'module:function' or 'file.py:function'"
-            )
-        if len({point.value for point in offered}) > 1:
-            packages = " and ".join(f"{_package(point)} ({point.value})" for point in offered)
-            raise ArgumentError(f"metric {name!r} is offered by {packages}; uninstall all but one")
-        _METRICS[name] = _loaded(offered[0])
-    return _METRICS[name]
+    return FunctionMetric if name == FunctionMetric.name else METRICS[name]
 
 
-def build(cls: type[Metric], arguments: dict[str, Any]) -> Metric:
-    """A metric of a class.
+def metric(
+    name: str | Callable[..., Any],
+    *,
+    quantiles: Any = None,
+    fields: np.ndarray | None = None,
+    wet: float = 0.0,
+    quantum: float | None = None,
+    **arguments: Any,
+) -> Metric:
+    """Build an exact metric, by name or from a function of your own.
+
+    Args:
+        name: one of `list_metrics()`; or a Python function of a field (H, W), or of a prediction and an
+            observation, which becomes a `FunctionMetric`; or the place of one, "module:function" or
+            "path/file.py:function", in which case the module or file is run.
+        quantiles: instead of `thresholds`: place them at these quantile levels of the wet pixels
+            of `fields` (see `quantile_thresholds`), and integrate curves over the levels.
+        fields: the data whose quantiles are taken, any shape; (N, H, W) for a function, whose outputs and
+            levels are found by calling it on the first of them, where they are not given.
+        wet: pixels > wet count.
+        quantum: step of the data's values, or None where they are continuous.
+        **arguments: the metric's own.
 
     Raises:
-        ArgumentError: an unknown, missing or unusable argument.
+        ArgumentError: unknown name, unknown or unusable argument, or no such function.
     """
-    try:
-        inspect.signature(cls).bind(**arguments)
-    except TypeError as error:
-        known = ", ".join(inspect.signature(cls).parameters)
-        raise ArgumentError(f"metric {cls.name!r}: {error}; it takes {known}") from None
-    return cls(**arguments)
+    if not (isinstance(name, str) or callable(name)) or isinstance(name, type):
+        raise ArgumentError(
+            f"a metric is given by its name, by a function, or by the place of one, such as "
+            f"'peaks.py:count'; got {name!r}"
+        )
+    if quantiles is not None:
+        if fields is None or "thresholds" in arguments:
+            raise ArgumentError("quantiles= needs fields= to take them from, and no thresholds=")
+        if "thresholds" not in takes(name):
+            raise ArgumentError(f"metric {_title(name)!r} has no thresholds; leave quantiles= out")
+        arguments["thresholds"] = quantile_thresholds(fields, quantiles, wet=wet, quantum=quantum)
+        arguments.setdefault("levels", tuple(quantiles))
+    if not isinstance(name, str):
+        return from_function(name, arguments, fields)
+    if is_spec(name):
+        return from_spec(name, arguments, fields)
+    return build(metric_class(name), arguments)
+
+
+def takes(name: str | Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the arguments that a metric takes; of a function, thresholds only where it asks for them.
+
+    Raises:
+        ArgumentError: unknown name, or no such function.
+    """
+    of_function = not isinstance(name, str) or is_spec(name)
+    cls = FunctionMetric if of_function else metric_class(str(name))
+    known = tuple(parameter for parameter in inspect.signature(cls).parameters if parameter != "source")
+    if of_function and "thresholds" not in passed_to(name):
+        return tuple(parameter for parameter in known if parameter != "thresholds")
+    return known
 
 
 def metric_from_config(config: dict[str, Any]) -> Metric:
@@ -122,24 +156,5 @@ def metric_from_config(config: dict[str, Any]) -> Metric:
     return build(metric_class(config["name"]), config["arguments"])
 
 
-def _loaded(point: EntryPoint) -> type[Metric]:
-    """The class behind an entry point."""
-    whose = f"metric {point.name!r} of package {_package(point)} ({point.value})"
-    try:
-        cls = point.load()
-    except Exception as error:
-        raise ArgumentError(
-            f"{whose} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}; "
-            "repair or uninstall the package"
-        ) from error
-    if not (isinstance(cls, type) and issubclass(cls, Metric)) or getattr(cls, "name", None) != point.name:
-        raise ArgumentError(f"{whose} is no subclass of emuloss.Metric with that name; repair the package")
-    return cls
-
-
-def _package(point: EntryPoint) -> str:
-    return repr(point.dist.name) if point.dist is not None else "unknown"
-
-
-def _place(cls: Any) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def _title(name: str | Callable[..., Any]) -> str:
+    return name if isinstance(name, str) else place_of(name)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ._arguments import as_connectivity, as_outputs
-from ._base import Metric
-from ._pairs import within
+from ..foundation.arguments import as_connectivity, as_outputs
 from .constraints import Constraint, Identity, applicable
+from .metric import Metric
+from .pairwise import within
+from .registry import register
 
 OUTPUTS = ("structure", "amplitude", "location", "total")
 
@@ -23,6 +24,7 @@ QUANTILE = 0.95
 """Level of the quantile of the wet pixels."""
 
 
+@register
 class SAL(Metric):
     r"""Structure, amplitude and location errors (Wernli et al. 2008, Mon. Wea. Rev. 136, 4470-4487).
 
@@ -88,15 +90,6 @@ class SAL(Metric):
         self.units = ("1",) * len(self.outputs)
         self.symmetric = absolute or not {"structure", "amplitude"} & set(self.outputs)
         self.constraints = applicable(_constraints(absolute), self.outputs)
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {
-            "wet": self.wet,
-            "outputs": list(self.outputs),
-            "absolute": self.absolute,
-            "connectivity": self.connectivity,
-        }
 
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
         values = np.empty((len(predictions), len(self.outputs), 1))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ._arguments import as_count, as_name, as_positive
-from ._base import Metric
+from ..foundation.arguments import as_count, as_name, as_positive
 from .constraints import AtLeast
+from .metric import Metric
+from .registry import register
 
 
+@register
 class Spectrum(Metric):
     r"""Radially averaged power spectrum of a field, one curve over wavenumber.
 
@@ -65,12 +66,8 @@ class Spectrum(Metric):
         least = math.log10(self.floor)
         self.constraints = (AtLeast("power", "power >= floor", lambda: least),)
 
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this metric again."""
-        return {"bins": self.bins, "floor": self.floor, "field_unit": self.field_unit}
-
     def _compute(self, fields: np.ndarray) -> np.ndarray:
-        from ._threads import in_threads
+        from ..foundation.threads import in_threads
 
         if np.isinf(fields).any():
             raise ArgumentError(

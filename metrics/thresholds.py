@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import ArgumentError
+from ..foundation.arguments import as_increasing
 
 WET_LEVELS = (0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99)
 """The 21 quantile levels of the wet pixels that the showcase uses."""
-
-
-def as_increasing(name: str, values: Iterable[float]) -> tuple[float, ...]:
-    """Validate a sequence of finite, strictly increasing numbers.
-
-    Raises:
-        ArgumentError: empty, not numbers, not finite or not strictly increasing.
-    """
-    try:
-        numbers = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
-        raise ArgumentError(f"{name} must be a sequence of numbers, got {values!r}") from None
-    if not numbers:
-        raise ArgumentError(f"{name} must hold at least one number, got none")
-    if not all(math.isfinite(v) for v in numbers):
-        raise ArgumentError(f"{name} must be finite, got {list(numbers)}")
-    for low, high in itertools.pairwise(numbers):
-        if high <= low:
-            raise ArgumentError(f"{name} must be strictly increasing, got {low:g} before {high:g}; sort them")
-    return numbers
 
 
 def quantile_thresholds(

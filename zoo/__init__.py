@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..emulators import SurrogateLoss
+from ..foundation.lazy import lazily
+from ..losses import SurrogateLoss
 from .loading import ModelInfo, info, list_models, load, verify
 from .surrogate import Surrogate, relax
 
@@ -23,10 +24,4 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "publish":  # the Hub's client is slow to import, and few publish
-        from .publishing import publish
-
-        return publish
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, {"publish": ".publishing"})  # the Hub's client is slow to import; few publish

@@ -6,21 +6,22 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from ..evaluation import markdown_table
+from ..evaluation.figures import Figures
 from ..metrics import Metric
+from .manifest import Manifest
 
-if TYPE_CHECKING:
-    from .surrogate import Surrogate
-
-_BEGIN = "<!-- emuloss: begin of the generated section; text outside it is kept -->"
-_END = "<!-- emuloss: end of the generated section -->"
+BEGIN = "<!-- emuloss: begin of the generated section; text outside it is kept -->"
+END = "<!-- emuloss: end of the generated section -->"
 _HEADER = re.compile(r"\A\s*---[ \t]*\n.*?^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_SECTION = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
+_SECTION = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
 _USE = re.compile(r'emuloss\.load\("[^"]*"\)')
 _TASK = "image-feature-extraction"
 """The Hub's task that comes nearest to curves of a field."""
+_SOURCES = ("source", "synthetic")
+"""Facts of the training that say where fields came from."""
 _CITATION = """\
 ```bibtex
 @article{quarenghi2026emulating,
@@ -33,30 +34,32 @@ _CITATION = """\
 ```"""
 
 
-def card(config: dict[str, Any], surrogate: Surrogate, pictures: Iterable[str] = ()) -> str:
+def card(manifest: Manifest, metric: Metric, *, threshold_free: bool, pictures: Iterable[str] = ()) -> str:
     """Markdown with a YAML header: what a checkpoint emulates, where it is valid, how good it is, its use.
 
     Args:
-        config: of the checkpoint; its evaluation is empty or what `emuloss.evaluation.evaluate` measures.
-        surrogate: what it describes.
+        manifest: of the checkpoint; its evaluation is empty or what `emuloss.evaluation.evaluate` measures.
+        metric: the exact teacher.
+        threshold_free: whether the surrogate can be had at other thresholds, as nothing was trained for them.
         pictures: names of the pictures beside the card.
 
     Raises:
         KeyError, TypeError: an evaluation of another form.
     """
     sections = [
-        f"---\n{_header(config)}\n---",
-        f"# {_title(config)}",
+        f"---\n{_header(manifest)}\n---",
+        f"# {_title(manifest)}",
         "A frozen, differentiable stand-in for a metric that has no gradient, made with emuloss: fields in "
         "physical units in, curves in physical units out, and a training loss in one call.",
-        _usage(config),
+        _usage(manifest.unit),
         "## The metric",
-        _definition(surrogate.metric),
+        _definition(metric),
         "## Where it is valid",
-        "\n".join(f"- {fact}" for fact in _domain(config, surrogate)),
+        "\n".join(f"- {fact}" for fact in _domain(manifest, threshold_free)),
     ]
-    if config["evaluation"]:
-        sections += ["## Measured on held-out fields", markdown_table(config["evaluation"])]
+    if manifest.evaluation:
+        figures = cast(Figures, manifest.evaluation)  # those of another form raise, as is told above
+        sections += ["## Measured on held-out fields", markdown_table(figures)]
     sections += [f"![{name.partition('.')[0]}]({name})" for name in pictures]
     sections += ["## Citation", _CITATION]
     return "\n\n".join(sections) + "\n"
@@ -84,7 +87,7 @@ def merged_card(existing: str, generated: str) -> str:
     inside = _SECTION.search(generated)
     body = _unmarked(inside.group() if inside else _HEADER.sub("", generated, count=1)).strip()
     before, *after = _SECTION.split(_HEADER.sub("", existing, count=1))
-    parts = (_unmarked(before).strip(), f"{_BEGIN}\n{body}\n{_END}", _unmarked("".join(after)).strip())
+    parts = (_unmarked(before).strip(), f"{BEGIN}\n{body}\n{END}", _unmarked("".join(after)).strip())
     header = _merged_header(existing, generated)
     return header + "\n" * bool(header) + "\n\n".join(part for part in parts if part) + "\n"
 
@@ -115,56 +118,56 @@ def _metadata(card: str) -> dict[str, Any]:
 
 def _unmarked(text: str) -> str:
     """Text without stray markers of a generated section."""
-    return text.replace(_BEGIN, "").replace(_END, "")
+    return text.replace(BEGIN, "").replace(END, "")
 
 
-def _title(config: dict[str, Any]) -> str:
-    return f"{config['metric']['name']}, {config['architecture']['name']} surrogate"
+def _title(manifest: Manifest) -> str:
+    """What a checkpoint is, in a few words."""
+    return f"{manifest.metric.name}, {manifest.architecture.name} surrogate"
 
 
-def _header(config: dict[str, Any]) -> str:
+def _header(manifest: Manifest) -> str:
     """The YAML that the Hub reads."""
     from huggingface_hub import ModelCardData  # slow to import
 
     data = ModelCardData(
-        license=config["license"] or None,
+        license=manifest.license or None,
         library_name="emuloss",
         pipeline_tag=_TASK,
         tags=[
             "emuloss",
-            config["metric"]["name"],
-            config["architecture"]["name"],
+            manifest.metric.name,
+            manifest.architecture.name,
             "differentiable-metric",
             "loss",
         ],
-        datasets=_sources(config) or None,
-        model_name=_title(config),
-        eval_results=list(_results(config)) or None,
+        datasets=_sources(manifest.training) or None,
+        model_name=_title(manifest),
+        eval_results=list(_results(manifest)) or None,
     )
     return data.to_yaml().strip()
 
 
-def _sources(config: dict[str, Any]) -> list[str]:
+def _sources(training: dict[str, Any]) -> list[str]:
     """Names of the kinds of fields trained and tested on."""
-    training = config["training"]
-    found = [training[key].get("name", "") for key in ("source", "synthetic") if key in training]
+    found = [training[key].get("name", "") for key in _SOURCES if key in training]
     return [name for name in found if name]
 
 
-def _results(config: dict[str, Any]) -> Iterator[Any]:
+def _results(manifest: Manifest) -> Iterator[Any]:
     """Figures for the Hub's model index; those that are not defined are left out."""
     from huggingface_hub import EvalResult
 
-    if not config["evaluation"]:
+    if not manifest.evaluation:
         return
-    fidelity = config["evaluation"]["fidelity"]
+    fidelity = manifest.evaluation["fidelity"]
     measured = {
         f"{what} of {name}": found[key]
         for name, found in fidelity["outputs"].items()
         for what, key in (("R2", "r2_mean"), ("distance", "distance"))
     }
-    measured["share of the exact distance removed in descent, %"] = config["evaluation"]["descent"]["removed"]
-    source = (_sources(config) or ["fields"])[0]
+    measured["share of the exact distance removed in descent, %"] = manifest.evaluation["descent"]["removed"]
+    source = (_sources(manifest.training) or ["fields"])[0]
     for name, value in measured.items():
         if value is not None:
             yield EvalResult(
@@ -177,8 +180,9 @@ def _results(config: dict[str, Any]) -> Iterator[Any]:
             )
 
 
-def _usage(config: dict[str, Any]) -> str:
-    unit = f", in {config['unit']}" if config["unit"] else ""
+def _usage(unit: str) -> str:
+    """A few lines of Python; unit: of the fields."""
+    unit = f", in {unit}" if unit else ""
     return textwrap.dedent(
         f"""\
         ```python
@@ -197,16 +201,17 @@ def _definition(metric: Metric) -> str:
     return text.partition("\nArgs:")[0].strip()
 
 
-def _domain(config: dict[str, Any], surrogate: Surrogate) -> Iterator[str]:
-    metric, arguments = config["metric"], config["metric"]["arguments"]
+def _domain(manifest: Manifest, threshold_free: bool) -> Iterator[str]:
+    """Facts about where a surrogate may be used, a sentence or two each."""
+    units = zip(manifest.outputs, manifest.units, strict=True)
     yield (
         "Outputs: "
-        + ", ".join(f"{name} ({unit})" for name, unit in zip(config["outputs"], config["units"], strict=True))
-        + f", of `{metric['name']}` with {', '.join(_short(*item) for item in arguments.items())}."
+        + ", ".join(f"{name} ({unit})" for name, unit in units)
+        + f", of `{manifest.metric.name}` with {_listed(manifest.metric.arguments)}."
     )
-    shape = config["field_shape"]
-    unit = f"Fields: unit {config['unit'] or 'not stated'}; NaN marks pixels that were not measured."
-    if surrogate.threshold_free:
+    shape = manifest.field_shape
+    unit = f"Fields: unit {manifest.unit or 'not stated'}; NaN marks pixels that were not measured."
+    if threshold_free:
         yield (
             f"{unit} Nothing was trained: shape, thresholds and pixel size are run-time choices "
             "(`surrogate.with_thresholds`)."
@@ -214,21 +219,26 @@ def _domain(config: dict[str, Any], surrogate: Surrogate) -> Iterator[str]:
     else:
         made_for = "" if shape is None else f" Trained on {' x '.join(map(str, shape))} pixels."
         yield f"{unit}{made_for} Elsewhere it extrapolates: measure it there with `emuloss evaluate`."
-    if config["architecture"]["name"] == "relaxed":
+    if manifest.architecture.name == "relaxed":
         yield "An analytical relaxation: constraints hold as the temperature goes to 0."
-    elif config["constraints"]:
-        yield f"Constraints that hold on every input: {'; '.join(config['constraints'])}."
-    training = config["training"]
-    for key in ("source", "synthetic"):
+    elif manifest.constraints:
+        yield f"Constraints that hold on every input: {'; '.join(manifest.constraints)}."
+    training = manifest.training
+    for key in _SOURCES:
         if key in training:
-            yield f"Data ({key}): " + ", ".join(_short(*item) for item in training[key].items()) + "."
-    rest = {key: fact for key, fact in training.items() if key not in ("source", "synthetic")}
+            yield f"Data ({key}): {_listed(training[key])}."
+    rest = {key: fact for key, fact in training.items() if key not in _SOURCES}
     if rest:
-        what = "Fields" if surrogate.threshold_free else "Training"
-        yield f"{what}: " + ", ".join(_short(*item) for item in rest.items()) + "."
+        yield f"{'Fields' if threshold_free else 'Training'}: {_listed(rest)}."
+
+
+def _listed(facts: dict[str, Any]) -> str:
+    """Facts by name, in one line."""
+    return ", ".join(_short(*item) for item in facts.items())
 
 
 def _short(name: str, value: Any) -> str:
+    """A fact and its name, in a few words."""
     if isinstance(value, dict):
         return f"{name} " + " ".join(f"{key} {inner}" for key, inner in value.items())
     if isinstance(value, list):

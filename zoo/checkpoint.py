@@ -1,4 +1,4 @@
-"""Frozen surrogates on disk: written and read, as the contract has it."""
+"""Frozen stand-ins on disk: written and read, as the contract has it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -17,17 +17,17 @@ from safetensors.torch import save as save_tensors
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..emulators import ARCHITECTURES
+from ..emulators.differentiable import Differentiable
 from ..errors import ArgumentError, CheckpointError, IncompatibleError
+from ..foundation.files import write_together
+from ..losses.surrogate import Provenance, frozen
 from ..metrics import metric_from_config
 from .card import card
 from .contract import (
     CARD,
     CONFIG,
-    FORMAT,
-    FORMAT_VERSION,
     GOLDEN,
     PICTURES,
-    UNSEALED,
     WEIGHTS,
     digest,
     one_line,
@@ -37,85 +37,87 @@ from .contract import (
     sha256,
 )
 from .golden import record
-from .surrogate import Surrogate, frozen
+from .manifest import READERS, Manifest
 
 _MISSING = object()
 
 
-def save(surrogate: Surrogate, directory: Path) -> None:
-    """Write a surrogate's checkpoint, its weights in single precision; see `Surrogate.save_pretrained`."""
-    weights = save_tensors({name: _single(t) for name, t in surrogate.module.state_dict().items()})
-    metric = surrogate.metric
-    contract = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "package_version": version("emuloss"),
-        "architecture": {"name": surrogate.architecture, "arguments": surrogate.module.arguments()},  # type: ignore[operator]
-        "metric": metric.config(),
-        "outputs": list(metric.outputs),
-        "units": list(metric.units),
-        "constraints": [c.label for c in metric.constraints],
-        "unit": surrogate.provenance.get("unit", ""),
-        "field_shape": surrogate.provenance.get("field_shape"),
-        "license": surrogate.license,
-        "training": surrogate.trained_on,
-        "evaluation": surrogate.evaluation,
-        "weights_sha256": sha256(weights),
-        "golden_sha256": UNSEALED,
-        "config_sha256": UNSEALED,
+class Loaded(NamedTuple):
+    """What a checkpoint holds: the frozen module, and what it says about itself."""
+
+    module: Differentiable
+    manifest: Manifest
+
+
+def save(module: Differentiable, architecture: str, provenance: Provenance, directory: Path) -> None:
+    """Write a checkpoint, its weights in single precision; see `Surrogate.save_pretrained`.
+
+    Args:
+        module: the frozen stand-in.
+        architecture: name of its architecture.
+        provenance: what else it says about itself.
+        directory: made if missing; files of the same names are replaced.
+
+    Raises:
+        CheckpointError: the directory cannot be written, or what would be written could not be read.
+    """
+    weights = save_tensors({name: _single(tensor) for name, tensor in module.state_dict().items()})
+    manifest = replace(
+        _as_read(Manifest.of(module, architecture, provenance)), weights_sha256=sha256(weights)
+    )
+    text = _card(manifest, module, [name for name in PICTURES if (directory / name).is_file()])
+    # Of what will be loaded, rather than of what is saved, which may have another precision or device.
+    golden = record(_assembled(manifest, weights, "the surrogate"), manifest.field_shape)
+    manifest = replace(manifest, golden_sha256=sha256(golden))
+    manifest = replace(manifest, config_sha256=digest(manifest.as_dict()))
+    contents = {
+        CARD: text.encode(),
+        WEIGHTS: weights,
+        GOLDEN: golden,
+        CONFIG: json.dumps(manifest.as_dict(), indent=2).encode(),  # last: it vouches for the others
     }
     try:
-        config = json.loads(json.dumps(contract, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"the surrogate's provenance is not plain, finite JSON ({error})") from error
-    problem = problem_of(config)
-    if problem:
-        raise CheckpointError(f"the surrogate's provenance does not fit a checkpoint: {problem}")
-    try:
-        text = card(config, surrogate, [name for name in PICTURES if (directory / name).is_file()])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            "the surrogate's provenance['evaluation'] must be empty or hold what emuloss.evaluation "
-            f"measures, and its 'training' hold facts by name ({one_line(error)})"
-        ) from error
-    # Of what will be loaded, rather than of what is saved, which may have another precision or device.
-    golden = record(_assembled(config, weights, "the surrogate"))
-    config["golden_sha256"] = sha256(golden)
-    config["config_sha256"] = digest(config)
-    # The configuration last: it vouches for the others by their hashes.
-    contents = {CARD: text.encode(), WEIGHTS: weights, GOLDEN: golden}
-    _write(directory, {**contents, CONFIG: json.dumps(config, indent=2).encode()})
-
-
-def _single(tensor: torch.Tensor) -> torch.Tensor:
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
-
-
-def _write(directory: Path, contents: dict[str, bytes]) -> None:
-    """Write files aside and rename them once all are there: a full disk leaves the old ones."""
-    temporary = {name: directory / f"{name}.tmp" for name in contents}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, content in contents.items():
-                temporary[name].write_bytes(content)
-            for name, path in temporary.items():
-                os.replace(path, directory / name)
-        finally:
-            for path in temporary.values():
-                path.unlink(missing_ok=True)
+        write_together(directory, contents)
     except OSError as error:
         raise CheckpointError(
             f"cannot write the checkpoint {directory}: {error.strerror or error}; choose another folder"
         ) from error
 
 
-def load(directory: str | Path, *, device: str | torch.device | None = None) -> Surrogate:
-    """Load a frozen surrogate from a directory; see `emuloss.load`.
+def _as_read(manifest: Manifest) -> Manifest:
+    """A manifest as it is after it was written and read."""
+    try:
+        config = json.loads(json.dumps(manifest.as_dict(), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the surrogate's provenance is not plain, finite JSON ({error})") from error
+    problem = problem_of(config)
+    if problem:
+        raise CheckpointError(f"the surrogate's provenance does not fit a checkpoint: {problem}")
+    return READERS[manifest.format_version](config)
+
+
+def _card(manifest: Manifest, module: Differentiable, pictures: list[str]) -> str:
+    """The README.md beside a checkpoint."""
+    try:
+        return card(manifest, module.metric, threshold_free=module.threshold_free, pictures=pictures)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            "the surrogate's provenance.evaluation must be empty or hold what emuloss.evaluation "
+            f"measures, and its training hold facts by name ({one_line(error)})"
+        ) from error
+
+
+def _single(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as it is written: in single precision, if it holds fractions."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+
+
+def load(directory: str | Path, *, device: str | torch.device | None = None) -> Loaded:
+    """Load a checkpoint from a directory; see `emuloss.load`.
 
     Args:
         directory: where `save_pretrained` or train_surrogate.py wrote it.
-        device: where to put it; default: the CPU.
+        device: where to put the module; default: the CPU.
 
     Raises:
         ArgumentError: a device that is none, or not here.
@@ -130,29 +132,28 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
         place = torch.device("cpu" if device is None else device)
     except (RuntimeError, TypeError) as error:
         raise ArgumentError(f"device must be one that torch knows, got {device!r}") from error
-    config = read_config(folder / CONFIG)
-    read_sealed(folder, GOLDEN, config)
-    surrogate = _assembled(config, read_sealed(folder, WEIGHTS, config), str(folder))
+    manifest = read_config(folder / CONFIG)
+    read_sealed(folder, GOLDEN, manifest)
+    module = _assembled(manifest, read_sealed(folder, WEIGHTS, manifest), str(folder))
     try:
-        return surrogate.to(place)
+        return Loaded(module.to(place), manifest)
     except (RuntimeError, AssertionError) as error:  # torch knows it, and this machine has it not
         raise ArgumentError(f"device {str(place)!r} cannot be used here ({one_line(error)})") from error
 
 
-def _assembled(config: dict[str, Any], weights: bytes, subject: str) -> Surrogate:
-    """The surrogate of a sound configuration and its weights; subject: what they are, for messages."""
+def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiable:
+    """The frozen module of a manifest and its weights; subject: what they are, for messages."""
     try:
         # Building draws random weights, of which the caller's generator should know nothing.
         with torch.random.fork_rng(devices=[]):
-            module = _build(config, len(weights))
+            module = _build(manifest, len(weights))
         _fill(module, load_tensors(weights))
     except Exception as error:  # whatever a constructor stumbles over in a foreign configuration
         raise IncompatibleError(
             f"{subject} does not fit this version of emuloss: {one_line(error) or type(error).__name__}; "
             "install the version that wrote it, or take another checkpoint"
         ) from error
-    provenance = {name: config[name] for name in ("unit", "field_shape", "license", "training", "evaluation")}
-    return Surrogate(module, config["architecture"]["name"], provenance)
+    return module
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -166,27 +167,25 @@ def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     module.load_state_dict(tensors, strict=True)
 
 
-def _build(config: dict[str, Any], weights_size: int) -> torch.nn.Module:
-    """The frozen module that a configuration describes, with weights yet to be loaded."""
-    name, arguments = config["architecture"]["name"], config["architecture"]["arguments"]
-    if name not in ARCHITECTURES:
-        raise ArgumentError(f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
-    metric = metric_from_config(config["metric"])
-    for key, value in (
-        ("outputs", list(metric.outputs)),
-        ("units", list(metric.units)),
-        ("constraints", [c.label for c in metric.constraints]),
+def _build(manifest: Manifest, weights_size: int) -> Differentiable:
+    """The frozen module that a manifest describes, with weights yet to be loaded."""
+    build = ARCHITECTURES[manifest.architecture.name]
+    metric = metric_from_config(manifest.metric.as_dict())
+    for key, given, declared in (
+        ("outputs", manifest.outputs, metric.outputs),
+        ("units", manifest.units, metric.units),
+        ("constraints", manifest.constraints, [c.label for c in metric.constraints]),
     ):
-        if config[key] != value:
+        if list(given) != list(declared):
             raise ArgumentError(
                 f"its {key} differ from those that metric {metric.name!r} declares here; "
-                f"load it with emuloss {config['package_version']}, or train it again"
+                f"load it with emuloss {manifest.package_version}, or train it again"
             )
     # A parameter is registered anew where a spectral norm takes it over: twice the weights at most.
     with _parameters_within(2 * weights_size):
-        module = ARCHITECTURES[name](metric, **arguments)
-    _refuse_change("metric", config["metric"]["arguments"], metric.arguments())
-    _refuse_change("architecture", arguments, module.arguments())  # type: ignore[operator]
+        module = build(metric, **manifest.architecture.arguments)
+    _refuse_change("metric", manifest.metric.arguments, metric.arguments())
+    _refuse_change("architecture", manifest.architecture.arguments, module.arguments())
     return frozen(module)
 
 

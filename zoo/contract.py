@@ -12,160 +12,41 @@ import math
 import re
 import stat
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, CorruptedError, IncompatibleError
+from ..foundation.rules import first
+from .manifest import READERS, Manifest
+from .schema import FORMAT, SCHEMAS
 
 CONFIG, WEIGHTS, GOLDEN, CARD = "config.json", "model.safetensors", "golden.safetensors", "README.md"
 PICTURES = ("report.png",)
 """Pictures that a card shows, where they stand beside it."""
-FORMAT, FORMAT_VERSION = "emuloss surrogate", 1
 LARGEST_CONFIG = 4 * 2**20
 """Bytes of config.json, and of README.md."""
-SEALED = {WEIGHTS: ("weights_sha256", 256 * 2**20), GOLDEN: ("golden_sha256", 4 * 2**20)}
-"""Files that the configuration vouches for: the key that holds their hash, and their largest size."""
-UNSEALED = "0" * 64
-"""Stands for a hash until what it is the hash of is there."""
+
+
+class Seal(NamedTuple):
+    """How the configuration vouches for a file: the key that holds its hash; its largest size, in bytes."""
+
+    key: str
+    largest: int
+
+
+SEALED = {WEIGHTS: Seal("weights_sha256", 256 * 2**20), GOLDEN: Seal("golden_sha256", 4 * 2**20)}
+"""Files that the configuration vouches for."""
+NEEDED = (CONFIG, *SEALED)
+"""Files without which a checkpoint is none."""
+LARGEST = {CONFIG: LARGEST_CONFIG, CARD: LARGEST_CONFIG} | {
+    name: seal.largest for name, seal in SEALED.items()
+}
+"""Bytes beyond which a file is none of a checkpoint."""
+VERSIONS = ", ".join(map(str, READERS))
+"""Format versions that this emuloss reads, for messages."""
 _DEEPEST = 12
 _UNSOUND_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that steer terminals, and halves of surrogate pairs."""
-
-_Rule = Callable[[Any, str], str]
-"""(value, its place in the configuration) -> what is wrong with it, in one line; empty if nothing is."""
-
-
-def _of(kind: type | tuple[type, ...], what: str, fits: Callable[[Any], Any] = lambda value: True) -> _Rule:
-    """Values of a type that fit; true and false are no numbers."""
-
-    def rule(value: Any, place: str) -> str:
-        if isinstance(value, kind) and not isinstance(value, bool) and fits(value):
-            return ""
-        return f"{place} must be {what}, got {textwrap.shorten(repr(value), 80, placeholder=' ...')}"
-
-    return rule
-
-
-def _text(longest: int) -> _Rule:
-    return _of(
-        str,
-        f"printable text of at most {longest} characters",
-        lambda value: len(value) <= longest and value.isprintable(),
-    )
-
-
-def _whole(low: int, high: int) -> _Rule:
-    return _of(int, f"a whole number from {low} to {high}", lambda value: low <= value <= high)
-
-
-def _number_from(low: float, high: float) -> _Rule:
-    return _of((int, float), f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
-
-
-def _list_of(rule: _Rule, fewest: int, most: int) -> _Rule:
-    is_list = _of(list, f"a list of {fewest} to {most} entries", lambda value: fewest <= len(value) <= most)
-    return lambda value, place: (
-        is_list(value, place) or _first(rule(v, f"{place}[{k}]") for k, v in enumerate(value))
-    )
-
-
-def _optional(rule: _Rule) -> _Rule:
-    return lambda value, place: "" if value is None else rule(value, place)
-
-
-def _one_or_more(rule: _Rule) -> _Rule:
-    several = _list_of(rule, 1, 1024)
-    return lambda value, place: (several if isinstance(value, list) else rule)(value, place)
-
-
-def _record(rules: Mapping[str, _Rule]) -> _Rule:
-    """Objects of exactly these keys."""
-
-    def rule(value: Any, place: str) -> str:
-        if not isinstance(value, dict):
-            return _object(value, place)
-        unknown, missing = sorted(value.keys() - rules), sorted(rules.keys() - value)
-        if unknown or missing:
-            names = f"unknown keys: {', '.join(unknown) or 'none'}; missing: {', '.join(missing) or 'none'}"
-            return f"{place} has {names}"
-        return _first(rules[key](value[key], f"{place}.{key}") for key in rules)
-
-    return rule
-
-
-def _argument(value: Any, place: str) -> str:
-    """What is wrong with an argument that no bound is known of: text, number, or a list of these."""
-    if value is None or isinstance(value, bool):
-        return ""
-    if isinstance(value, list):
-        return _list_of(_argument, 0, 4096)(value, place)
-    return (_text(1000) if isinstance(value, str) else _number)(value, place)
-
-
-def _arguments(value: Any, place: str) -> str:
-    """What is wrong with the keyword arguments of a metric or an architecture; which exist, they know."""
-    return _object(value, place) or _first(
-        _SIZES.get(name, _argument)(inner, f"{place}.{name}") for name, inner in value.items()
-    )
-
-
-def _first(problems: Iterator[str]) -> str:
-    return next(filter(None, problems), "")
-
-
-_object = _of(dict, "an object")
-_number = _number_from(-1e30, 1e30)
-_digest_text = _of(str, "a SHA-256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmatch)
-_SIZES = {
-    "thresholds": _list_of(_number, 1, 1024),
-    "levels": _list_of(_number, 1, 1024),
-    "widths": _list_of(_whole(1, 4096), 1, 8),
-    "hidden": _whole(1, 16384),
-    "depth": _whole(1, 8),
-    "masks": _whole(0, 1024),
-    "temperature": _one_or_more(_number_from(1e-3, 1e3)),
-    "tail": _optional(_list_of(_number_from(1e-3, 1e3), 2, 2)),
-    "prior": _optional(_number_from(1e-3, 1e3)),
-}
-"""Bounds of those arguments that memory and time of building and asking a surrogate grow with."""
-
-
-def _evaluation(value: Any, place: str) -> str:
-    """What is wrong with the figures of an evaluation, as far as a glance at them reads."""
-    if not isinstance(value, dict) or not value:
-        return _object(value, place)
-    fidelity = value.get("fidelity")
-    outputs = fidelity.get("outputs") if isinstance(fidelity, dict) else None
-    if not isinstance(outputs, dict):
-        return _object(outputs, f"{place}.fidelity.outputs")
-    return _first(
-        _object(found, f"{place}.fidelity.outputs.{name}")
-        or _optional(_number)(found.get("r2_mean"), f"{place}.fidelity.outputs.{name}.r2_mean")
-        for name, found in outputs.items()
-    )
-
-
-_BUILT = _record({"name": _text(100), "arguments": _arguments})
-SCHEMA: dict[str, _Rule] = {
-    "format": _text(100),
-    "format_version": _whole(FORMAT_VERSION, FORMAT_VERSION),
-    "package_version": _text(100),
-    "architecture": _BUILT,
-    "metric": _BUILT,
-    "outputs": _list_of(_text(100), 1, 100),
-    "units": _list_of(_text(100), 1, 100),
-    "constraints": _list_of(_text(1000), 0, 100),
-    "unit": _text(100),
-    "field_shape": _optional(_list_of(_whole(1, 2**16), 2, 2)),
-    "license": _text(100),
-    "training": _object,
-    "evaluation": _evaluation,
-    "weights_sha256": _digest_text,
-    "golden_sha256": _digest_text,
-    "config_sha256": _digest_text,
-}
-"""Keys of config.json, all required, and what they may hold."""
 
 
 def sha256(content: bytes) -> str:
@@ -188,11 +69,15 @@ def problem_of(config: Any) -> str:
         return unsound
     if config.get("format") != FORMAT:
         return one_line(f"its format is {config.get('format')!r}, not {FORMAT!r}")
-    if config.get("format_version") != FORMAT_VERSION:
-        return one_line(
-            f"its format_version is {config.get('format_version')!r}; this one reads {FORMAT_VERSION}"
-        )
-    return one_line(_record(SCHEMA)(config, "it").removeprefix("it."))
+    if not _is_read(config.get("format_version")):
+        version = config.get("format_version")
+        return one_line(f"its format_version is {version!r}; this one reads {VERSIONS}")
+    return one_line(SCHEMAS[config["format_version"]](config, "it").removeprefix("it."))
+
+
+def _is_read(version: Any) -> bool:
+    """Whether this emuloss reads a format version; it may be anything that JSON has."""
+    return any(version == known for known in READERS)
 
 
 def one_line(text: object) -> str:
@@ -216,19 +101,19 @@ def read_bounded(path: Path, largest: int) -> bytes:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; is the checkpoint complete?") from error
 
 
-def read_sealed(folder: Path, name: str, config: dict[str, Any]) -> bytes:
+def read_sealed(folder: Path, name: str, manifest: Manifest) -> bytes:
     """Content of a file whose hash stands in the configuration."""
     key, largest = SEALED[name]
     content = read_bounded(folder / name, largest)
-    if sha256(content) != config[key]:
+    if sha256(content) != manifest.as_dict()[key]:
         raise CorruptedError(
             f"{folder / name} is not the file that {CONFIG} describes; fetch the checkpoint again"
         )
     return content
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A sound configuration whose own hash is right.
+def read_config(path: Path) -> Manifest:
+    """The manifest of a sound configuration whose own hash is right.
 
     Raises:
         CorruptedError: it is damaged or was changed.
@@ -250,7 +135,7 @@ def read_config(path: Path) -> dict[str, Any]:
         )
     if config["config_sha256"] != digest(config):
         raise CorruptedError(f"{path} was changed after it was written; fetch the checkpoint again")
-    return config
+    return READERS[config["format_version"]](config)
 
 
 def _refuse_constant(name: str) -> float:
@@ -283,4 +168,44 @@ def _unsound(value: Any, depth: int = 0) -> str:
     if isinstance(value, str) and _UNSOUND_TEXT.search(value):
         return "it holds text that is not Unicode, or that steers a terminal"
     inner = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return _first(_unsound(part, depth + 1) for part in inner)
+    return first(_unsound(part, depth + 1) for part in inner)
+
+
+def raw_config(path: Path) -> dict[str, Any]:
+    """A configuration of any format as it stands, unchecked.
+
+    Raises:
+        ValueError: it is no JSON object.
+        CheckpointError: it is missing or cannot be read.
+    """
+    try:
+        config = json.loads(read_bounded(path, LARGEST_CONFIG))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(config, dict):
+        raise ValueError("it is not an object")
+    return config
+
+
+def is_foreign(config: dict[str, Any]) -> bool:
+    """Whether a configuration is a stranger's or of another version, rather than a damaged one of ours."""
+    if config.get("format") != FORMAT:
+        return "config_sha256" not in config
+    return not _is_read(config.get("format_version"))
+
+
+def config_damage(path: Path) -> str:
+    """What shows that a configuration is not the one that was written; empty if nothing does."""
+    try:
+        config = raw_config(path)
+        if is_foreign(config):
+            return ""  # how another format is sealed is not known here
+        return "" if config.get("config_sha256") == digest(config) else "differs from its own hash"
+    except (ValueError, RecursionError):
+        return "is not a JSON object"
+
+
+def seal_damage(path: Path, config: dict[str, Any]) -> str:
+    """What shows that a file is not the one that a raw configuration describes; empty if nothing does."""
+    key, most = SEALED[path.name]
+    return "" if sha256(read_bounded(path, most)) == config.get(key) else f"differs from its hash in {CONFIG}"

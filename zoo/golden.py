@@ -5,23 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..emulators import signed_log1p
-from ..emulators.encodings import DEFAULT_INTENSITIES
-from ..emulators.penalties import pulled_back
+from ..emulators.differentiable import DEFAULT_INTENSITIES, Differentiable
+from ..emulators.gradients import pulled_back
 from ..errors import CheckpointError, CorruptedError
 from ..metrics import Metric
 from .contract import CONFIG, GOLDEN, read_config, read_sealed
-
-if TYPE_CHECKING:
-    from .surrogate import Surrogate
 
 TOLERANCE = 1e-4
 """Relative error of curves and gradients beyond which a replay fails."""
@@ -78,39 +74,42 @@ def _ranks(fields: np.ndarray) -> np.ndarray:
     return ((flat.argsort(1).argsort(1) + 0.5) / flat.shape[1]).reshape(fields.shape)
 
 
-def record(surrogate: Surrogate) -> bytes:
-    """The content of golden.safetensors for a surrogate on the CPU, in single precision.
+def record(module: Differentiable, field_shape: Sequence[int] | None) -> bytes:
+    """The content of golden.safetensors for a stand-in on the CPU, in single precision.
 
-    It holds `fields` (3, H, W), or pairs (3, 2, H, W), the surrogate's `curves` (3, C, Q), a random
-    `direction` (1, C, Q) and the `gradient` (1, H, W), or (1, 2, H, W), of sum(direction * slog(curves)) in
-    the first field, all in float32.
+    It holds `fields` (3, H, W), or pairs (3, 2, H, W), their `curves` (3, C, Q), a random `direction`
+    (1, C, Q) and the `gradient` (1, H, W), or (1, 2, H, W), of sum(direction * slog(curves)) in the first
+    field, all in float32.
+
+    Args:
+        module: the stand-in.
+        field_shape: (H, W) of the fields that it was made for; None if any. Golden fields have this shape,
+            within reason.
 
     Raises:
         CheckpointError: curves or gradients that are not finite: the surrogate is broken.
     """
-    sides = surrogate.provenance.get("field_shape") or (_SIDE, _SIDE)
-    rows, columns = (max(min(side, _LARGEST_SIDE), surrogate.stride) for side in sides)
-    axis = getattr(surrogate.module, "intensities", DEFAULT_INTENSITIES)
-    fields = golden_fields(surrogate.metric, (rows, columns), axis)
-    shape = (1, len(surrogate.outputs), len(surrogate.metric.levels))
+    rows, columns = (max(min(side, _LARGEST_SIDE), module.stride) for side in field_shape or (_SIDE, _SIDE))
+    fields = golden_fields(module.metric, (rows, columns), module.intensities)
+    shape = (1, *_shape_of_curves(module))
     direction = torch.from_numpy(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
-    tensors = {"fields": fields, "direction": direction, **_outcome(surrogate, fields, direction)}
+    tensors = {"fields": fields, "direction": direction, **_outcome(module, fields, direction)}
     for name in ("curves", "gradient"):
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"the surrogate's {name} on ordinary fields are not finite; train it again")
     return save_tensors(tensors)
 
 
-def verify(surrogate: Surrogate, folder: str | Path) -> None:
+def verify(module: Differentiable, folder: str | Path) -> None:
     """Replay the golden fields of a checkpoint.
 
     The error of an output is ||a - b|| / ||b||, a the log curves (sign(x) log(1 + |x|)) of all fields and
-    thresholds that the surrogate gives, b those that were saved; that of the gradient likewise, over
-    all pixels. Neither may exceed 1e-4. The replay runs on the CPU, whatever device the surrogate is on;
+    thresholds that the module gives, b those that were saved; that of the gradient likewise, over
+    all pixels. Neither may exceed 1e-4. The replay runs on the CPU, whatever device the module is on;
     gradients run in double precision, since in single precision kinks make them depend on the CPU.
 
     Args:
-        surrogate: as `emuloss.load(folder)` gives it.
+        module: a surrogate, as `emuloss.load(folder)` gives it, or the module in it.
         folder: the checkpoint.
 
     Raises:
@@ -118,16 +117,17 @@ def verify(surrogate: Surrogate, folder: str | Path) -> None:
         CheckpointError: a file is missing, or of another version.
     """
     folder = Path(folder)
-    replay(surrogate, read_sealed(folder, GOLDEN, read_config(folder / CONFIG)), str(folder))
+    _replay(module, read_sealed(folder, GOLDEN, read_config(folder / CONFIG)), str(folder))
 
 
-def replay(surrogate: Surrogate, content: bytes, name: str) -> None:
-    """Compare a surrogate with the content of golden.safetensors; name: of the checkpoint, for messages."""
-    saved = _parsed(surrogate, content, name)
-    found = _outcome(surrogate, saved["fields"], saved["direction"])
+def _replay(module: Differentiable, content: bytes, name: str) -> None:
+    """Compare a module with the content of golden.safetensors; name: of the checkpoint, for messages."""
+    saved = _parsed(module, content, name)
+    found = _outcome(module, saved["fields"], saved["direction"])
+    metric = module.metric
     errors = {
         f"curves of {output}": _error(*(signed_log1p(each["curves"][:, c] / size) for each in (found, saved)))
-        for c, (output, size) in enumerate(zip(surrogate.outputs, surrogate.metric.scales, strict=True))
+        for c, (output, size) in enumerate(zip(metric.outputs, metric.scales, strict=True))
     }
     errors["input gradient"] = _error(found["gradient"], saved["gradient"])
     # Not `error > TOLERANCE`: an error that is NaN has to fail.
@@ -139,45 +139,43 @@ def replay(surrogate: Surrogate, content: bytes, name: str) -> None:
         )
 
 
-def _parsed(surrogate: Surrogate, content: bytes, name: str) -> dict[str, Tensor]:
-    """The golden tensors, of the shapes that belong to a surrogate."""
+def _parsed(module: Differentiable, content: bytes, name: str) -> dict[str, Tensor]:
+    """The golden tensors, of the shapes that belong to a module."""
     try:
         tensors = load_tensors(content)
     except Exception as error:  # whatever the parser says of a damaged file
         raise CorruptedError(f"{name}: {GOLDEN} is damaged; fetch the checkpoint again") from error
     fields = tensors.get("fields", torch.empty(0))
-    one = (len(surrogate.outputs), len(surrogate.metric.levels))
+    pair = (2,) * (module.metric.arity - 1)
     shapes: dict[str, tuple[int, ...]] = {
-        "fields": (_FIELDS, *fields.shape[1:]),
-        "gradient": (1, *fields.shape[1:]),
-        "curves": (_FIELDS, *one),
-        "direction": (1, *one),
+        "fields": (_FIELDS, *pair, *fields.shape[-2:]),
+        "gradient": (1, *pair, *fields.shape[-2:]),
+        "curves": (_FIELDS, *_shape_of_curves(module)),
+        "direction": (1, *_shape_of_curves(module)),
     }
     fits = tensors.keys() == shapes.keys() and all(
         tensor.shape == shapes[key] and tensor.dtype == torch.float32 for key, tensor in tensors.items()
     )
     # Bounds for the memory that a forged file can ask for.
-    if (
-        not fits
-        or fields.ndim != 2 + surrogate.metric.arity
-        or fields.shape[1:-2] not in ((), (2,))
-        or not all(
-            surrogate.stride <= side <= max(surrogate.stride, _LARGEST_SIDE) for side in fields.shape[-2:]
-        )
-    ):
+    least, most = module.stride, max(module.stride, _LARGEST_SIDE)
+    if not fits or not all(least <= side <= most for side in fields.shape[-2:]):
         raise CorruptedError(f"{name}: {GOLDEN} is not one that this surrogate wrote; save it again")
     return tensors
 
 
-def _outcome(surrogate: nn.Module, fields: Tensor, direction: Tensor) -> dict[str, Tensor]:
+def _shape_of_curves(module: Differentiable) -> tuple[int, int]:
+    """(C, Q)."""
+    return len(module.metric.outputs), len(module.metric.levels)
+
+
+def _outcome(module: Differentiable, fields: Tensor, direction: Tensor) -> dict[str, Tensor]:
     """Curves of golden fields and the gradient in the first, float32, by a copy on the CPU."""
-    twin = copy.deepcopy(surrogate).cpu().float()
-    metric: Metric = surrogate.metric  # type: ignore[assignment]
+    twin = copy.deepcopy(module).cpu().float()
     with torch.autocast("cpu", enabled=False):
         with torch.no_grad():
             curves = twin(fields).float()
         place, along = fields[:1].double(), direction.double()
-        gradient = pulled_back(twin.double(), place, along, metric.scales).float()
+        gradient = pulled_back(twin.double(), place, along, module.metric.scales).float()
     return {"curves": curves, "gradient": gradient}
 
 

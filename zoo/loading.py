@@ -122,7 +122,8 @@ def load(
     """
     place = _found(source, revision, cache_dir, token, force_download, local_files_only)
     with place.named():
-        surrogate = checkpoint.load(place.folder, device=device)
+        module, manifest = checkpoint.load(place.folder, device=device)
+    surrogate = Surrogate(module, manifest.architecture.name, manifest.provenance)
     surrogate.revision = place.commit
     return surrogate
 
@@ -142,20 +143,22 @@ def info(
     """
     place = _found(source, revision, cache_dir, token, force_download, local_files_only)
     with place.named():
-        config = read_config(place.folder / CONFIG)
-        size = len(read_sealed(place.folder, WEIGHTS, config))
+        manifest = read_config(place.folder / CONFIG)
+        size = len(read_sealed(place.folder, WEIGHTS, manifest))
     return ModelInfo(
         name=str(place),
-        metric=config["metric"]["name"],
-        architecture=config["architecture"]["name"],
-        outputs=tuple(config["outputs"]),
-        units=tuple(config["units"]),
-        thresholds=tuple(config["metric"]["arguments"].get("thresholds", ())),
-        unit=config["unit"],
-        field_shape=None if config["field_shape"] is None else tuple(config["field_shape"]),
-        license=config["license"],
-        trained_on=config["training"],
-        evaluation=config["evaluation"],
+        metric=manifest.metric.name,
+        architecture=manifest.architecture.name,
+        outputs=tuple(manifest.outputs),
+        units=tuple(manifest.units),
+        thresholds=tuple(manifest.metric.arguments.get("thresholds", ())),
+        unit=manifest.unit,
+        field_shape=None
+        if manifest.field_shape is None
+        else (manifest.field_shape[0], manifest.field_shape[1]),
+        license=manifest.license,
+        trained_on=manifest.training,
+        evaluation=manifest.evaluation,
         size=size,
         revision=place.commit,
     )
@@ -177,7 +180,7 @@ def verify(
     """
     place = _found(source, revision, cache_dir, token, force_download, local_files_only)
     with place.named():
-        golden.verify(checkpoint.load(place.folder), place.folder)
+        golden.verify(checkpoint.load(place.folder).module, place.folder)
 
 
 def list_models(filter: str | Sequence[str] = "", exclude_filters: str | Sequence[str] = ()) -> list[str]:
@@ -189,7 +192,7 @@ def list_models(filter: str | Sequence[str] = "", exclude_filters: str | Sequenc
         exclude_filters: leave out names that match one of these.
     """
     return sorted(
-        (name for name in _bundled() if matches(name, filter) and not matches(name, exclude_filters or ())),
+        (name for name in bundled() if matches(name, filter) and not matches(name, exclude_filters or ())),
         key=_natural,
     )
 
@@ -207,7 +210,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 @cache
-def _bundled() -> tuple[str, ...]:
+def bundled() -> tuple[str, ...]:
+    """Names of the surrogates that ship with the package, in no order."""
     return tuple(path.parent.name for path in MODELS.glob(f"*/{CONFIG}"))
 
 
@@ -252,7 +256,8 @@ def _found(
                 f"{text!r} is on this disk; revision and force_download are for repositories of the Hub"
             )
         return _Found(on_disk, text)
-    from .hub import fetch, split_name  # the client is slow to import, and few need it
+    from .hub import fetch  # the Hub's client is slow to import, and few need it
+    from .place import split_name
 
     try:
         repo, at = split_name(text)
@@ -275,7 +280,7 @@ def _found(
 def _on_disk(source: str | Path) -> Path | None:
     """The folder of a bundled name or a directory; None for what can only be a repository."""
     text = str(source)
-    if isinstance(source, str) and text in _bundled():
+    if isinstance(source, str) and text in bundled():
         return MODELS / text
     folder = Path(os.path.expanduser(text))
     if os.path.isdir(folder):  # unlike Path.is_dir, it takes names that no file can have
@@ -287,7 +292,7 @@ def _on_disk(source: str | Path) -> Path | None:
         return None
     name = repo.rstrip("/")
     if isinstance(source, str) and not re.search(r"[/\\~]", name):
-        near = difflib.get_close_matches(name, _bundled(), 1)
+        near = difflib.get_close_matches(name, bundled(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"bundled: {', '.join(list_models())}"
         raise ArgumentError(
             f"{text!r} is no bundled surrogate and no directory ({hint}); from the Hub, load it as org/repo"

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from . import checkpoint, golden, hub
+from huggingface_hub import CommitOperationAdd
+
+from ..errors import ArgumentError, CheckpointError, ConflictError, CorruptedError
+from . import checkpoint, golden
+from .card import merged_card, placed
+from .client import Listing, bounded, download, listing_of
+from .contract import CARD, CONFIG, NEEDED, SEALED, config_damage, raw_config, seal_damage
+from .place import Place, is_revision
 
 
 def publish(
@@ -18,10 +28,15 @@ def publish(
     token: str | bool | None = None,
     dry_run: bool = False,
 ) -> str:
-    """Publish a checkpoint, once its golden outputs replay.
+    """Publish a checkpoint on the Hub, in one commit, once its golden outputs replay.
+
+    Sent are config.json, model.safetensors, golden.safetensors, README.md, and the pictures that
+    README.md shows. The repository and the branch are made where they are missing. Text that others
+    wrote into the README.md there is kept (`merged_card`). If the branch moves while the files are
+    under way, nothing is published. Publishing the same folder again changes nothing.
 
     Args:
-        folder: with an evaluation, as train_surrogate.py writes it.
+        folder: a checkpoint with an evaluation, as train_surrogate.py writes it.
         repo: "org/repo"; made if missing.
         private: make a new repository private; one that exists must be private already.
         revision: branch; default: main.
@@ -31,25 +46,112 @@ def publish(
         dry_run: check everything on this side, ask and send nothing.
 
     Returns:
-        Where it is published; for a dry run, what would be sent.
+        Where it is published: the pull request, or the tree at the commit. For a dry run, what would be sent:
+        a line for the target, then one for each file and its size.
 
     Raises:
-        ArgumentError: a name that cannot be meant, or a folder without evaluation.
-        CorruptedError: the surrogate does not give what it gave when it was saved.
-        CheckpointError: the folder is incomplete, or a special case that `hub.push` names.
+        ArgumentError: a name that cannot be meant, a folder without evaluation, a public repository
+            that should be private, or a card that the Hub refuses.
+        CorruptedError: the folder is damaged, or the surrogate does not give what it gave when it was saved.
+        CheckpointError: the folder is incomplete.
+        AccessError: the token has no right to write there.
+        ConflictError: the branch moved meanwhile, or the tag exists.
+        HubConnectionError: the Hub is unreachable, stalls, or fails.
+        OfflineError: HF_HUB_OFFLINE is set.
     """
-    return hub.push(
-        folder,
+    place = Place.of(repo, revision, token)
+    if tag is not None and not is_revision(tag):
+        raise ArgumentError(f"tag {tag!r} cannot be the name of a tag; take letters, digits, '.', '-' or '_'")
+    if create_pr and (revision is not None or tag is not None):
+        raise ArgumentError("create_pr proposes a change to main; leave revision and tag out")
+    files = _publishable(Path(folder))
+    golden.verify(checkpoint.load(folder).module, folder)
+    if dry_run:
+        return _plan(place, files, private=private, create_pr=create_pr, tag=tag)
+    listing = _prepared(place, branch=revision, private=private, tag=tag)
+    shown = placed(files[CARD].read_text("utf-8"), repo if revision is None else str(place))
+    card = merged_card(_published_card(place, listing), shown)
+    commit = bounded(
+        place,
+        sum(path.stat().st_size for path in files.values()),
+        place.api.create_commit,
         repo,
-        private=private,
+        [
+            CommitOperationAdd(name, card.encode() if name == CARD else str(path))
+            for name, path in files.items()
+        ],
+        commit_message=f"Checkpoint of emuloss {version('emuloss')}",
         revision=revision,
         create_pr=create_pr,
-        tag=tag,
-        token=token,
-        dry_run=dry_run,
-        check=_replays,
+        parent_commit=listing.commit,
     )
+    if tag is not None:
+        bounded(place, 0, place.api.create_tag, repo, tag=tag, revision=commit.oid)
+    return commit.pr_url or f"{place.url}/tree/{commit.oid}"
 
 
-def _replays(folder: Path) -> None:
-    golden.verify(checkpoint.load(folder), folder)
+def _publishable(folder: Path) -> dict[str, Path]:
+    """The files of a folder to publish, by name; refuses one that is incomplete, damaged or not evaluated."""
+    files = {name: folder / name for name in (*NEEDED, CARD)}
+    missing = [name for name, path in files.items() if not path.is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {', '.join(missing)}; give a folder that save_pretrained wrote"
+        )
+    _refuse_damage(files[CONFIG], config_damage(files[CONFIG]))
+    config = raw_config(files[CONFIG])
+    for name in SEALED:
+        _refuse_damage(files[name], seal_damage(files[name], config))
+    if not config.get("evaluation"):
+        raise ArgumentError(
+            f"folder {str(folder)!r} has no evaluation in its {CONFIG}; "
+            "measure it with `emuloss evaluate --save` first"
+        )
+    card = files[CARD].read_text("utf-8")
+    return files | {path.name: path for path in sorted(folder.glob("*.png")) if f"({path.name})" in card}
+
+
+def _refuse_damage(path: Path, problem: str) -> None:
+    """Refuse a file that has a problem."""
+    if problem:
+        raise CorruptedError(f"{path} {problem}; write the checkpoint again")
+
+
+def _plan(place: Place, files: dict[str, Path], *, private: bool, create_pr: bool, tag: str | None) -> str:
+    """What would be sent, and where, for people to read."""
+    facts = ["private if new" if private else "public if new"]
+    facts += ["as a pull request"] * create_pr + [f"tag {tag}"] * (tag is not None)
+    lines = [f"{place} at {place.endpoint} ({', '.join(facts)})"]
+    width = max(len(name) for name in files)
+    lines += [f"  {name:{width}} {path.stat().st_size:>12,} bytes" for name, path in files.items()]
+    return "\n".join(lines)
+
+
+def _prepared(place: Place, *, branch: str | None, private: bool, tag: str | None) -> Listing:
+    """What the repository holds before the commit; it and the branch are made where they are missing.
+
+    Raises:
+        ConflictError: the tag exists.
+        ArgumentError: it is public, and should be private.
+    """
+    api = place.api
+    bounded(place, 0, api.create_repo, place.repo, private=private, exist_ok=True)
+    if branch is not None:
+        bounded(place, 0, api.create_branch, place.repo, branch=branch, exist_ok=True)
+    if tag is not None:
+        refs = bounded(place, 0, api.list_repo_refs, place.repo)
+        if tag in {known.name for known in refs.tags}:
+            raise ConflictError(f"{place}: tag {tag!r} exists at {place.url}; choose another one")
+    listing = listing_of(place)
+    if private and not listing.private:
+        raise ArgumentError(f"{place} is public; leave --private out, or make it private at {place.url}")
+    return listing
+
+
+def _published_card(place: Place, listing: Listing) -> str:
+    """The README.md that stands in the repository; empty where there is none."""
+    if CARD not in listing.sizes:
+        return ""
+    with TemporaryDirectory() as folder:
+        elsewhere = replace(place, cache_dir=Path(folder))
+        return download(elsewhere, CARD, listing.commit, 0).read_text("utf-8", errors="replace")

@@ -32,6 +32,7 @@ from limits import descended, predicted_curves, predictor
 from objectives import KINDS, minkowski
 from scores import mean, score
 from torch import Tensor
+
 from training import Options, train, trained
 
 _DEFAULT = ("relaxed", "certified")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from objectives import Objective
 from torch import Tensor, nn
+
 from training import Downscaler, Options
 
 _TURNS = 25

@@ -10,14 +10,15 @@ import emuloss
 import torch
 from data import Fields
 from emuloss.emulators import ARCHITECTURES
-from emuloss.emulators.curves import CurveDistance
-from emuloss.emulators.relaxed import geometric
+from emuloss.emulators.distances import CurveDistance
+from emuloss.emulators.relaxations.relaxation import geometric
 from emuloss.evaluation.pixels import minimise
 from files import finished, whole, write_json
 from objectives import minkowski
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
+
 from training import Downscaler, Options, batch_of
 
 _BATCH = 64

@@ -9,8 +9,7 @@ from typing import Any
 
 import emuloss
 import torch
-from emuloss.emulators import SurrogateLoss
-from emuloss.emulators.relaxed import COLD, HOT
+from emuloss.emulators.relaxations.relaxation import COLD, HOT
 from torch import Tensor, nn
 
 OUTPUTS = ("area", "perimeter", "euler", "components")
@@ -131,7 +130,7 @@ class Objective(nn.Module):
 
         They are the same for a field that is turned or mirrored: once computed, they serve in every step.
         """
-        if not isinstance(self.loss, SurrogateLoss) or not self.loss.exact_reference:
+        if self.loss is None or not self.loss.exact_reference:
             return None
         return torch.from_numpy(self.loss.metric(targets.numpy())).float()
 

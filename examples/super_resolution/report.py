@@ -17,6 +17,7 @@ from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from objectives import OUTPUTS, minkowski
 from scores import RATES, Scores, interval, mean
+
 from training import trained
 
 _POINTS = (0.05, 0.20)

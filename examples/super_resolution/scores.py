@@ -7,7 +7,7 @@ import math
 import emuloss
 import numpy as np
 import torch
-from emuloss.emulators.curves import CurveDistance
+from emuloss.emulators.distances import CurveDistance
 from numpy.typing import NDArray
 from objectives import OUTPUTS, minkowski
 from torch import Tensor

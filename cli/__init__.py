@@ -1,0 +1,1 @@
+"""The commands: options made from the pipeline's settings, and what they print."""

@@ -1,0 +1,74 @@
+"""The commands that make something of fields: train and label."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..foundation.launchers import first_of_several
+from ..pipeline.saying import say
+from ..pipeline.settings import Data, Labelling, Network, Run, Teacher
+from ..training.options import Training
+from .command import QUIET_TYPER, run
+from .options import command
+
+if TYPE_CHECKING:
+    from ..zoo import Surrogate
+
+
+def _train(**given: Any) -> None:
+    from ..pipeline.run import train as train_surrogate
+
+    surrogate = train_surrogate(**given)
+    if first_of_several():
+        tell(surrogate, given["out"])
+
+
+def tell(surrogate: Surrogate, folder: Path) -> None:
+    """What came out of a training: a table, and how to use it."""
+    from ..evaluation import summary_table
+
+    print(summary_table(surrogate.evaluation))
+    say(
+        f"frozen in {folder}: loss = emuloss.load({str(folder)!r}).as_loss(); "
+        f"pictures in {folder / 'report.png'}"
+    )
+
+
+def _label(**given: Any) -> None:
+    from ..pipeline.labelling import label as label_fields
+
+    store = label_fields(**given)
+    counts = ", ".join(f"{number} {role}" for role, number in store.counts.items())
+    print(f"{given['out']}: {counts} {'pairs' if store.pairs else 'fields'}; {', '.join(store.outputs)}")
+
+
+train = command(
+    "train",
+    (Data, Teacher, Network, Training, Run),
+    _train,
+    inspect.cleandoc("""
+    Label fields with an exact metric, train an emulator, evaluate it, and freeze it as a loss.
+
+    The folder OUT then holds config.json and model.safetensors, for emuloss.load(OUT); report.png,
+    evaluation.json, log.csv, labels.h5, and the state from which an interrupted run goes on.
+
+    `accelerate launch` starts it on several devices or machines, which share the folder OUT.
+    """),
+)
+label = command(
+    "label",
+    (Data, Teacher, Labelling),
+    _label,
+    "Label fields with an exact metric, and store both in one HDF5 file, without training.",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the training command alone; returns its exit code."""
+    app = typer.Typer(**QUIET_TYPER)
+    app.command()(train)
+    return run(app, arguments, speaks=first_of_several)

@@ -1,0 +1,165 @@
+"""Labelling: the fields of a source and their exact curves, in one HDF5 file, safe from interruption.
+
+Each chunk of the source becomes a part file, which appears under its name only when it is complete; a run
+that was killed goes on from the parts that it finds. At the end the parts are joined into the file asked for,
+which again appears only when it is complete.
+
+A metric of a prediction and an observation is labelled on pairs: the fields of the source are observations,
+and predictions are made from them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import ArgumentError, DataError
+from ...foundation.arguments import as_choice, as_count, as_natural
+from ...foundation.files import disk_errors
+from ...foundation.interrupts import interrupts_deferred
+from ...metrics import Metric
+from ..sources.predictions import predictions_of
+from ..sources.source import ROLES, FieldSource, assign_splits
+from .assembly import assemble
+from .definition import define, refuse_difference
+from .engines import engine_named
+from .job import PREDICTIONS, Engine, Fields, Job
+from .parts import part_path, prepare_parts, write_part
+from .store import LabelledFields
+
+
+def label(
+    source: FieldSource,
+    metric: Metric,
+    path: str | Path,
+    *,
+    splits: Sequence[str] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    seed: int = 0,
+    engine: str = "local",
+    scheduler: str | None = None,
+) -> LabelledFields:
+    """Label the fields of a source with the exact values of a metric, and store both in one HDF5 file.
+
+    Where the metric compares two fields, those of the source are observations, and `predictions_of` them are
+    made and stored beside them.
+
+    Killed at any moment, the same call goes on where it stopped, with either engine; called again once the
+    file is finished, it returns it as it is. Parts live in the folder `path + ".parts"` until then.
+
+    Args:
+        source: Where the fields come from.
+        metric: The exact metric. It runs in the calling thread and brings its own threads; one that is plain
+            Python (`parallel` is "processes") runs in worker processes, which import it anew.
+        path: The HDF5 file to write.
+        splits: Role of each chunk, from `assign_splits`; its defaults if None. Unused chunks are left out.
+        workers: Threads that read the source, and processes that run the metric; the usable CPU cores by
+            default.
+        progress: Whether to show a progress bar on standard error.
+        seed: Of the predictions of a metric that compares two fields.
+        engine: Where the metric runs: "local" for this machine; "dask" for the workers of a Dask cluster.
+            This version of emuloss is installed on them and on the scheduler, and a file of the metric's
+            lies under the same path on the workers.
+            Fields are read and parts are written here. Each task takes one thread of a worker; of a metric
+            that is plain Python, a worker process runs one task at a time, so give those one thread each.
+        scheduler: Address of the cluster's scheduler, such as "tcp://HOST:8786".
+
+    Returns:
+        A reader of the finished file.
+
+    Raises:
+        ArgumentError: If `splits` does not give a role to each chunk, `workers` is not positive, `seed` is
+            negative, the engine is unknown, lacks its scheduler or is not installed, or the metric cannot be
+            built in worker processes.
+        ClusterError: If the cluster cannot be reached or is lost, has no workers, or a chunk costs it one
+            after the other.
+        DataError: If the path or its parts hold other work, a chunk cannot be read, the metric fails on a
+            field or breaks one of its own constraints (its values would be wrong), or the disk is full.
+    """
+    path, parts = Path(path), Path(f"{path}.parts")
+    run = engine_named(engine, scheduler)
+    roles = _roles(source, splits)
+    workers = _usable_cores() if workers is None else as_count("workers", workers)
+    definition = define(source, metric, roles, as_natural("seed", seed))
+    if path.exists():
+        refuse_difference(path, LabelledFields(path).definition, definition)
+        shutil.rmtree(parts, ignore_errors=True)
+    else:
+        wanted = [k for k, role in enumerate(roles) if role != "unused"]
+        read = partial(_read_chunk, source, roles, metric.arity == 2, seed)
+        # A KeyboardInterrupt that strikes within h5py is lost: its objects run callbacks that swallow it.
+        with interrupts_deferred() as interrupted:
+            job = Job(source, metric, wanted, read, workers, interrupted)
+            _make(path, parts, definition, job, run, progress)
+    return LabelledFields(path)
+
+
+def _make(
+    path: Path, parts: Path, definition: dict[str, Any], job: Job, engine: Engine, progress: bool
+) -> None:
+    """Have an engine do what is missing of a job, and join the parts into the file."""
+    with disk_errors(path):
+        prepare_parts(parts, definition)
+    _label_missing(job, engine, parts, progress)
+    with disk_errors(path):
+        assemble(path, parts, definition, job.source, job.metric, job.chunks)
+    shutil.rmtree(parts, ignore_errors=True)
+    job.stop_where_interrupted()
+
+
+def _roles(source: FieldSource, splits: Sequence[str] | None) -> list[str]:
+    """The role of each chunk.
+
+    Raises:
+        ArgumentError: They are not one for each chunk, or unknown.
+    """
+    roles = assign_splits(source) if splits is None else list(splits)
+    if len(roles) != len(source):
+        raise ArgumentError(
+            f"`splits` has {len(roles)} roles, and source {source.name!r} has {len(source)} chunks."
+        )
+    return [as_choice("each of splits", role, ROLES) for role in roles]
+
+
+def _usable_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects containers and job schedulers
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _label_missing(job: Job, engine: Engine, parts: Path, progress: bool) -> None:
+    """Have an engine label the chunks that have no part yet, and write the part of each."""
+    missing = [k for k in job.chunks if not part_path(parts, k).exists()]
+    total = len(job.chunks)
+    bar = tqdm(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
+    began, done = time.monotonic(), 0
+    with bar, closing(engine(job._replace(chunks=missing))) as finished:
+        for chunk in finished:
+            write_part(parts, chunk)
+            done += len(chunk.curves)
+            bar.set_postfix_str(f"{done / (time.monotonic() - began):.3g} fields/s", refresh=False)
+            bar.update()
+
+
+def _read_chunk(source: FieldSource, roles: list[str], pairs: bool, seed: int, k: int) -> Fields:
+    """The fields of a chunk, with predictions of them, which come first, where pairs are asked for."""
+    fields = np.ascontiguousarray(source.read(k, roles[k]), np.float32)
+    if fields.ndim != 3 or fields.shape[1:] != tuple(source.field_shape):
+        raise DataError(
+            f"source {source.name!r} gave shape {fields.shape} for chunk {k}; "
+            f"its fields have shape {tuple(source.field_shape)}."
+        )
+    if not pairs:
+        return {"fields": fields}
+    return {PREDICTIONS: predictions_of(fields, np.random.default_rng([seed, k])), "fields": fields}

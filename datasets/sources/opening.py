@@ -1,0 +1,147 @@
+"""The sources that have a name, and how any source is opened."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ...foundation.registry import Registry
+from .arrays import Arrays
+from .images import Images
+from .memory import InMemory, is_data_array
+from .odim import Opera
+from .rain import Rain
+from .source import FieldSource
+
+
+def _unusable(scheme: str, kind: Any) -> str:
+    """What is wrong with a class that another package offers as a source."""
+    if isinstance(kind, type) and issubclass(kind, FieldSource):
+        return ""
+    return "is no subclass of emuloss.datasets.FieldSource"
+
+
+SOURCES: Registry[str, type[FieldSource]] = Registry(
+    "source of fields", group="emuloss.sources", usable=_unusable
+)
+"""The scheme of a source, the part of a specification before the colon, and its class.
+
+The first parameter of a class, where it has no default, takes the place of the data, after the colon; the
+others are options. Other packages offer theirs as entry points: scheme = "module:Class".
+"""
+for _scheme, _kind in {"rain": Rain, "opera": Opera, "images": Images, "array": Arrays}.items():
+    SOURCES.register(_scheme)(_kind)
+
+_PLACES = {"folder": "DIR", "path": "FILE"}
+"""What messages call the place of the data, by the parameter that takes it."""
+
+
+def open_source(spec: str, **options: Any) -> FieldSource:
+    """Open a source of fields from a short text, as the command line does.
+
+    Args:
+        spec: "rain", "opera:DIR", "images:DIR", "array:FILE", or a file with one of the suffixes of `Arrays`.
+        **options: Options of the source, such as `size`, `stride`, `count` or `seed`.
+
+    Returns:
+        The source.
+
+    Raises:
+        ArgumentError: If the specification is unknown or the source lacks an option.
+        DataError: If the files cannot be used.
+    """
+    scheme, place = _read_spec(spec)
+    return _built(scheme, SOURCES[scheme], [place] if place else [], options)
+
+
+def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldSource:
+    """The source of fields that are given in any form.
+
+    Args:
+        fields: A source, which stays as it is; a specification or a file, see `open_source`; or a NumPy array
+            or xarray DataArray (T, H, W) or (H, W), see `InMemory`.
+        seed: Of what is drawn; a source that draws nothing does without it.
+        **options: Options of what is opened, such as `size` or `pixel_size`; none for a source.
+
+    Returns:
+        The source.
+
+    Raises:
+        ArgumentError: If `fields` is none of these, or an option does not fit.
+        DataError: If the files or the array cannot be used.
+    """
+    if isinstance(fields, FieldSource):
+        if options:
+            raise ArgumentError(
+                f"a source that is open takes no options, got {', '.join(options)}; give them to its class"
+            )
+        return fields
+    if isinstance(fields, str | os.PathLike):
+        spec = os.fspath(fields)
+        seeded = seed is not None and "seed" in _options_of(SOURCES[_read_spec(spec)[0]])
+        return open_source(spec, **options, **({"seed": seed} if seeded else {}))
+    if isinstance(fields, np.ndarray) or is_data_array(fields):
+        return _built(InMemory.name, InMemory, [fields], options)
+    raise ArgumentError(
+        "fields must be a source, a specification such as 'rain' or 'array:FILE', a NumPy array or an xarray "
+        f"DataArray, got {type(fields).__name__}"
+    )
+
+
+def _read_spec(spec: str) -> tuple[str, str]:
+    """The scheme of a specification, and the place of the data; "" where the source needs none.
+
+    Raises:
+        ArgumentError: If the scheme is unknown, lacks its place, or has one in vain.
+    """
+    scheme, _, place = spec.partition(":")
+    if Path(spec).suffix.lower() in Arrays.suffixes and scheme not in SOURCES:
+        return "array", spec
+    if scheme not in SOURCES or bool(place) != bool(_place_of(SOURCES[scheme])):
+        raise ArgumentError(
+            f"unknown source of fields {spec!r}; use {', '.join(map(_usage, SOURCES))}, "
+            f"or a file ending in {', '.join(Arrays.suffixes)}."
+        )
+    return scheme, place
+
+
+def _place_of(kind: type[FieldSource]) -> str:
+    """The parameter that takes the place of the data: the first one, unless it has a default; else ""."""
+    parameters = inspect.signature(kind).parameters.values()
+    return next((p.name for p in list(parameters)[:1] if p.default is p.empty), "")
+
+
+def _options_of(kind: type[FieldSource]) -> list[str]:
+    """The options that a source takes, which come after the place of its data."""
+    return [name for name in inspect.signature(kind).parameters if name != _place_of(kind)]
+
+
+def _built(
+    name: str, kind: type[FieldSource], place: Sequence[Any], options: Mapping[str, Any]
+) -> FieldSource:
+    """A source of a class.
+
+    Raises:
+        ArgumentError: If the source lacks an option, or an option is out of range.
+        DataError: If the data cannot be used.
+    """
+    known = _options_of(kind)
+    for option in options:
+        if option not in known:
+            raise ArgumentError(f"source {name!r} has no option {option!r}; it takes {', '.join(known)}.")
+    return kind(*place, **options)
+
+
+def _usage(scheme: str) -> str:
+    """How a source is asked for; one that cannot be loaded, by its scheme alone."""
+    try:
+        place = _place_of(SOURCES[scheme])
+    except ArgumentError:
+        return scheme
+    return f"{scheme}:{_PLACES.get(place, place.upper())}" if place else scheme

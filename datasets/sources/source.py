@@ -1,0 +1,117 @@
+"""What a source of fields is, and how its chunks are shared out between training and testing."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError
+from ...foundation.arguments import as_natural
+
+ROLES = ("train", "validation", "test", "unused")
+"""The parts that a chunk can play; the fields of an unused chunk are never read."""
+
+
+class FieldSource(abc.ABC):
+    """Fields in physical units, in numbered chunks that can be read alone and in any order.
+
+    A source is cheap to build and to pickle: it opens files only inside `read`, so that chunks can be read
+    from any thread or process. To add a source, subclass this, set the attributes below, write the three
+    methods and register the class by `emuloss.datasets.SOURCES.register(scheme)`; a package may offer it as
+    an entry point of the group "emuloss.sources" instead.
+
+    Attributes:
+        name: What the source is called in reports and in the store.
+        unit: Physical unit of the values, such as "mm/h".
+        pixel_size: Side of a pixel, in `length_unit`.
+        length_unit: Unit of the pixel size; "pixel" where the data do not say.
+        chronological: Whether chunks are ordered in time. Their splits then keep a gap before the test
+            period; otherwise chunks must be exchangeable.
+        quantum: Step that the values are multiples of, or None where they are continuous.
+        field_shape: Shape (H, W) of every field.
+    """
+
+    name: str
+    unit: str
+    pixel_size: float
+    length_unit: str = "pixel"
+    chronological: bool
+    quantum: float | None
+    field_shape: tuple[int, int]
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Number of chunks."""
+
+    @abc.abstractmethod
+    def read(self, k: int, role: str) -> NDArray[np.float32]:
+        """Read one chunk.
+
+        Args:
+            k: Number of the chunk, from 0.
+            role: The split that the chunk belongs to. Only training fields may overlap one another.
+
+        Returns:
+            Fields of shape (n, H, W), float32, n >= 0; NaN where nothing was measured.
+
+        Raises:
+            DataError: If the chunk cannot be read.
+        """
+
+    @abc.abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the values of the fields, as JSON-able data."""
+
+
+def assign_splits(
+    source: FieldSource,
+    *,
+    train: int | None = None,
+    validation: int | None = None,
+    test: int | None = None,
+    gap: int | None = None,
+) -> list[str]:
+    """Share the chunks of a source out between training, validation and test.
+
+    The order is train, validation, gap, test: the last sixth is tested, and in a chronological source a gap
+    of a twelfth is left unused before it, because neighbouring times show nearly the same weather. A twelfth
+    validates; the rest trains. 24 radar composites give 16, 2, 2 (gap) and 4.
+
+    Args:
+        source: The source to share out.
+        train: Number of training chunks; all that remain by default. Chunks left over are unused.
+        validation: Number of validation chunks, if not the default share.
+        test: Number of test chunks, if not the default share.
+        gap: Number of unused chunks before the test chunks, if not the default share.
+
+    Returns:
+        The role of each chunk: "train", "validation", "test" or "unused".
+
+    Raises:
+        ArgumentError: If a count is negative, or the source has too few chunks.
+    """
+    n = len(source)
+    for argument, count in (("train", train), ("validation", validation), ("test", test), ("gap", gap)):
+        if count is not None:
+            as_natural(argument, count)
+    n_test = max(1, round(n / 6)) if test is None else test
+    n_gap = (round(n / 12) if source.chronological else 0) if gap is None else gap
+    n_validation = max(1, round(n / 12)) if validation is None else validation
+    rest = n - n_test - n_gap - n_validation
+    n_train = rest if train is None else train
+    if rest < n_train or (train is None and n_train < 1):
+        raise ArgumentError(
+            f"source {source.name!r} has {n} chunks, too few for {max(n_train, 1)} train, "
+            f"{n_validation} validation, {n_gap} gap and {n_test} test chunks; give it more fields."
+        )
+    unused = rest - n_train
+    return (
+        ["train"] * n_train
+        + ["unused"] * unused
+        + ["validation"] * n_validation
+        + ["unused"] * n_gap
+        + ["test"] * n_test
+    )

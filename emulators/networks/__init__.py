@@ -1,0 +1,1 @@
+"""Networks: trained stand-ins for a metric."""

@@ -1,0 +1,106 @@
+"""CNN backbones: encoded fields to a vector of features."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from ..curves import signed_log1p
+from .normalisation import NormGelu, gelu
+from .spectral import spectral_conv
+
+_READOUT_SCALE = 0.25
+"""Brings signed-log sums, around 5, to order 1; part of the architecture."""
+
+
+class PlainBackbone(nn.Module):
+    """Convolutions 3 x 3, ReLU and max-pooling, and the average of the last features.
+
+    Args:
+        channels: input channels.
+        widths: channels of each stage, each of which halves the resolution.
+        spectral: spectral normalisation of the convolutions: "none", "power" or "exact".
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], spectral: str = "none") -> None:
+        super().__init__()
+        self.layers = nn.Sequential()
+        for inputs, outputs in itertools.pairwise((channels, *widths)):
+            self.layers.extend([spectral_conv(inputs, outputs, 3, kind=spectral), nn.ReLU(), nn.MaxPool2d(2)])
+        self.stride = 2 ** len(widths)
+        self.features = widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
+        return _mean(self.layers(x))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block: x + conv(gelu(norm(conv(gelu(norm(x))))))."""
+
+    def __init__(self, width: int, spectral: str) -> None:
+        super().__init__()
+        # Two channels a group at least: a lone value cannot be normalised, and a stage may be one pixel.
+        self.norms = nn.ModuleList(NormGelu(min(8, width // 2), width) for _ in range(2))
+        self.convs = nn.ModuleList(spectral_conv(width, width, 3, kind=spectral) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of the same shape (N, width, h, w)."""
+        y = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            y = conv(norm(y))
+        return y.add_(x)
+
+
+class ResidualBackbone(nn.Module):
+    """Entry convolution 5 x 5, then stages of residual blocks, each at half the last one's resolution.
+
+    Args:
+        channels: input channels.
+        widths: channels of each stage; the first stage works at half the input's resolution.
+        depth: residual blocks of a stage.
+        readout: "last": averages of the last stage's features; "all": sums of every stage's features,
+            on the signed-log scale. Counts such as a perimeter or an Euler number are sums over small
+            windows, which the last stage alone would have to receive through every down-sampling;
+            reading out each stage gives each scale its own way to the heads.
+        spectral: spectral normalisation of the stages' convolutions: "none", "power" or "exact".
+    """
+
+    def __init__(
+        self, channels: int, widths: tuple[int, ...], depth: int, readout: str, spectral: str
+    ) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2)
+        self.down = nn.ModuleList(
+            spectral_conv(a, b, 3, stride=2, kind=spectral) for a, b in itertools.pairwise(widths)
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width, spectral) for _ in range(depth))) for width in widths
+        )
+        self.all_stages = readout == "all"
+        self.stride = 2 ** len(widths)
+        self.features = widths[0] + sum(widths) if self.all_stages else widths[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
+        pixels = x.shape[2] * x.shape[3]
+        x = gelu(self.entry(x))
+        means = [_mean(x)] if self.all_stages else []
+        for k, stage in enumerate(self.stages):
+            x = stage(self.down[k - 1](x) if k else x)
+            if self.all_stages:
+                means.append(_mean(x))
+        if not self.all_stages:
+            return _mean(x)
+        return _READOUT_SCALE * signed_log1p(pixels * torch.cat(means, dim=1))
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Means (N, C) of features (N, C, h, w), in float32 or better.
+
+    Under autocast, rows are averaged in bfloat16 and their means in float32: a float32 copy of all
+    features would cost a tenth of a training step, and rounding errors of rows average out.
+    """
+    return x.mean(3).mean(2, dtype=torch.promote_types(x.dtype, torch.float32))

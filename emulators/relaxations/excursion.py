@@ -1,0 +1,62 @@
+"""Excursion surrogate: thresholds, units and field size are run-time choices; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import ArgumentError
+from ...metrics import Metric, Minkowski
+from ..certificates import BOUNDS, Layers, Unbounded
+from ..networks.heads import ConstrainedHeads
+from .minkowski import RelaxedMinkowski
+
+
+class Excursion(RelaxedMinkowski):
+    """Minkowski curves of soft excursion sets, held to everything that exact curves obey.
+
+    Metrics of excursion sets depend on a field through its masks {x >= u} alone, so this one sees
+    soft masks alone, each threshold by itself: another climate, another unit, other thresholds or
+    another field size are no other problem. The relaxation of every output is known, with a cold
+    sigmoid for faithful values and a share of a hot one for gradients that reach further; what
+    averaging over the sigmoid's width breaks of the declared constraints is projected back.
+
+    Args:
+        metric: a Minkowski metric.
+        temperature: of the cold sigmoid, relative to each threshold.
+        tail: share and relative temperature of the hot one, or None; see `RelaxedMinkowski`.
+
+    Raises:
+        ArgumentError: another metric, or an argument out of range.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        temperature: float | Sequence[float] = 0.005,
+        tail: tuple[float, float] | None = (0.25, 0.05),
+    ) -> None:
+        if not isinstance(metric, Minkowski):
+            raise ArgumentError(
+                f"the excursion architecture is for Minkowski metrics, got {metric.name!r}; "
+                "take a trained one, such as constrained"
+            )
+        super().__init__(metric, temperature, tail)
+        self.heads = ConstrainedHeads(metric)
+
+    def arguments(self) -> dict[str, Any]:
+        """The JSON-able keyword arguments, beside the metric, that build this module again."""
+        arguments = super().arguments()
+        return {name: arguments[name] for name in ("temperature", "tail")}
+
+    def soft(self, batch: Tensor, given: Tensor) -> Tensor:
+        """Soft curves (N, C, Q) of fields (N, H, W), held to the constraints."""
+        return self.heads.project(super().soft(batch, given), self.metric.frame(batch.shape))
+
+
+@BOUNDS.register(Excursion)
+def _bound(module: Excursion, shape: tuple[int, int]) -> tuple[float, Layers]:
+    # Bounds of one output by others are arbitrary functions, of which no slope is declared.
+    raise Unbounded("projection onto the constraints between outputs")

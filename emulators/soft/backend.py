@@ -1,0 +1,45 @@
+"""What a backend of the soft histogram does, and which one does the work for a tensor."""
+
+from __future__ import annotations
+
+import abc
+
+from torch import Tensor
+
+from ...foundation.registry import Registry
+
+
+class Backend(abc.ABC):
+    """The operators of the soft histogram, each with its gradient; see `histogram` for what they compute."""
+
+    @abc.abstractmethod
+    def suits(self, fields: Tensor) -> bool:
+        """Whether it can work on a tensor, where that is and as it is run (in an export, say)."""
+
+    @abc.abstractmethod
+    def positions(self, fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+        """See `histogram.node_positions`."""
+
+    @abc.abstractmethod
+    def changes(self, position: Tensor, diagonal: bool) -> Tensor:
+        """Components that start less those that join at each pixel, (N, H, W), without gradient.
+
+        Args:
+            position: (N, H, W), as for `histogram.soft_histogram`.
+            diagonal: whether diagonal neighbours are connected.
+        """
+
+    @abc.abstractmethod
+    def histogram(
+        self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
+    ) -> Tensor:
+        """Histogram (N, ROWS, nodes); see `histogram.soft_histogram`."""
+
+
+BACKENDS: Registry[str, Backend] = Registry("backend of the soft histogram")
+"""Backends by name; the first that suits does the work."""
+
+
+def backend_for(fields: Tensor) -> Backend:
+    """The backend that works on a tensor."""
+    return next(backend for name in BACKENDS if (backend := BACKENDS[name]).suits(fields))

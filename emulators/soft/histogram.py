@@ -1,0 +1,62 @@
+"""Soft histograms of the order statistics of neighbouring pixels: one differentiable operator.
+
+A soft excursion set at threshold u is s = f_u(x) with f_u increasing; with the logical "and" taken
+as the minimum, the soft count of pairs inside the set is a sum of f_u(min(x, y)), and so on for
+blocks. All thresholds therefore share one histogram of the minima, fine enough for f_u to be
+linear within a bin. Forward: the histogram. Backward: the slope of the incoming gradient at each
+minimum, handed to the pixel that attains it. Neither depends on the number of thresholds.
+
+Components are no sum over small windows, but lowering the threshold starts one at some pixels (local
+maxima) and joins two at others (saddles), whatever the values in between. With +1 and -1 as weights
+of these pixels, components are one more histogram.
+
+The work is done by the first backend that suits: numba kernels on the CPU, torch operations elsewhere and in
+an export to ONNX.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .backend import backend_for
+
+
+def node_positions(fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+    """Places on an axis of nodes that is even in asinh(x / scale), for `soft_histogram`.
+
+    Args:
+        fields: (N, H, W), float32 or float64, without NaN.
+        scale: below it, the axis is close to linear; beyond, to logarithmic.
+        origin: asinh(x / scale) of node 0.
+        step: distance of neighbouring nodes in asinh(x / scale).
+        nodes: number of nodes.
+
+    Returns:
+        (asinh(fields / scale) - origin) / step, held within [0, nodes - 1]; differentiable (twice).
+    """
+    return backend_for(fields).positions(fields, scale, origin, step, nodes)
+
+
+def soft_histogram(
+    position: Tensor, nodes: int, *, touched: bool, degrees: bool, components: bool = False
+) -> Tensor:
+    """Histogram of pixels, pair minima and blocks over nodes, each count shared by two nodes.
+
+    Args:
+        position: (N, H, W), float32 or float64, in [0, nodes - 1]: each pixel's place on the axis
+            of nodes. Node 0 stands for "certainly outside": what lies on it counts nothing.
+        nodes: number of nodes.
+        touched: whether the set connects along diagonals: blocks then count by their maximum (blocks
+            that the set touches), else by their minimum (blocks inside the set).
+        degrees: whether to fill the rows of pixels weighted by their inner neighbours.
+        components: whether to fill the row of the components.
+
+    Returns:
+        (N, ROWS, nodes), differentiable in position, and its gradient once more: in the weights that
+        counts are given. In position the gradient is piecewise constant.
+    """
+    backend = backend_for(position)
+    # What starts and joins components depends on the order of the pixels alone: it has no gradient.
+    changes = backend.changes(position.detach(), touched) if components else torch.zeros_like(position)
+    return backend.histogram(position, changes, nodes, touched, degrees)

@@ -1,0 +1,85 @@
+"""Rules for values that come from a file: what is wrong with one, said in one line."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Rule = Callable[[Any, str], str]
+"""(value, its place in the file) -> what is wrong with it, in one line; empty if nothing is."""
+
+
+def of(kind: type | tuple[type, ...], what: str, fits: Callable[[Any], Any] = lambda value: True) -> Rule:
+    """Values of a type that fit; true and false are no numbers."""
+
+    def rule(value: Any, place: str) -> str:
+        if isinstance(value, kind) and not isinstance(value, bool) and fits(value):
+            return ""
+        return f"{place} must be {what}, got {textwrap.shorten(repr(value), 80, placeholder=' ...')}"
+
+    return rule
+
+
+def text(longest: int) -> Rule:
+    """Printable text."""
+    return of(
+        str,
+        f"printable text of at most {longest} characters",
+        lambda value: len(value) <= longest and value.isprintable(),
+    )
+
+
+def whole(low: int, high: int) -> Rule:
+    """Whole numbers from low to high."""
+    return of(int, f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def number_from(low: float, high: float) -> Rule:
+    """Numbers from low to high."""
+    return of((int, float), f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
+
+
+def list_of(rule: Rule, fewest: int, most: int) -> Rule:
+    """Lists of so many entries, each of which a rule holds for."""
+    is_list = of(list, f"a list of {fewest} to {most} entries", lambda value: fewest <= len(value) <= most)
+    return lambda value, place: (
+        is_list(value, place) or first(rule(v, f"{place}[{k}]") for k, v in enumerate(value))
+    )
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or what a rule holds for."""
+    return lambda value, place: "" if value is None else rule(value, place)
+
+
+def one_or_more(rule: Rule) -> Rule:
+    """A value that a rule holds for, or a list of such."""
+    several = list_of(rule, 1, 1024)
+    return lambda value, place: (several if isinstance(value, list) else rule)(value, place)
+
+
+def record(rules: Mapping[str, Rule]) -> Rule:
+    """Objects of exactly these keys."""
+
+    def rule(value: Any, place: str) -> str:
+        if not isinstance(value, dict):
+            return an_object(value, place)
+        unknown, missing = sorted(value.keys() - rules), sorted(rules.keys() - value)
+        if unknown or missing:
+            names = f"unknown keys: {', '.join(unknown) or 'none'}; missing: {', '.join(missing) or 'none'}"
+            return f"{place} has {names}"
+        return first(rules[key](value[key], f"{place}.{key}") for key in rules)
+
+    return rule
+
+
+def first(problems: Iterator[str]) -> str:
+    """The first problem; empty where there is none."""
+    return next(filter(None, problems), "")
+
+
+an_object = of(dict, "an object")
+number = number_from(-1e30, 1e30)
+increasing_numbers = list_of(number, 1, 1024)
+"""Thresholds, and what stands for them."""

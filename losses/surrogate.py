@@ -1,0 +1,253 @@
+"""The frozen surrogate: curves of fields, its teacher, its loss. It knows no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from ..emulators.certificates import BOUNDS, Layers, bound_of
+from ..emulators.differentiable import Differentiable, Relaxation, WidePrecision
+from ..emulators.distances import Distance
+from ..emulators.fields import stacked
+from ..errors import ArgumentError
+from ..metrics import Metric
+from .loss import SurrogateLoss
+
+S = TypeVar("S", bound="FrozenSurrogate")
+D = TypeVar("D", bound=Differentiable)
+
+
+@dataclass
+class Provenance:
+    """What a frozen surrogate says about itself, all of it JSON-able.
+
+    Attributes:
+        unit: of the fields it was made for; empty if not stated.
+        field_shape: (H, W) of the fields it was made for; None if any.
+        license: of the checkpoint, as the Hugging Face Hub names it ("apache-2.0"); empty if not stated.
+        training: data and settings of the training: the "source" of the fields, a "synthetic" one beside it,
+            and whatever else is worth telling; empty where there was none.
+        evaluation: figures measured on held-out fields (see `emuloss.evaluation.evaluate`); empty where none
+            were.
+    """
+
+    unit: str = ""
+    field_shape: Sequence[int] | None = None
+    license: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+
+class FrozenSurrogate(WidePrecision, Differentiable):
+    """A frozen, differentiable stand-in for a metric: physical fields in, physical curves out.
+
+    Its weights take no gradient and it stays in evaluation mode, whatever its parent does;
+    gradients flow to the fields alone.
+
+    Args:
+        module: the stand-in. It is frozen in place, its spectral norms made plain weights.
+        architecture: name of the module's architecture.
+        provenance: what it says about itself.
+    """
+
+    module: Differentiable
+
+    def __init__(
+        self, module: Differentiable, architecture: str, provenance: Provenance | None = None
+    ) -> None:
+        super().__init__()
+        self.module = frozen(module)
+        self.architecture = architecture
+        self.provenance = provenance or Provenance()
+        self.revision: str | None = None
+        """Commit on the Hub that it was loaded from; None if it comes from elsewhere."""
+
+    @property
+    def metric(self) -> Metric:  # type: ignore[override]  # read-only here
+        """The exact teacher: `surrogate.metric(fields)` on NumPy arrays."""
+        return self.module.metric
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the C outputs."""
+        return self.metric.outputs
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units of the outputs."""
+        return self.metric.units
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The Q thresholds, in the field's unit; empty for a metric without."""
+        return self.metric.thresholds
+
+    @property
+    def lower_better(self) -> bool | None:
+        """Whether smaller values mean a better prediction; None for a metric of one field."""
+        return self.metric.lower_better
+
+    @property
+    def license(self) -> str:
+        """Licence of the checkpoint, as the Hugging Face Hub names it ("apache-2.0"); empty if not stated."""
+        return self.provenance.license
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """Data and settings of the training; empty where there was none."""
+        return self.provenance.training
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """Figures measured on held-out fields; empty where none were."""
+        return self.provenance.evaluation
+
+    @property
+    def stride(self) -> int:
+        """Least side of a field, in pixels."""
+        return self.module.stride
+
+    @property
+    def intensities(self) -> tuple[float, ...]:
+        """The values of the field that it resolves: the metric's thresholds, or what stands for them."""
+        return self.module.intensities
+
+    @property
+    def relaxation(self) -> Relaxation | None:
+        """The relaxation in it, whose temperature may be set; None where there is none."""
+        return self.module.relaxation
+
+    def arguments(self) -> dict[str, Any]:
+        """The JSON-able keyword arguments, beside the metric, that build the module again."""
+        return self.module.arguments()
+
+    def train(self: S, mode: bool = True) -> S:
+        """Stay in evaluation mode: a parent module's `train()` must not thaw a frozen surrogate."""
+        return super().train(False)
+
+    def forward(self, fields: Tensor, observations: Tensor | None = None) -> Tensor:
+        """Curves of fields, or of predictions and observations where the metric is pairwise.
+
+        Args:
+            fields: (N, H, W) or (N, 1, H, W), floating point, in the unit trained on; NaN marks
+                pixels that were not measured. Of a pairwise metric: the predictions.
+            observations: of a pairwise metric alone: of the same shape. Without, fields are taken for
+                pairs (N, 2, H, W) of prediction and observation.
+
+        Returns:
+            Curves (N, C, Q), in `units`, differentiable in the fields.
+
+        Raises:
+            ArgumentError: fields of another type, shape or dtype, or observations where none belong.
+        """
+        if observations is None:
+            return self.module(fields)
+        if self.metric.arity != 2:
+            raise ArgumentError(f"metric {self.metric.name!r} takes one batch of fields, got two")
+        for name, value in (("predictions", fields), ("observations", observations)):
+            if not isinstance(value, Tensor):
+                raise ArgumentError(f"{name} must be a torch tensor, got {type(value).__name__}")
+        return self.module(stacked(fields, observations))
+
+    @property
+    def temperature(self) -> float | tuple[float, ...]:
+        """Relative temperature of a relaxation; set it between training steps to anneal.
+
+        A soft step at a threshold u is temperature * |u| wide: a hot one reaches far, a cold one is faithful.
+
+        Raises:
+            ArgumentError: a surrogate that is no relaxation, or a temperature that is not positive.
+        """
+        return self._relaxed().temperature
+
+    @temperature.setter
+    def temperature(self, value: float | Sequence[float]) -> None:
+        self._relaxed().temperature = value
+
+    def _relaxed(self) -> Relaxation:
+        if self.relaxation is None:
+            raise ArgumentError(f"architecture {self.architecture!r} is no relaxation: it has no temperature")
+        return self.relaxation
+
+    def at(self: S, metric: Metric) -> S:
+        """The same surrogate for another metric of the kind, not evaluated; nothing is trained.
+
+        Raises:
+            ArgumentError: an architecture that was trained for its metric.
+        """
+        if any(True for _ in self.module.parameters()):
+            raise ArgumentError(
+                f"architecture {self.architecture!r} is trained for its thresholds; "
+                "take excursion or relaxed, or train another one"
+            )
+        return type(self)(self.module.at(metric), self.architecture, replace(self.provenance, evaluation={}))
+
+    def with_thresholds(
+        self: S, thresholds: Sequence[float], *, levels: Sequence[float] | None = None, **arguments: Any
+    ) -> S:
+        """The same surrogate at other thresholds; nothing is trained.
+
+        Args:
+            thresholds: strictly increasing, in the field's unit.
+            levels: coordinates of the threshold axis for integration; default: evenly spaced.
+            **arguments: others of the metric, such as `pixel_size`, `length_unit` or `outputs`.
+
+        Raises:
+            ArgumentError: an architecture trained for its thresholds, or an argument out of range.
+        """
+        if not self.thresholds:
+            raise ArgumentError(f"metric {self.metric.name!r} has no thresholds")
+        return self.at(self.metric.with_arguments(thresholds=thresholds, levels=levels, **arguments))
+
+    def as_loss(
+        self,
+        *,
+        distance: str | Distance | None = None,
+        forward: str = "surrogate",
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+        in_state_dict: bool = True,
+    ) -> SurrogateLoss:
+        """A loss module `loss(prediction, target)`.
+
+        Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
+        metric itself, turned so that smaller is better, which has neither `reference` nor `trust`.
+        Arguments: see `SurrogateLoss`.
+
+        Raises:
+            ArgumentError: an argument out of range.
+        """
+        return SurrogateLoss(
+            self,
+            distance=distance,
+            forward=forward,
+            reference=reference,
+            reduction=reduction,
+            weights=weights,
+            trust=trust,
+            in_state_dict=in_state_dict,
+        )
+
+    def extra_repr(self) -> str:
+        """What `print` shows beside the module."""
+        return f"architecture={self.architecture!r}, metric={self.metric.name!r}, outputs={self.outputs}"
+
+
+def frozen(module: D) -> D:
+    """Freeze a module in place: evaluation mode, no gradient to weights, spectral norms made plain."""
+    module.eval().requires_grad_(False)
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight")
+    return module.requires_grad_(False)
+
+
+@BOUNDS.register(FrozenSurrogate)
+def _bound(surrogate: FrozenSurrogate, shape: tuple[int, int]) -> tuple[float, Layers]:
+    return bound_of(surrogate.module, shape)

@@ -1,0 +1,165 @@
+"""Functions of the user's own: where they stand, and which of them this process may call."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import ArgumentError, one_line
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+PASSED = ("thresholds", "pixel_size")
+"""Attributes of the metric that a function gets which has a parameter of that name."""
+
+
+def is_spec(name: str) -> bool:
+    """Whether a metric's name is the place of a function."""
+    return ":" in name
+
+
+def passed_to(function: str | Callable[..., Any]) -> tuple[str, ...]:
+    """The attributes of a metric that a function, or that at a place, takes: thresholds, pixel_size.
+
+    Raises:
+        ArgumentError: no such module, file or function.
+    """
+    return parameters_of(find(function).function if isinstance(function, str) else function, PASSED)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A function of the user's own.
+
+    Attributes:
+        source: where a configuration says that it is.
+        location: where a worker process finds it; "" where none can.
+        function: the function.
+    """
+
+    source: str
+    location: str
+    function: Callable[..., Any]
+
+
+NAMED: dict[str, Found] = {}
+"""The functions that the user named in this process, by source: the only ones that configurations reach."""
+_FILES: dict[str, tuple[tuple[int, int], ModuleType]] = {}
+"""Files that were run, by absolute path, with their time of change and size."""
+
+
+def find(spec: str) -> Found:
+    """The function at a place, whose module or file is run.
+
+    Raises:
+        ArgumentError: no such module, file or function.
+    """
+    place, _, name = spec.rpartition(":")
+    in_file = place.endswith(".py")
+    if not _NAME.fullmatch(name) or not (in_file or _NAME.fullmatch(place)):
+        raise ArgumentError(f"metric {spec!r} must be 'module:function' or 'path/file.py:function'")
+    if place == "__main__":
+        raise ArgumentError(
+            f"metric {spec!r}: worker processes cannot import __main__; put the function into a file of its "
+            f"own and name it 'file.py:{name}'"
+        )
+    if in_file:
+        path = Path(place).expanduser().resolve()
+        module, source, location = _run_file(path), f"{path.name}:{name}", f"{path}:{name}"
+    else:
+        module, location = _import(place, name)
+        source = spec
+    function: Any = module
+    for part in name.split("."):
+        function = getattr(function, part, None)
+    if not callable(function):
+        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ArgumentError(f"{place} has no function {name!r}; it has {', '.join(there[:10]) or 'none'}")
+    return Found(source, location, function)
+
+
+def found_of(function: Callable[..., Any]) -> Found:
+    """A function that the user holds; others can import it where its module has it under its own name."""
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    if not name:
+        raise ArgumentError(f"a metric's function must have a name, got {function!r}; define it with def")
+    there: Any = sys.modules.get(module)
+    for part in name.split("."):
+        there = getattr(there, part, None)
+    importable = there is function and module != "__main__"
+    named = f"{module}:{name.replace('<', '').replace('>', '')}"
+    return Found(named, named if importable else "", function)
+
+
+def digest_of(function: Callable[..., Any]) -> str:
+    """Digest of the file in which a function stands; of its own text, or its code, where there is none."""
+    file = getattr(inspect.getmodule(function), "__file__", None)
+    if file and Path(file).is_file():
+        content = Path(file).read_bytes()
+    else:
+        try:
+            content = inspect.getsource(function).encode()
+        except (OSError, TypeError):
+            content = getattr(getattr(function, "__code__", None), "co_code", b"")
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _import(name: str, function: str) -> tuple[ModuleType, str]:
+    """A module by its name, or that of a file in the working directory, and where workers find it."""
+    try:
+        return importlib.import_module(name), f"{name}:{function}"
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise ArgumentError(f"module {name!r} cannot be imported: {one_line(error)}") from error
+        path = Path(*name.split(".")).with_suffix(".py").resolve()
+        if not path.is_file():
+            raise ArgumentError(
+                f"there is no module {name!r}; give 'module:function' or 'path/file.py:function'"
+            ) from None
+        return _run_file(path), f"{path}:{function}"
+    except (Exception, SystemExit) as error:
+        raise ArgumentError(f"module {name!r} cannot be imported: {one_line(error)}") from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    """The module that a file makes; run anew where the file has changed."""
+    if not path.is_file():
+        raise ArgumentError(f"{path} does not exist; give a function as 'path/file.py:function'")
+    facts = path.stat()
+    state = (facts.st_mtime_ns, facts.st_size)
+    known = _FILES.get(str(path))
+    if known is not None and known[0] == state:
+        return known[1]
+    name = f"emuloss_function_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ArgumentError(f"{path} cannot be imported; give a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))  # for what the file imports from beside it
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise ArgumentError(f"{path} cannot be run: {one_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    _FILES[str(path)] = (state, module)
+    return module
+
+
+def parameters_of(function: Callable[..., Any], names: Iterable[str]) -> tuple[str, ...]:
+    """Those of some names that a function has parameters of."""
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions written in C have no signature
+        return ()
+    return tuple(name for name in names if name in known)

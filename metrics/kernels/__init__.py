@@ -1,0 +1,1 @@
+"""Counts at speed: numba kernels on NumPy arrays."""

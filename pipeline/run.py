@@ -1,0 +1,175 @@
+"""A whole run: labels, emulator, training, freezing, evaluation."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..datasets import FieldSource, LabelledFields
+from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
+from ..emulators.differentiable import Differentiable, Trainable
+from ..errors import ArgumentError
+from ..foundation.launched import processes
+from ..foundation.options import flat
+from ..losses import Provenance
+from ..metrics import Metric, quantile_thresholds
+from ..training import Trainer, Training
+from ..training.state import LOG
+from ..zoo import Surrogate
+from .labelling import labelled, labels_path, opened, refuse_what_teaches_nothing
+from .measuring import measured, write_evaluation
+from .saying import say
+from .settings import Data, Labelling, Network, Run, Teacher
+from .teacher import metric_of
+
+_SAMPLED_FIELDS = 512
+"""Training fields whose quantiles stand for the thresholds of a metric that has none."""
+_INTENSITIES = (0.1, 0.5, 0.8, 0.92, 0.97, 0.99, 0.997)
+"""Their levels, close together where values are large: metrics that look at peaks are learnt the latest."""
+
+
+@flat(Data, Teacher, Network, Training, Run)
+def train(data: Data, teacher: Teacher, network: Network, training: Training, run: Run) -> Surrogate:
+    """Label fields with an exact metric, train an emulator, evaluate it, and freeze it as a loss.
+
+        surrogate = emuloss.train(fields="rain", metric="clusters", minutes=3, out="runs/first")
+        loss = surrogate.as_loss()
+
+    Fields may also be an array (T, H, W) in order of time, an xarray object or a `FieldSource`; the metric a
+    `Metric` or a Python function of a field. The folder `out` then holds config.json and model.safetensors,
+    for `emuloss.load(out)`; report.png, evaluation.json, log.csv, labels.h5, and the state from which an
+    interrupted run goes on.
+
+    Returns:
+        The frozen surrogate, with its evaluation. Of several processes that `accelerate launch` started, the
+        main one alone evaluates.
+
+    Raises:
+        ArgumentError: an option that cannot be used, or a folder that holds another run.
+        DataError: fields that cannot be read, or from which nothing can be learnt.
+    """
+    if network.arch is not None:
+        ARCHITECTURES[network.arch]  # an unknown one is refused before any field is read
+    team = processes()
+    if not team.main:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears it, and tells the others
+    with team.together():
+        source, roles = opened(data, training.seed)
+        if "test" not in roles:
+            raise ArgumentError(
+                f"--test-chunks (={data.test_chunks}) must be at least 1: the surrogate is evaluated on them"
+            )
+        metric = metric_of(teacher, source, roles)
+        arch = network.arch or default_architecture(metric)
+        emulator = built(arch, metric, network, training.seed)
+        check_shape(source.field_shape, emulator.stride)
+        run.out.mkdir(parents=True, exist_ok=True)
+        labelling = Labelling(labels_path(run.out), training.seed, progress=run.progress)
+        store = team.of_main(lambda: labelled(source, roles, metric, data, labelling))
+        refuse_what_teaches_nothing(store, metric, data)
+        # Built anew with what the labels tell: the size of a function's values, what stands for thresholds.
+        metric = metric.with_found_scales(lambda: found_scales(store.split("train")[1]))
+        emulator = built(arch, metric, network, training.seed, _intensities(metric, store))
+        provenance = _provenance(source, store, run)
+        if isinstance(emulator, Trainable):
+            provenance.training |= trained(emulator, arch, store, training, run, provenance)
+        else:
+            say(f"{arch} has nothing to train: options of the training have no effect")
+        surrogate = Surrogate(emulator, arch, provenance)
+        if team.main:
+            log = run.out / LOG if isinstance(emulator, Trainable) else None
+            evaluated(surrogate, *store.split("test"), run, log)
+        return surrogate
+
+
+def built(
+    arch: str,
+    metric: Metric,
+    network: Network,
+    seed: int,
+    intensities: tuple[float, ...] | None = None,
+) -> Differentiable:
+    """The untrained emulator of an architecture, with the options that are given.
+
+    Raises:
+        ArgumentError: an option that the architecture does not take.
+    """
+    options = ARCHITECTURES[arch].given(arch, {**network.options, "intensities": intensities})
+    torch.manual_seed(seed)
+    return ARCHITECTURES[arch](metric, **options)
+
+
+def trained(
+    emulator: Trainable,
+    arch: str,
+    store: LabelledFields,
+    training: Training,
+    run: Run,
+    provenance: Provenance,
+) -> dict[str, Any]:
+    """Train an emulator in place; what is best so far is frozen where it is interrupted.
+
+    Returns:
+        Facts about the training.
+    """
+    trainer = Trainer(
+        emulator,
+        emulator.metric,
+        store.split("train"),
+        store.split("validation"),
+        training,
+        run.out,
+        quantum=store.quantum,
+        progress=run.progress,
+    )
+    count, device = trainer.team.world_size, trainer.team.device
+    where = str(device) if count == 1 else f"{device.type}, in {count} processes"
+    say(f"training on {store.counts['train']} fields, on {where}")
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        if trainer.best["weights"] is not None and trainer.team.main:
+            Surrogate(emulator, arch, provenance).save_pretrained(run.out)
+            say(f"emuloss.load({str(run.out)!r}) gives the best emulator so far")
+        raise
+    return {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": training.seed}
+
+
+def evaluated(
+    surrogate: Surrogate, fields: np.ndarray, curves: np.ndarray, run: Run, log: Path | None
+) -> None:
+    """Freeze a surrogate, measure it, draw the report, and put the figures into the checkpoint."""
+    surrogate.save_pretrained(run.out)
+    say(f"evaluating on {len(fields)} held-out fields")
+    evaluation = measured(surrogate, fields, curves, progress=run.progress)
+    surrogate.provenance.evaluation = dict(evaluation.figures)
+    write_evaluation(run.out, surrogate, evaluation, fields, curves, log)
+    surrogate.save_pretrained(run.out)  # after the picture, which its card shows
+
+
+def _provenance(source: FieldSource, store: LabelledFields, run: Run) -> Provenance:
+    return Provenance(
+        unit=source.unit,
+        field_shape=list(source.field_shape),
+        license=run.license,
+        training={"source": store.source_config, "fields": store.counts},
+    )
+
+
+def _intensities(metric: Metric, store: LabelledFields) -> tuple[float, ...] | None:
+    """What stands for the thresholds of a metric that has none: quantiles of the training fields.
+
+    Those above their least value; None where these take few values.
+    """
+    if metric.thresholds:
+        return None
+    fields = store.split("train")[0]
+    fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]
+    try:
+        return quantile_thresholds(fields, _INTENSITIES, wet=float(np.nanmin(fields)), quantum=store.quantum)
+    except ArgumentError:
+        return None

@@ -1,0 +1,13 @@
+"""What a run says of itself while it works."""
+
+from __future__ import annotations
+
+import sys
+
+from ..foundation.launchers import first_of_several
+
+
+def say(text: str) -> None:
+    """A line on standard error, by the first of several processes alone."""
+    if first_of_several():
+        print(f"emuloss: {text}", file=sys.stderr, flush=True)

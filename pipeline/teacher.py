@@ -1,0 +1,55 @@
+"""The exact metric of a run: what it takes of the data is found in the training fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..datasets import FieldSource
+from ..metrics import WET_LEVELS, Metric, metric, takes
+from .settings import Teacher
+
+_SAMPLED_CHUNKS = 16
+"""Training chunks whose wet pixels set the default thresholds."""
+
+
+def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metric:
+    """The exact metric.
+
+    Args:
+        asked: what is chosen about it.
+        source: where the fields come from: their pixel size and units are the metric's, if it has such
+            arguments, and thresholds lie at quantiles of them, unless they are given.
+        roles: of the source's chunks.
+
+    Raises:
+        ArgumentError: an argument that the metric does not take, or that is out of range.
+        DataError: a chunk that cannot be read.
+    """
+    if isinstance(asked.metric, Metric):
+        return asked.metric
+    known = takes(asked.metric)
+    of_data = {
+        "pixel_size": source.pixel_size,
+        "length_unit": source.length_unit,
+        "field_unit": source.unit or "unit",
+    }
+    arguments: dict[str, Any] = {name: value for name, value in of_data.items() if name in known}
+    arguments |= asked.arguments
+    placed = "thresholds" in known and "thresholds" not in arguments
+    # Refuses the other arguments before any field is read.
+    found = metric(asked.metric, **arguments | ({"thresholds": [1.0]} if placed else {}))
+    if placed:
+        arguments |= {"quantiles": asked.quantiles or WET_LEVELS, "quantum": source.quantum}
+    elif not found.slow:
+        return found
+    return metric(asked.metric, fields=_sample(source, roles), **arguments)
+
+
+def _sample(source: FieldSource, roles: Sequence[str]) -> np.ndarray:
+    """Fields of some training chunks, spread over all of them."""
+    chunks = [k for k, role in enumerate(roles) if role == "train"]
+    picks = np.unique(np.linspace(0, len(chunks) - 1, min(_SAMPLED_CHUNKS, len(chunks))).round().astype(int))
+    return np.concatenate([source.read(chunks[k], "train") for k in picks])

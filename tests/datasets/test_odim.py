@@ -1,0 +1,235 @@
+"""Radar composites: small real ODIM-HDF5 files, and the files of a folder that the environment names."""
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from emuloss.datasets import Opera, assign_splits
+from emuloss.errors import ArgumentError, DataError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+NODATA, UNDETECT = -9999000.0, -8888000.0
+
+
+def write(
+    path,
+    raw,
+    place="dataset1/what",
+    *,
+    gain=1.0,
+    offset=0.0,
+    quantity="RATE",
+    time="180000",
+    scale=2000.0,
+    data="dataset1/data1/data",
+    nodata=NODATA,
+    undetect=UNDETECT,
+    leave_out=(),
+):
+    """Write a composite whose `what` attributes stand in the given place."""
+    with h5py.File(path, "a") as file:
+        file[data] = np.asarray(raw)
+        what = {"gain": gain, "offset": offset, "nodata": nodata, "undetect": undetect}
+        file.require_group(place).attrs.update({k: v for k, v in what.items() if k not in leave_out})
+        file[place].attrs["quantity"] = np.bytes_(quantity)
+        file.require_group("what").attrs.update({"date": np.bytes_("20180824"), "time": np.bytes_(time)})
+        for key in {"xscale", "yscale"} - set(leave_out):
+            file.require_group("where").attrs[key] = scale
+    return path
+
+
+def read_frame(folder, **options):
+    return Opera(folder, **{"size": 2, **options}).read_frame(0)
+
+
+@pytest.mark.parametrize("place", ["dataset1/data1/what", "dataset1/what", "what"])
+def test_attributes_in_any_place(tmp_path, place):
+    raw = np.array([[0, 10, 20], [30, 254, 255]], np.uint8)
+    write(tmp_path / "a.h5", raw, place, gain=0.1, offset=-1.0, nodata=255, undetect=254)
+    expected = np.array([[0, 0, 1], [2, 0, np.nan]], np.float32)
+    np.testing.assert_array_equal(read_frame(tmp_path), expected)
+
+
+def test_the_nearest_attribute_counts(tmp_path):
+    path = write(tmp_path / "a.h5", np.full((4, 4), 3.0), "dataset1/what")
+    with h5py.File(path, "a") as file:
+        file.require_group("dataset1/data1/what").attrs["gain"] = 2.0
+        file["what"].attrs["gain"] = 7.0
+    assert (read_frame(tmp_path) == 6).all()
+
+
+def test_bounds_and_markers(tmp_path):
+    raw = np.array([[0.09, 0.1, 0.11, 150.0], [151.0, NODATA, UNDETECT, np.nan]])
+    write(tmp_path / "a.h5", raw)
+    expected = np.array([[0, 0.1, 0.11, 150], [150, np.nan, 0, np.nan]], np.float32)
+    np.testing.assert_array_equal(read_frame(tmp_path), expected)
+    np.testing.assert_array_equal(
+        read_frame(tmp_path, bounds=(0.105, 2.0))[0], np.array([0, 0, 0.11, 2], np.float32)
+    )
+
+
+@given(
+    st.lists(st.integers(10, 14999), min_size=4, max_size=40),
+    st.sampled_from([0.01, 0.1, 0.5, 1.0, 2.0]),
+    st.sampled_from([0.0, -32.0, 1.5, -0.01]),
+    st.sampled_from([np.float64, np.float32]),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_gain_and_offset_round_trip(tmp_path, steps, gain, offset, kind):
+    rate = np.array(steps) / 100
+    raw = ((rate - offset) / gain).astype(kind).reshape(1, -1)
+    path = tmp_path / "a.h5"
+    path.unlink(missing_ok=True)
+    write(path, np.repeat(raw, 2, axis=0), gain=gain, offset=offset)
+    np.testing.assert_array_equal(read_frame(tmp_path)[0], rate.astype(np.float32))
+
+
+def test_whole_numbers_with_a_gain_round_trip(tmp_path):
+    raw = np.arange(10, 15000, dtype=np.uint16).reshape(1, -1).repeat(2, axis=0)
+    write(tmp_path / "a.h5", raw, gain=0.01, nodata=65535, undetect=65534)
+    np.testing.assert_array_equal(read_frame(tmp_path)[0], (raw[0] / 100).astype(np.float32))
+
+
+def test_values_are_left_alone_without_a_step(tmp_path):
+    write(tmp_path / "a.h5", np.full((2, 2), 1.2345))
+    assert (read_frame(tmp_path, quantum=None) == np.float32(1.2345)).all()
+
+
+def test_finds_the_quantity_among_data_sets(tmp_path):
+    path = write(tmp_path / "a.h5", np.full((4, 4), 9.0), quantity="QIND")
+    write(path, np.full((4, 4), 40.0), "dataset2/data1/what", quantity="DBZH", data="dataset2/data1/data")
+    write(path, np.full((4, 4), 5.0), "dataset10/data2/what", data="dataset10/data2/data")
+    assert (read_frame(tmp_path) == 5).all()
+    # Marshall and Palmer: 40 dBZ is 11.53 mm/h.
+    np.testing.assert_allclose(read_frame(tmp_path, quantity="DBZH"), 11.53, rtol=1e-3)
+    path.rename(tmp_path / "b.h5")
+    write(tmp_path / "a.h5", np.zeros((4, 4)), quantity="QIND")
+    with pytest.raises(DataError, match=r"a\.h5: no data set of quantity 'RATE'; the file holds QIND"):
+        Opera(tmp_path, size=2)
+
+
+def test_files_are_sorted_by_time(tmp_path):
+    for name, time in (("a", "190000"), ("b", "180000"), ("c", "183000")):
+        write(tmp_path / f"{name}.hdf", np.zeros((4, 4)), time=time)
+    assert [path.name for path in Opera(tmp_path, size=2).files] == ["b.hdf", "c.hdf", "a.hdf"]
+
+
+def test_patches_and_coverage(tmp_path):
+    raw = np.arange(64.0).reshape(8, 8) + 1
+    raw[:4, :4] = NODATA
+    raw[0, 4] = NODATA
+    write(tmp_path / "a.h5", raw)
+    source = Opera(tmp_path, size=4, stride=2)
+    assert source.pixel_size == 2.0
+    np.testing.assert_array_equal(source.read(0, "test")[:, -1, -1], [32, 60, 64])
+    assert len(source.read(0, "train")) == 5
+    assert len(Opera(tmp_path, size=4, stride=2, min_coverage=0.5).read(0, "train")) == 7
+    assert len(Opera(tmp_path, size=4, stride=2, min_coverage=0.0).read(0, "train")) == 9
+    full = Opera(tmp_path, size=4, stride=2, min_coverage=1.0)
+    assert not np.isnan(full.read(0, "train")).any()
+
+
+def test_a_frame_without_measurements_has_no_patches(tmp_path):
+    write(tmp_path / "a.h5", np.full((8, 8), NODATA))
+    assert Opera(tmp_path, size=4).read(0, "train").shape == (0, 4, 4)
+
+
+def test_pickles_and_describes_itself_wherever_it_stands(tmp_path):
+    write(tmp_path / "a.h5", np.ones((8, 8)))
+    source = Opera(tmp_path, size=4)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(source)).read(0, "train"), source.read(0, "train")
+    )
+    config = source.config()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "a.h5").rename(moved / "a.h5")
+    assert Opera(moved, size=4).config() == config
+    assert Opera(moved, size=2).config() != config
+
+
+class TestErrors:
+    def test_folder(self, tmp_path):
+        with pytest.raises(DataError, match=r"none' does not exist"):
+            Opera(tmp_path / "none")
+        with pytest.raises(DataError, match=r"matches '\*\.h\*'"):
+            Opera(tmp_path)
+
+    def test_not_hdf5(self, tmp_path):
+        (tmp_path / "a.h5").write_bytes(b"text")
+        with pytest.raises(DataError, match=r"a\.h5: not a readable HDF5 file"):
+            Opera(tmp_path)
+
+    def test_truncated(self, tmp_path):
+        path = write(tmp_path / "a.h5", np.random.default_rng(0).uniform(size=(64, 64)))
+        path.write_bytes(path.read_bytes()[:9000])
+        with pytest.raises(DataError, match=r"a\.h5: not a readable HDF5 file, truncated"):
+            Opera(tmp_path, size=8)
+
+    def test_damaged_after_opening(self, tmp_path):
+        path = write(tmp_path / "a.h5", np.ones((64, 64)))
+        source = Opera(tmp_path, size=8)
+        path.write_bytes(b"text")
+        with pytest.raises(DataError, match=r"a\.h5"):
+            source.read(0, "train")
+
+    def test_not_odim(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["rain"] = np.zeros((4, 4))
+        with pytest.raises(DataError, match=r"a\.h5: not an ODIM file, group /dataset1/data1"):
+            Opera(tmp_path)
+
+    @pytest.mark.parametrize("key", ["nodata", "undetect", "xscale"])
+    def test_missing_attribute(self, tmp_path, key):
+        write(tmp_path / "a.h5", np.zeros((4, 4)), leave_out=[key])
+        with pytest.raises(DataError, match=rf"a\.h5: .*attribute wh\w+/{key} is missing"):
+            Opera(tmp_path, size=2)
+
+    def test_grid(self, tmp_path):
+        write(tmp_path / "a.h5", np.zeros((4, 4)))
+        with pytest.raises(DataError, match=r"`size` \(=\(8, 8\)\) exceeds its shape \(4, 4\)"):
+            Opera(tmp_path, size=8)
+        write(tmp_path / "b.h5", np.zeros((4, 4)), scale=1000.0)
+        with pytest.raises(DataError, match=r"b\.h5: pixel size 1\.0 km differs"):
+            Opera(tmp_path, size=2)
+
+    def test_not_a_grid(self, tmp_path):
+        write(tmp_path / "a.h5", np.zeros(4))
+        with pytest.raises(DataError, match=r"expected a 2-D grid"):
+            Opera(tmp_path, size=2)
+
+    @pytest.mark.parametrize(
+        ("argument", "value", "message"),
+        [
+            ("size", 0, "size must be a whole number of at least 1, got 0"),
+            ("stride", -1, "stride must be a whole number of at least 1, got -1"),
+            ("min_coverage", 1.5, "min_coverage must be a share in [0, 1], got 1.5"),
+            ("bounds", (2, 1), "`bounds` (=(2, 1)) must be two increasing rates"),
+            ("quantity", "VRAD", "quantity must be one of RATE, DBZH, got 'VRAD'"),
+            ("quantum", 0, "quantum must be a positive number, got 0"),
+        ],
+    )
+    def test_arguments(self, tmp_path, argument, value, message):
+        with pytest.raises(ArgumentError, match=f"^{re.escape(message)}"):
+            Opera(tmp_path, **{argument: value})
+
+
+@pytest.mark.skipif(
+    not Path(os.environ.get("EMULOSS_OPERA") or "missing").is_dir(),
+    reason="EMULOSS_OPERA names no folder of OPERA composites",
+)
+def test_real_files():
+    source = Opera(os.environ["EMULOSS_OPERA"])
+    roles = assign_splits(source)
+    assert source.pixel_size == 2.0
+    fields = source.read(len(source) - 1, roles[-1])
+    assert fields.shape[1:] == (128, 128)
+    assert (np.isnan(fields).mean(axis=(1, 2)) <= 0.1).all()
+    assert 0.02 < (fields > 0).mean() < 0.5
+    wet = fields[fields > 0].astype(float)
+    np.testing.assert_array_equal(fields[fields > 0], (np.rint(wet * 100) / 100).astype(np.float32))

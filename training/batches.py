@@ -1,0 +1,124 @@
+"""Training batches: drawn by seed and number alone, with exact labels made as they go."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import mixup, random_symmetry, rescale
+from ..metrics import Metric
+
+if TYPE_CHECKING:
+    from .options import Training
+
+_PREFETCH = 4
+"""Batches prepared ahead of the training step."""
+
+
+class Batches:
+    """Endless training batches: batch k depends on the seed and k alone, so that a run can resume.
+
+    Of several processes each makes the whole batch, which is quick, and labels its own part, which is not.
+
+    Args:
+        metric: labels the fields whose values are changed, unless it is slow: then none are.
+        fields: (N, H, W), or pairs (N, 2, H, W), float32. Both fields of a pair are turned and rescaled
+            alike; of those that are mixed it is the prediction.
+        curves: (N, C, Q), exact.
+        options: shares, batch size and seed.
+        quantum: step of the data's values, or None; rescaled fields keep to it, mixed ones do not, as
+            the predictions that a loss will see do not.
+        part: the fields of a batch that fall to this process; default: all.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        fields: np.ndarray,
+        curves: np.ndarray,
+        options: Training,
+        quantum: float | None,
+        part: slice = slice(None),
+    ) -> None:
+        self.metric, self.fields, self.curves = metric, fields, curves.astype(np.float32)
+        self.options, self.quantum, self.part = options, quantum, part
+
+    def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
+        """Fields (B, H, W), or pairs (B, 2, H, W), of batch k, and exact curves (b, C, Q) of the part."""
+        rng = np.random.default_rng([self.options.seed, k])
+        chosen = rng.integers(0, len(self.fields), self.options.batch_size)
+        slow, invariant = self.metric.slow, self.metric.invariant
+        fields, curves = self.fields[chosen], self.curves[chosen[self.part]]
+        if invariant or not slow:
+            fields = alike(random_symmetry, fields, rng)
+        scaled = 0 if slow else round(self.options.rescaled * len(fields))
+        changed = 0 if slow else scaled + round(self.options.mixed * len(fields))
+        if scaled:
+            fields[:scaled] = alike(
+                lambda part, rng: rescale(part, rng, 0.3, 3.0, quantum=self.quantum), fields[:scaled], rng
+            )
+        if changed > scaled:
+            mixed = fields[scaled:changed] if fields.ndim == 3 else fields[scaled:changed, 0]
+            mixed[...] = mixup(mixed, rng)
+        if not (invariant or slow):
+            changed = len(fields)
+        relabelled = fields[:changed][self.part]
+        if len(relabelled):
+            curves[: len(relabelled)] = self.metric(*self.metric.parts(relabelled))
+        return torch.from_numpy(fields), torch.from_numpy(curves)
+
+
+def alike(
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    fields: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Fields (N, H, W), or pairs (N, 2, H, W), changed at random; both fields of a pair in the same way."""
+    if fields.ndim == 3:
+        return change(fields, rng)
+    seed = rng.integers(2**63)
+    return np.stack([change(part, np.random.default_rng(seed)) for part in fields.swapaxes(0, 1)], axis=1)
+
+
+@contextlib.contextmanager
+def prefetched(make: Callable[[int], Any], start: int) -> Iterator[Iterator[Any]]:
+    """Iterate over make(start), make(start + 1), ..., each made ahead in a background thread."""
+    ready: queue.Queue[Any] = queue.Queue(_PREFETCH)
+    stop = threading.Event()
+
+    def work() -> None:
+        k = start
+        while not stop.is_set():
+            try:
+                item = make(k)
+            except BaseException as error:
+                item = error
+            while not stop.is_set():
+                with contextlib.suppress(queue.Full):
+                    ready.put(item, timeout=0.1)
+                    break
+            if isinstance(item, BaseException):
+                return
+            k += 1
+
+    def items() -> Iterator[Any]:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=work, name="emuloss-batches", daemon=True)
+    thread.start()
+    try:
+        yield items()
+    finally:
+        stop.set()
+        thread.join()

@@ -27,6 +27,7 @@ from emuloss.emulators import ARCHITECTURES
 from emuloss.emulators.certificates import certify
 from emuloss.evaluation import evaluate, write_report
 from emuloss.evaluation.classes import CLASSES
+from emuloss.losses import Provenance
 from emuloss.metrics import WET_LEVELS, Minkowski
 from emuloss.training import Trainer, Training
 from emuloss.zoo import Surrogate, list_models, load
@@ -128,12 +129,12 @@ def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogat
         )
         trainer.run()
         facts |= {"fields_seen": trainer.seen, "seconds": round(trainer.seconds)}
-    provenance = {
-        "unit": data.unit,
-        "field_shape": list(data.test[0].shape[1:]),
-        "license": "apache-2.0",
-        "training": facts,
-    }
+    provenance = Provenance(
+        unit=data.unit,
+        field_shape=list(data.test[0].shape[1:]),
+        license="apache-2.0",
+        training=facts,
+    )
     surrogate = Surrogate(module, variant.arch, provenance)
     surrogate.save_pretrained(folder)
     return surrogate
@@ -157,7 +158,7 @@ def measured(name: str, variant: Variant, data: Data, folder: Path, budget: int)
     if reloaded != bound:
         raise RuntimeError(f"{folder}: the certificate changed from {bound} to {reloaded} on reload")
     log = folder / "log.csv"
-    surrogate.provenance["evaluation"] = evaluation.figures
+    surrogate.provenance.evaluation = dict(evaluation.figures)
     write_report(
         folder / "report.png",
         surrogate,

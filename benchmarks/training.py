@@ -20,7 +20,7 @@ from _timing import CLOCK, rain, take_turns
 from emuloss.emulators import ARCHITECTURES
 from emuloss.metrics import Minkowski, quantile_thresholds
 from emuloss.training import Trainer, Training
-from emuloss.training.batches import prefetched
+from emuloss.training.batches import loaders, prefetched
 
 FIELDS = 256
 
@@ -34,22 +34,23 @@ def trainer_of(fields: np.ndarray, arch: str, precision: str, folder: Path) -> T
     emulator = ARCHITECTURES[arch](metric)
     options = Training(precision=precision)
     trainer = Trainer(emulator, metric, data, data, options, folder, quantum=0.01, progress=False)
-    trainer._prepare()
+    trainer.learner.settle(trainer.batches[0][0])
     return trainer
 
 
 def steps_on_one_batch(trainer: Trainer, steps: int) -> None:
-    batch = trainer.batches[0]
+    batch = trainer.batch(0)
     for _ in range(steps):
-        distance = trainer._step(*batch)
-    distance.item()  # waits for the device
+        found = trainer.learner.learn(*batch)
+    found["loss"].item()  # waits for the device
 
 
 def whole_loop(trainer: Trainer, steps: int) -> None:
-    with prefetched(trainer.batches.__getitem__, trainer.step) as batches:
+    threads = loaders(trainer.team.device, trainer.team.world_size)
+    with prefetched(trainer.batch, trainer.step, threads) as batches:
         for _ in range(steps):
-            distance = trainer._step(*next(batches))
-        distance.item()
+            found = trainer.learner.learn(*next(batches))
+        found["loss"].item()
 
 
 def main() -> None:
@@ -75,12 +76,12 @@ def main() -> None:
     weights = sum(p.numel() for p in ours.emulator.parameters())
     shape = " x ".join(map(str, fields.shape[1:]))
     batch = ours.options.batch_size
-    print(f"{weights:,} weights, batches of {batch} fields of {shape}, on {ours.device}")
+    print(f"{weights:,} weights, batches of {batch} fields of {shape}, on {ours.team.device}")
     speeds = batch * arguments.steps / np.median(clock, axis=0)
     print(f"{'':44}{'fields/s':>10}{'ratio':>8}")
     print(f"{'step, float32, contiguous':44}{speeds[0]:10.1f}")
     ratio = np.median(clock[:, 0] / clock[:, 1])
-    setting = f"step, {ours.precision}, {ours.layout}, as trained"
+    setting = f"step, {ours.learner.precision}, {ours.learner.layout}, as trained"
     print(f"{setting:44}{speeds[1]:10.1f}{ratio:8.2f}  of the plain step")
     share = np.median(clock[:, 1] / clock[:, 2])
     print(f"{'whole loop, with fresh batches and labels':44}{speeds[2]:10.1f}{share:8.0%}  of the step alone")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from .command import QUIET_TYPER, run
 from .options import command
 
 if TYPE_CHECKING:
+    from ..evaluation.figures import Figures
     from ..zoo import Surrogate
 
 
@@ -31,7 +32,7 @@ def tell(surrogate: Surrogate, folder: Path) -> None:
     """What came out of a training: a table, and how to use it."""
     from ..evaluation import summary_table
 
-    print(summary_table(surrogate.evaluation))
+    print(summary_table(cast("Figures", surrogate.evaluation)))
     say(
         f"frozen in {folder}: loss = emuloss.load({str(folder)!r}).as_loss(); "
         f"pictures in {folder / 'report.png'}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ..evaluation.figures import Figures
 
 Source = Annotated[str, typer.Argument(help="bundled name, folder, or org/repo[@revision] on the Hub")]
 
@@ -67,7 +70,7 @@ def show(source: Source) -> None:
 
     found = info(source)
     print(found)
-    print(summary_table(found.evaluation) if found.evaluation else "not evaluated")
+    print(summary_table(cast("Figures", found.evaluation)) if found.evaluation else "not evaluated")
 
 
 def verify(source: Source) -> None:

@@ -22,7 +22,7 @@ def fullness(metric: Metric, fields: NDArray[Any]) -> NDArray[np.float64]:
     Wet pixels reach the lowest threshold; where the metric has none, they are above 0. Of pairs
     (N, 2, H, W) the observation counts.
     """
-    observed = metric.parts(fields)[-1]
+    observed = fields if fields.ndim == 3 else fields[:, 1]
     wet = observed >= metric.thresholds[0] if metric.thresholds else observed > 0
     return wet.mean((1, 2))
 

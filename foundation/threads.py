@@ -18,6 +18,13 @@ _WORTH_A_THREAD = 2**17
 _ALONE = ContextVar("_ALONE", default=False)
 
 
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: respects containers and job schedulers
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep to the calling thread, where the caller itself is one of many that share the cores."""

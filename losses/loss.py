@@ -8,9 +8,15 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..emulators.differentiable import Differentiable, WidePrecision, exact_curves, straight_through
+from ..emulators.differentiable import (
+    Differentiable,
+    WidePrecision,
+    device_of,
+    exact_curves,
+    straight_through,
+)
 from ..emulators.distances import DISTANCES, Distance, default_distance
 from ..emulators.fields import stacked
 from ..emulators.relaxations.relaxation import COLD, HOT, geometric
@@ -92,6 +98,7 @@ class SurrogateLoss(WidePrecision):
                 raise ArgumentError(f"weights must leave one output in the loss, got {weights!r}")
             values = values / values.sum()
         self.register_buffer("output_weights", values, persistent=False)
+        self.to(device_of(surrogate))  # a loss begins where its surrogate is
         if not in_state_dict:
             self.register_state_dict_post_hook(_leave_out)
             self.register_load_state_dict_pre_hook(_fill_in)
@@ -243,17 +250,17 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
 
 
-def _leave_out(loss: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+def _leave_out(loss: SurrogateLoss, state: dict[str, Tensor], prefix: str, _: Any) -> None:
     """Drop the surrogate's weights from a state dict."""
     for name in [name for name in state if name.startswith(f"{prefix}surrogate.")]:
         del state[name]
 
 
-def _fill_in(loss: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _fill_in(loss: SurrogateLoss, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Put the surrogate's own weights into a state dict that has none."""
     prefix = f"{prefix}surrogate."
     if not any(name.startswith(prefix) for name in state):
-        state.update(loss.surrogate.state_dict(prefix=prefix))  # type: ignore[union-attr]
+        state.update(loss.surrogate.state_dict(prefix=prefix))
 
 
 def _is_weight(value: object) -> bool:

@@ -51,6 +51,7 @@ class Metric(abc.ABC):
         slow: whether labels are too dear to be made anew in every training step.
         starts_at_median: whether training starts from the median label; otherwise from the values that the
             output heads give when they are at rest, which suits counts and areas that span decades.
+        guarantees: what output heads may be asked to hold: what is "declared", nothing ("free"), and others.
         argument_rules: rules by argument for those that the memory and time of building and asking the
             metric grow with; what a foreign configuration gives for them is checked before it is built.
         constraints: what exact curves obey; see `emuloss.metrics.constraints`.
@@ -62,6 +63,7 @@ class Metric(abc.ABC):
     parallel: str = "threads"
     slow: bool = False
     starts_at_median: ClassVar[bool] = True
+    guarantees: ClassVar[tuple[str, ...]] = ("declared", "free")
     argument_rules: ClassVar[Mapping[str, Rule]] = {}
     lower_better: bool | None = None
     symmetric: bool = False
@@ -119,10 +121,9 @@ class Metric(abc.ABC):
         """The module that holds this code; None where there is no such code."""
         return None
 
-    @property
-    def guarantees(self) -> dict[str, tuple[Constraint, ...]]:
-        """What output heads may be asked to hold, by name: "declared", "free" (nothing), and others."""
-        return {"declared": self.constraints, "free": ()}
+    def guaranteed(self, guarantee: str) -> tuple[Constraint, ...]:
+        """What output heads hold that are asked for one of `guarantees`."""
+        return self.constraints if guarantee == "declared" else ()
 
     def frame(self, field_shape: Sequence[int]) -> float:
         """Area of a field of shape (..., H, W), in the square of the pixel size's unit."""

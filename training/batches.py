@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import queue
-import threading
+import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,16 @@ import torch
 from torch import Tensor
 
 from ..datasets import mixup, random_symmetry, rescale
+from ..foundation.threads import one_thread, usable_cores
 from ..metrics import Metric
 
 if TYPE_CHECKING:
     from .options import Training
 
 _PREFETCH = 4
-"""Batches prepared ahead of the training step."""
+"""Batches prepared ahead of the training step, at least."""
+_LOADERS = 8
+"""Threads that make batches beside a GPU, at most: more would wait for one another at Python's lock."""
 
 
 class Batches:
@@ -87,38 +91,34 @@ def alike(
     return np.stack([change(part, np.random.default_rng(seed)) for part in fields.swapaxes(0, 1)], axis=1)
 
 
-@contextlib.contextmanager
-def prefetched(make: Callable[[int], Any], start: int) -> Iterator[Iterator[Any]]:
-    """Iterate over make(start), make(start + 1), ..., each made ahead in a background thread."""
-    ready: queue.Queue[Any] = queue.Queue(_PREFETCH)
-    stop = threading.Event()
+def loaders(device: torch.device, world_size: int) -> int:
+    """Threads that make batches: several beside a GPU, one beside a network that computes on the cores."""
+    if device.type == "cpu":
+        return 1
+    return max(1, min(_LOADERS, usable_cores() // world_size - 1))
 
-    def work() -> None:
-        k = start
-        while not stop.is_set():
-            try:
-                item = make(k)
-            except BaseException as error:
-                item = error
-            while not stop.is_set():
-                with contextlib.suppress(queue.Full):
-                    ready.put(item, timeout=0.1)
-                    break
-            if isinstance(item, BaseException):
-                return
-            k += 1
+
+@contextlib.contextmanager
+def prefetched(make: Callable[[int], Any], start: int, threads: int = 1) -> Iterator[Iterator[Any]]:
+    """Iterate over make(start), make(start + 1), ..., each made ahead in a background thread, in order.
+
+    Several threads make several at once, each on one core.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="emuloss-batches")
+    numbers = itertools.count(start)
+    ahead: collections.deque[Future[Any]] = collections.deque()
+
+    def work(k: int) -> Any:
+        with one_thread() if threads > 1 else contextlib.nullcontext():
+            return make(k)
 
     def items() -> Iterator[Any]:
         while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+            ahead.append(pool.submit(work, next(numbers)))
+            yield ahead.popleft().result()
 
-    thread = threading.Thread(target=work, name="emuloss-batches", daemon=True)
-    thread.start()
+    ahead.extend(pool.submit(work, next(numbers)) for _ in range(max(_PREFETCH, 2 * threads)))
     try:
         yield items()
     finally:
-        stop.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)

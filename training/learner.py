@@ -110,8 +110,9 @@ class Learner:
         self.emulator.train()
         own = fields[self.team.part].contiguous()
         with self._autocast():
-            emulated = self.emulator(own.to(self.device))
-        distances = self.distance(emulated.float(), curves.to(self.device)).mean(0)
+            emulated = self.emulator(own.to(self.device, non_blocking=True))
+        exact = curves.to(self.device, non_blocking=True)
+        distances = self.distance(emulated.float(), exact).mean(0)
         terms = self.terms(fields, self.step)
         # Linear in distances: the objectives of the parts, weighed by size, add up to that of the batch.
         share = len(own) / len(fields)

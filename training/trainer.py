@@ -17,7 +17,7 @@ from ..emulators.differentiable import Trainable
 from ..errors import ArgumentError
 from ..foundation.interrupts import interrupts_deferred
 from ..metrics import Metric
-from .batches import Batches, prefetched
+from .batches import Batches, loaders, prefetched
 from .learner import Learner
 from .options import Training
 from .state import STATE, digest, read_state, write_log, write_state
@@ -133,6 +133,11 @@ class Trainer:
                 if self.best["weights"] is not None:
                     self.emulator.load_state_dict(self.best["weights"])
 
+    def batch(self, k: int) -> tuple[Tensor, Tensor]:
+        """Batch k of `batches`; for a GPU in memory that it copies from while it computes."""
+        batch = self.batches[k]
+        return (batch[0].pin_memory(), batch[1].pin_memory()) if self.team.device.type == "cuda" else batch
+
     def save(self) -> None:
         """Write the state, if this is the main process."""
         if self.team.main:
@@ -178,7 +183,7 @@ class Trainer:
         recent: list[Tensor] = []
         with (
             bar,
-            prefetched(self.batches.__getitem__, self.step) as batches,
+            prefetched(self.batch, self.step, loaders(self.team.device, self.team.world_size)) as batches,
             interrupts_deferred() as interrupted,
         ):
             for fields, curves in batches:

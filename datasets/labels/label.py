@@ -10,7 +10,6 @@ and predictions are made from them.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_choice, as_count, as_natural
 from ...foundation.files import disk_errors
 from ...foundation.interrupts import interrupts_deferred
+from ...foundation.threads import usable_cores
 from ...metrics import Metric
 from ..sources.predictions import predictions_of
 from ..sources.source import ROLES, FieldSource, assign_splits
@@ -89,7 +89,7 @@ def label(
     path, parts = Path(path), Path(f"{path}.parts")
     run = engine_named(engine, scheduler)
     roles = _roles(source, splits)
-    workers = _usable_cores() if workers is None else as_count("workers", workers)
+    workers = usable_cores() if workers is None else as_count("workers", workers)
     definition = define(source, metric, roles, as_natural("seed", seed))
     if path.exists():
         refuse_difference(path, LabelledFields(path).definition, definition)
@@ -129,13 +129,6 @@ def _roles(source: FieldSource, splits: Sequence[str] | None) -> list[str]:
             f"`splits` has {len(roles)} roles, and source {source.name!r} has {len(source)} chunks."
         )
     return [as_choice("each of splits", role, ROLES) for role in roles]
-
-
-def _usable_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: respects containers and job schedulers
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _label_missing(job: Job, engine: Engine, parts: Path, progress: bool) -> None:

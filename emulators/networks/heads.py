@@ -82,7 +82,7 @@ class ConstrainedHeads(nn.Module):
     @property
     def constraints(self) -> tuple[Constraint, ...]:
         """What is guaranteed. Not stored: constraints hold functions, which do not pickle."""
-        return self.metric.guarantees[self.guarantee]
+        return self.metric.guaranteed(self.guarantee)
 
     @torch.no_grad()
     def _try(self) -> None:
@@ -126,9 +126,10 @@ class ConstrainedHeads(nn.Module):
 
     def forward(self, raw: Tensor, frame: float) -> Tensor:
         """Curves (N, C, Q) of raw values (N, raw_size), float32 or better; frame is the field's area."""
+        # Not new_tensor, which copies from the host and waits for the GPU.
         # A bound may be a small difference of large outputs. It therefore starts from these outputs as
         # they will be delivered, rounded, and is itself computed in double precision.
-        values: dict[str, Tensor] = {FRAME: raw.new_tensor(frame, dtype=torch.float64)}
+        values: dict[str, Tensor] = {FRAME: raw.new_full((), frame, dtype=torch.float64)}
         for name, part in self._split(raw.double()).items():
             low, high = self._bounds(name, values)
             values[name] = _rounded(self._head(name, part, values, low, high), raw.dtype, low, high)
@@ -142,7 +143,7 @@ class ConstrainedHeads(nn.Module):
             frame: the field's area.
         """
         example = next(iter(known.values()))
-        values = {FRAME: example.new_tensor(frame), **known}
+        values = {FRAME: example.new_full((), frame), **known}
         parts = []
         for name in self.order:
             bounds = {other for c in self.constraints if c.output == name for other in c.of}
@@ -157,7 +158,7 @@ class ConstrainedHeads(nn.Module):
 
         Where a curve obeys its bounds it stays as it is, gradient included.
         """
-        values: dict[str, Tensor] = {FRAME: curves.new_tensor(frame, dtype=torch.float64)}
+        values: dict[str, Tensor] = {FRAME: curves.new_full((), frame, dtype=torch.float64)}
         given = dict(zip(self.metric.outputs, curves.double().unbind(1), strict=True))
         for name in self.order:
             low, high = self._bounds(name, values)
@@ -186,7 +187,7 @@ class ConstrainedHeads(nn.Module):
             return None, None
         found = []
         for kind, tightest in ((AtLeast, torch.maximum), (AtMost, torch.minimum)):
-            one = values[FRAME].new_tensor(1.0)
+            one = values[FRAME].new_ones(())
             bounds = [one * c.bound(*(values[other] for other in c.of)) for c in self._of_kind(name, kind)]
             found.append(functools.reduce(tightest, bounds) if bounds else None)
         return found[0], found[1]

@@ -90,15 +90,16 @@ def _statistics(
 
 def histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
     """The same histogram by differentiable torch operations, for any device."""
-    result = [position.new_zeros((position.shape[0], nodes))] * ROWS
+    # Summed in double precision, as by the kernels: curves are small differences of these sums.
+    result = [position.new_zeros((position.shape[0], nodes), dtype=torch.float64)] * ROWS
     for row, values, weights in _statistics(position, changes, touched, degrees):
         flat = values.flatten(1)
         weight = (torch.ones_like(values) * weights).flatten(1) * (flat > 0)
         index = flat.detach().floor().clamp(max=nodes - 2).long()
         fraction = flat - index
-        result[row] = result[row].scatter_add(1, index, weight * (1 - fraction))
-        result[row] = result[row].scatter_add(1, index + 1, weight * fraction)
-    return torch.stack(result, 1)
+        result[row] = result[row].scatter_add(1, index, (weight * (1 - fraction)).double())
+        result[row] = result[row].scatter_add(1, index + 1, (weight * fraction).double())
+    return torch.stack(result, 1).to(position.dtype)
 
 
 BACKENDS.register("anywhere")(Anywhere())

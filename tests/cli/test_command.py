@@ -19,6 +19,7 @@ import torch
 from drawn import read_all
 from emuloss import cli, evaluation, train_surrogate
 from emuloss.emulators import ARCHITECTURES, ConvEmulator
+from emuloss.losses import Provenance
 from emuloss.zoo import Surrogate
 
 ROOT = Path(train_surrogate.__file__).resolve().parent
@@ -104,8 +105,8 @@ def test_what_a_run_leaves_is_a_loss(finished):
     assert surrogate.thresholds == (0.105, 0.5, 1.0, 5.0)
     assert surrogate.units == ("km^2", "km", "1")
     assert surrogate.metric.pixel_size == 2.0
-    assert surrogate.provenance["unit"] == "mm/h"
-    assert surrogate.provenance["field_shape"] == [32, 32]
+    assert surrogate.provenance.unit == "mm/h"
+    assert surrogate.provenance.field_shape == [32, 32]
     assert surrogate.trained_on["source"]["name"] == "rain"
     assert surrogate.trained_on["fields_seen"] >= 32
     assert surrogate.evaluation == json.loads((finished / "evaluation.json").read_text())
@@ -189,7 +190,7 @@ def test_what_needs_no_training_is_evaluated_and_frozen(arch, tmp_path, capsys):
     assert surrogate.architecture == (arch or "excursion")
     assert surrogate.outputs == outputs
     assert "fields_seen" not in surrogate.trained_on
-    assert surrogate.provenance["unit"] == "mm/h"
+    assert surrogate.provenance.unit == "mm/h"
     figures = surrogate.evaluation["fidelity"]
     assert all(output["r2_mean"] > 0.95 for output in figures["outputs"].values())
     if surrogate.architecture == "excursion":
@@ -677,7 +678,7 @@ def write_fields(path, count=1):
 
 def save_relaxed(folder, **provenance):
     module = emuloss.relax(emuloss.metric("minkowski", thresholds=[0.5, 2.0])).module
-    emuloss.Surrogate(module, "relaxed", provenance).save_pretrained(folder)
+    emuloss.Surrogate(module, "relaxed", Provenance(**provenance)).save_pretrained(folder)
     return folder
 
 

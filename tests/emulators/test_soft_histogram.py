@@ -88,9 +88,7 @@ def test_two_peaks_start_components_and_their_saddle_joins_them():
     weights = torch.zeros((1, ROWS, NODES), dtype=torch.float64)
     weights[0, COMPONENTS] = torch.arange(NODES) ** 2  # slopes 2 k + 1 from node k on
     changes = changes_of(position, False)
-    found, gradient = with_gradient(
-        cpu_histogram, position, changes, NODES, False, False, weights=weights
-    )
+    found, gradient = with_gradient(cpu_histogram, position, changes, NODES, False, False, weights=weights)
     assert found[0, COMPONENTS].tolist() == [0, 0, 0, -1, 0, 1, 1, 0, 0]
     assert gradient.tolist() == [[[11.0, -7.0, 13.0]]]
 

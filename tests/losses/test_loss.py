@@ -174,6 +174,12 @@ def test_uniform_and_extreme_fields(surrogate, value):
 # Shapes, types, places
 
 
+def test_a_loss_is_where_its_surrogate_is():
+    for name in ("minkowski-opera", "fss-opera"):
+        loss = emuloss.load(name).to("meta").as_loss()
+        assert all(buffer.is_meta for buffer in loss.buffers())
+
+
 def test_batches_and_channels(surrogate):
     loss = surrogate.as_loss(reduction="none")
     prediction, target = rain(4, seed=1), rain(4, seed=2)

@@ -365,8 +365,8 @@ def test_faults_are_met_when_the_shape_is_found(mine, fields, name):
         ("needs:peaks", "No module named 'not_there'"),
         ("__main__:peaks", "worker processes cannot import __main__"),
         ("nothing", "unknown metric 'nothing'; available: betti-error, boxcount, .* or your own function"),
-        (len, "is given by its name or by the place of a function"),
-        (lambda field: 0, "is given by its name or by the place of a function"),
+        (3, "is given by its name, by a function, or by the place of one"),
+        (CSI, "is given by its name, by a function, or by the place of one"),
     ],
 )
 def test_functions_that_are_not_there(place, spec, message, monkeypatch):

@@ -15,6 +15,7 @@ from emuloss.errors import ArgumentError
 from emuloss.evaluation import evaluate, exact_distance, fidelity, summary_table
 from emuloss.evaluation.classes import fullness
 from emuloss.evaluation.report import write_report
+from emuloss.losses import Provenance
 from emuloss.metrics import BoxCount, Clusters, Metric, Minkowski, Morphology, Percolation, Spectrum
 from emuloss.metrics.constraints import NonDecreasing
 from emuloss.training import Trainer, Training
@@ -252,7 +253,7 @@ def test_fullness_without_thresholds_is_the_share_above_0():
 def test_evaluation_without_thresholds(tmp_path, metric):
     emuloss.metrics.register(Ranks)
     fields = rain(12)
-    surrogate = Surrogate(network(metric, "constrained"), "constrained", {"field_shape": [16, 16]})
+    surrogate = Surrogate(network(metric, "constrained"), "constrained", Provenance(field_shape=[16, 16]))
     evaluation = evaluate(
         surrogate, fields, metric(fields), descent_fields=1, descent_steps=3, thorough=True, progress=False
     )
@@ -262,7 +263,7 @@ def test_evaluation_without_thresholds(tmp_path, metric):
     first = evaluation.figures["fidelity"]["outputs"][metric.outputs[0]]
     assert first["r2_worst_threshold"] in metric.levels
     assert f"{len(metric.levels)} levels" in summary_table(evaluation.figures)
-    surrogate.provenance["evaluation"] = evaluation.figures
+    surrogate.provenance.evaluation = evaluation.figures
     surrogate.save_pretrained(tmp_path)
     loaded = emuloss.load(str(tmp_path))
     verify(loaded, tmp_path)

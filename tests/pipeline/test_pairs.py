@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 from drawn import pairs_of_rain
-from emuloss.emulators import ARCHITECTURES, ConvEmulator, Shortfall, as_pairs, relaxable, relaxation
+from emuloss.emulators import (
+    ARCHITECTURES,
+    RELAXATIONS,
+    ConvEmulator,
+    Shortfall,
+    as_pairs,
+    relaxable,
+    relaxation,
+)
 from emuloss.emulators.fields import stacked
 from emuloss.errors import ArgumentError
 from emuloss.evaluation import evaluate, exact_distance, summary_table
 from emuloss.evaluation.report import write_report
-from emuloss.losses import SurrogateLoss
+from emuloss.losses import Provenance, SurrogateLoss
 from emuloss.metrics import CSI, FSS, SAL, BettiError, BoxCount, Metric, Minkowski
 from emuloss.training import Trainer, Training
 from emuloss.training.batches import Batches
@@ -169,7 +177,7 @@ def test_another_relaxation_can_be_registered():
     class Other(CSI):
         name = "other"
 
-    relaxation.register(Other, lambda metric, temperature=1.0: (metric, temperature))
+    RELAXATIONS.register(Other)(lambda metric, temperature=1.0: (metric, temperature))
     assert relaxation(Other(THRESHOLDS), temperature=2.0)[1] == 2.0
 
 
@@ -353,12 +361,14 @@ def test_unusable_arguments_of_a_loss(arguments, message):
 
 def test_losses_and_calls_that_do_not_fit_the_arity():
     pairwise, unary = emuloss.relax(SCORES[0]), emuloss.relax(Minkowski(THRESHOLDS))
-    assert isinstance(SurrogateLoss(unary), SurrogateLoss)
-    assert isinstance(SurrogateLoss(pairwise), SurrogateLoss)
-    with pytest.raises(ArgumentError, match="SurrogateLoss"):
-        SurrogateLoss(pairwise)
-    with pytest.raises(ArgumentError, match="SurrogateLoss"):
-        SurrogateLoss(unary)
+    with pytest.raises(ArgumentError, match="CurveDistance is for metrics of 1 fields; 'fss' is of 2"):
+        SurrogateLoss(pairwise, distance="curves")
+    with pytest.raises(ArgumentError, match="Shortfall is for metrics of 2 fields; 'minkowski' is of 1"):
+        SurrogateLoss(unary, distance=Shortfall(SCORES[0]))
+    with pytest.raises(ArgumentError, match="reference and trust are for metrics of one field"):
+        SurrogateLoss(pairwise, trust=1.0)
+    with pytest.raises(ArgumentError, match="needs a target, and no target_curves"):
+        SurrogateLoss(pairwise)(PAIRS[:, 0], target_curves=exact(SCORES[0], PAIRS))
     with pytest.raises(ArgumentError, match="one batch"):
         unary(PAIRS[:, 0], PAIRS[:, 1])
     with pytest.raises(ArgumentError, match="one shape"):
@@ -397,7 +407,7 @@ def test_both_fields_of_a_pair_are_changed_alike():
 def test_slow_metrics_are_not_labelled_anew():
     class Slow(BettiError):
         name = "slow"
-        parallel = "processes"
+        slow = True
 
         def _compute(self, *fields):
             raise AssertionError("labelled anew")
@@ -446,7 +456,7 @@ def test_it_learns_pairs(tmp_path, penalty):
 def test_evaluation_and_checkpoint(tmp_path, metric):
     pairs = pairs_of_rain(12)
     curves = exact(metric, pairs).numpy()
-    surrogate = Surrogate(network(metric, "hybrid"), "hybrid", {"field_shape": [16, 20], "unit": "mm/h"})
+    surrogate = Surrogate(network(metric, "hybrid"), "hybrid", Provenance("mm/h", [16, 20]))
     evaluation = evaluate(
         surrogate, pairs, curves, descent_fields=2, descent_steps=5, thorough=True, progress=False
     )
@@ -456,7 +466,7 @@ def test_evaluation_and_checkpoint(tmp_path, metric):
     assert evaluation.figures["descent"]["outputs"].keys() == set(metric.outputs)
     assert evaluation.figures["certificate"]["bound"] is None
     assert metric.outputs[0] in summary_table(evaluation.figures)
-    surrogate.provenance["evaluation"] = evaluation.figures
+    surrogate.provenance.evaluation = evaluation.figures
     surrogate.save_pretrained(tmp_path / "checkpoint")
     loaded = emuloss.load(str(tmp_path / "checkpoint"))
     verify(loaded, tmp_path / "checkpoint")

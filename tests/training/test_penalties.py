@@ -384,7 +384,7 @@ def test_coarsened():
     holed[:, ::2] = np.nan
     np.testing.assert_allclose(coarsened(holed, 16)[:, 0, 0], fields[:, 1::2].mean((1, 2)), rtol=1e-6)
     for bad, factor in ((fields[0], 2), (fields, 0)):
-        with pytest.raises(ArgumentError, match="f(actor|ields)"):
+        with pytest.raises(ArgumentError, match=r"f(actor|ields)"):
             coarsened(bad, factor)
 
 

@@ -716,13 +716,23 @@ def test_rescaled_fields_keep_to_the_quantum():
 
 
 def no_thread_left() -> bool:
-    return not any(thread.name == "emuloss-batches" for thread in threading.enumerate())
+    return not any(thread.name.startswith("emuloss-batches") for thread in threading.enumerate())
 
 
 def test_prefetched_keeps_the_order_and_ends_its_thread():
     with prefetched(lambda k: k * k, 3) as items:
         assert [next(items) for _ in range(20)] == [k * k for k in range(3, 23)]
         assert not no_thread_left()
+    assert no_thread_left()
+
+
+def test_prefetched_by_several_threads_keeps_the_order():
+    def make(k: int) -> int:
+        time.sleep(0.01 * (k % 3))
+        return k * k
+
+    with prefetched(make, 3, threads=4) as items:
+        assert [next(items) for _ in range(20)] == [k * k for k in range(3, 23)]
     assert no_thread_left()
 
 

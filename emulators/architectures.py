@@ -36,6 +36,11 @@ class Architecture:
         """The untrained module."""
         return self.build(metric, **{**self.defaults, **arguments})
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Names of the arguments, beside the metric, that it takes."""
+        return tuple(inspect.signature(self.build).parameters)[1:]
+
     def given(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Those of some options that are not None.
 
@@ -44,7 +49,7 @@ class Architecture:
         """
         given = {option: value for option, value in options.items() if value is not None}
         for option in given:
-            if option not in inspect.signature(self.build).parameters:
+            if option not in self.takes:
                 raise ArgumentError(f"--{option} is no option of architecture {name!r}; leave it out")
         return given
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulators.certificates import certify
-from ..emulators.differentiable import Differentiable, device_of
+from ..emulators.differentiable import Differentiable
 from ..errors import ArgumentError
 from ..foundation.arguments import as_count
 from ..losses.loss import SurrogateLoss
@@ -192,7 +192,7 @@ class _Examined:
 
     def descended(self, fields: NDArray[Any], start: str, steps: int) -> Descent:
         """A descent to the fields (n, H, W)."""
-        loss = SurrogateLoss(self.surrogate).to(device_of(self.surrogate))
+        loss = SurrogateLoss(self.surrogate)
         return descent(
             loss, self.metric, fields, start=start, steps=steps, seed=self.seed, progress=self.progress
         )

@@ -99,7 +99,7 @@ def gradient_quality(
     truth = torch.nan_to_num(as_fields("fields", fields), nan=0.0)
     start = torch.from_numpy(blurred(truth.numpy(), factor))
     probe = _Probe.of(truth, tile, step)
-    loss = SurrogateLoss(surrogate).to(device_of(surrogate))
+    loss = SurrogateLoss(surrogate)
     rng = np.random.default_rng(seed)
     found = []
     for first, goal in zip(probe.space.enter(start), truth, strict=True):
@@ -173,7 +173,7 @@ def gradient_sizes(
     truth = as_fields("fields", fields)
     start = torch.from_numpy(blurred(truth.numpy(), factor))
     device = device_of(surrogate)
-    loss = SurrogateLoss(surrogate, reduction="sum").to(device)
+    loss = SurrogateLoss(surrogate, reduction="sum")
     parts = []
     for x, goal in zip(start.split(batch_size), truth.split(batch_size), strict=True):
         x = x.to(device).requires_grad_()

@@ -219,7 +219,7 @@ def inversion(
     anneal = _annealing(surrogate)
     try:
         inverted = invert(
-            SurrogateLoss(surrogate).to(device_of(surrogate)),
+            SurrogateLoss(surrogate),
             torch.from_numpy(exact).float(),
             shape,
             scale=typical_size(torch.from_numpy(real)),

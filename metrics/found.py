@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,9 +95,21 @@ def found_of(function: Callable[..., Any]) -> Found:
     there: Any = sys.modules.get(module)
     for part in name.split("."):
         there = getattr(there, part, None)
-    importable = there is function and module != "__main__"
     named = f"{module}:{name.replace('<', '').replace('>', '')}"
-    return Found(named, named if importable else "", function)
+    return Found(named, _location(module, name) if there is function else "", function)
+
+
+def _location(module: str, name: str) -> str:
+    """Where another process finds what a module has under a name; "" where it finds nothing.
+
+    A script is not run once more, for it would do all that it does.
+    """
+    if module == "__main__":
+        return ""
+    if PathFinder.find_spec(module.partition(".")[0]) is not None:
+        return f"{module}:{name}"
+    file = getattr(sys.modules[module], "__file__", None) or ""
+    return f"{file}:{name}" if file.endswith(".py") else ""
 
 
 def digest_of(function: Callable[..., Any]) -> str:

@@ -68,8 +68,12 @@ class RelaxedMinkowski(Relaxation):
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
-        tail = self.counts.tail
-        return {**super().arguments(), "tail": None if tail is None else list(tail)}
+        given, tail = super().arguments(), self.counts.tail
+        return {
+            "temperature": given["temperature"],
+            "tail": None if tail is None else list(tail),
+            "forward": given["forward"],
+        }
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""

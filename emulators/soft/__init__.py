@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from . import (
-    anywhere,
-    cpu,  # the order is that of preference
-)
+from .anywhere import Anywhere, Export
 from .backend import BACKENDS, Backend
+from .cpu import Cpu
 from .histogram import node_positions, soft_histogram
 
-__all__ = ["BACKENDS", "Backend", "anywhere", "cpu", "node_positions", "soft_histogram"]
+__all__ = ["BACKENDS", "Anywhere", "Backend", "Cpu", "Export", "node_positions", "soft_histogram"]
+
+# In order of preference.
+for _name, _backend in {"cpu": Cpu(), "anywhere": Anywhere(), "export": Export()}.items():
+    BACKENDS.register(_name)(_backend)

@@ -8,25 +8,31 @@ from torch import Tensor
 
 from ...foundation.threads import in_threads
 from ...metrics.kernels.rows import AXIAL_DEGREE, LOCAL_ROWS, ROWS
-from .backend import BACKENDS, Backend
+from .backend import Backend
 from .changes import component_changes
 from .kernels import backward_kernel, forward_kernel, place_backward_kernel, place_kernel, tangent_kernel
 
 
-class _Cpu(Backend):
+class Cpu(Backend):
+    """Numba kernels."""
+
     def suits(self, fields: Tensor) -> bool:
+        """On the CPU, but in an export."""
         # ONNX knows torch's own operators alone.
         return fields.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
 
     def positions(self, fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+        """See `histogram.node_positions`."""
         return place(fields, scale, origin, step, nodes - 1)
 
     def changes(self, position: Tensor, diagonal: bool) -> Tensor:
+        """See `Backend.changes`."""
         return component_changes(position, diagonal)
 
     def histogram(
         self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
     ) -> Tensor:
+        """See `histogram.soft_histogram`."""
         return histogram(position, changes, nodes, touched, degrees)
 
 
@@ -189,6 +195,3 @@ def _second_backward(ctx, direction):
 
 
 histogram_backward.register_autograd(_second_backward, setup_context=_setup_backward_context)
-
-
-BACKENDS.register("cpu")(_Cpu())

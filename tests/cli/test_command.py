@@ -1,6 +1,7 @@
 """The commands: whole small runs, going on after an interruption, and one line for every mistake."""
 
 import csv
+import dataclasses
 import errno
 import functools
 import json
@@ -17,9 +18,13 @@ import numpy as np
 import pytest
 import torch
 from drawn import read_all
-from emuloss import cli, evaluation, train_surrogate
-from emuloss.emulators import ARCHITECTURES, ConvEmulator
+from emuloss import train_surrogate
+from emuloss.cli import train
+from emuloss.cli.main import main
+from emuloss.emulators import ARCHITECTURES
+from emuloss.evaluation import summary_table
 from emuloss.losses import Provenance
+from emuloss.pipeline import measuring
 from emuloss.zoo import Surrogate
 
 ROOT = Path(train_surrogate.__file__).resolve().parent
@@ -32,21 +37,21 @@ OF_TRAINING = {"log.csv", "training.pt"}
 
 
 SMALL = """
-import functools, sys
-from emuloss import emulators, train_surrogate
-emulators.ARCHITECTURES["constrained"] = functools.partial(
-    emulators.ConvEmulator, widths=(8, 16), hidden=16
-)
+import dataclasses, sys
+from emuloss.cli import train
+from emuloss.emulators import ARCHITECTURES
+small = dataclasses.replace(ARCHITECTURES["constrained"], defaults={"widths": (8, 16), "hidden": 16})
+ARCHITECTURES._things["constrained"] = small
 """
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_work():
     """Runs in this process train a small network and take few steps of descent; the script's own do not."""
-    small = functools.partial(ConvEmulator, widths=(8, 16), hidden=16)
+    small = dataclasses.replace(ARCHITECTURES["constrained"], defaults={"widths": (8, 16), "hidden": 16})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "constrained", small)
-        patch.setattr(evaluation, "evaluate", functools.partial(evaluation.evaluate, descent_steps=10))
+        patch.setitem(ARCHITECTURES._things, "constrained", small)
+        patch.setattr(measuring, "evaluate", functools.partial(measuring.evaluate, descent_steps=10))
         yield
 
 
@@ -78,7 +83,7 @@ def refusal(capsys, status) -> str:
 def finished(tmp_path_factory, small_work):
     """The folder of a finished run, which no test changes."""
     out = tmp_path_factory.mktemp("runs") / "deep" / "first"
-    assert train_surrogate.main(arguments(out)) == 0
+    assert train.main(arguments(out)) == 0
     return out
 
 
@@ -119,7 +124,7 @@ def test_the_same_command_again_changes_no_figure(finished, capsys):
     before = json.loads((finished / "evaluation.json").read_text())
     weights = (finished / "model.safetensors").read_bytes()
     log = (finished / "log.csv").read_text()
-    assert train_surrogate.main(arguments(finished)) == 0
+    assert train.main(arguments(finished)) == 0
     assert "R2 mean" in capsys.readouterr().out
     assert untimed(json.loads((finished / "evaluation.json").read_text())) == untimed(before)
     assert (finished / "model.safetensors").read_bytes() == weights
@@ -127,20 +132,20 @@ def test_the_same_command_again_changes_no_figure(finished, capsys):
 
 
 def test_other_settings_in_the_same_folder(finished, capsys):
-    assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, seed=1)))
-    assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, learning_rate=0.1)))
-    assert "other" in refusal(capsys, train_surrogate.main(arguments(finished, thresholds="1,2")))
+    assert "other" in refusal(capsys, train.main(arguments(finished, seed=1)))
+    assert "other" in refusal(capsys, train.main(arguments(finished, learning_rate=0.1)))
+    assert "other" in refusal(capsys, train.main(arguments(finished, thresholds="1,2")))
 
 
 def test_levels_are_the_axis_of_integration(tmp_path, capsys):
-    assert train_surrogate.main(arguments(tmp_path, levels="0.1,0.4,0.7,0.9")) == 0
+    assert train.main(arguments(tmp_path, levels="0.1,0.4,0.7,0.9")) == 0
     capsys.readouterr()
     assert emuloss.load(tmp_path).metric.levels == (0.1, 0.4, 0.7, 0.9)
 
 
 def test_thresholds_from_quantiles(tmp_path, capsys):
     options = {"thresholds": None, "quantiles": "0.2,0.5,0.9", "outputs": "area, euler", "length_unit": "mi"}
-    assert train_surrogate.main(arguments(tmp_path, **options)) == 0
+    assert train.main(arguments(tmp_path, **options)) == 0
     capsys.readouterr()
     surrogate = emuloss.load(tmp_path)
     assert surrogate.metric.levels == (0.2, 0.5, 0.9)
@@ -170,7 +175,7 @@ def write_composites(folder, count=12):
 def test_radar_composites(tmp_path, capsys):
     folder = write_composites(tmp_path / "radar")
     options = {"fields": f"opera:{folder}", "count": None, "stride": 16, "test_chunks": 2, "gap_chunks": 1}
-    assert train_surrogate.main(arguments(tmp_path / "out", **options)) == 0
+    assert train.main(arguments(tmp_path / "out", **options)) == 0
     captured = capsys.readouterr()
     assert "R2 mean" in captured.out
     surrogate = emuloss.load(tmp_path / "out")
@@ -181,7 +186,7 @@ def test_radar_composites(tmp_path, capsys):
 @pytest.mark.parametrize("arch", [None, "relaxed"])
 def test_what_needs_no_training_is_evaluated_and_frozen(arch, tmp_path, capsys):
     outputs = ("area", "perimeter", "euler", "components", "holes")
-    assert train_surrogate.main(arguments(tmp_path, arch=arch, outputs=",".join(outputs))) == 0
+    assert train.main(arguments(tmp_path, arch=arch, outputs=",".join(outputs))) == 0
     captured = capsys.readouterr()
     assert "R2 mean" in captured.out
     assert "training on" not in captured.err
@@ -203,7 +208,7 @@ def test_settings_of_the_network_and_of_its_gradients(tmp_path, capsys):
         "spectral": "none", "isoperimetric": "textbook", "penalty": "one-sided", "penalty_weight": 0.5,
         "penalty_limit": 0.7, "sobolev": 0.25, "widths": "16,8",
     }  # fmt: skip
-    assert train_surrogate.main(arguments(tmp_path, **options)) == 0
+    assert train.main(arguments(tmp_path, **options)) == 0
     capsys.readouterr()
     built_with = emuloss.load(tmp_path).module.arguments()
     assert (built_with["spectral"], built_with["isoperimetric"]) == ("none", "textbook")
@@ -214,9 +219,7 @@ def test_settings_of_the_network_and_of_its_gradients(tmp_path, capsys):
     for name, value in options.items():
         if name in trained_with:
             assert trained_with[name] == value
-    assert "other" in refusal(
-        capsys, train_surrogate.main(arguments(tmp_path, **options | {"penalty": "none"}))
-    )
+    assert "other" in refusal(capsys, train.main(arguments(tmp_path, **options | {"penalty": "none"})))
 
 
 @pytest.mark.slow
@@ -320,14 +323,14 @@ def test_mistakes_cost_one_line(name, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(emuloss.datasets.Rain, "read", read)
     monkeypatch.chdir(tmp_path)
-    status = train_surrogate.main(arguments(**{"out": tmp_path / "out"} | options))
+    status = train.main(arguments(**{"out": tmp_path / "out"} | options))
     assert word in refusal(capsys, status)
     assert not list(tmp_path.rglob("labels*"))
 
 
 def test_unusable_radar_folders(tmp_path, capsys):
     def status():
-        return train_surrogate.main(arguments(tmp_path / "out", fields=f"opera:{folder}", count=None))
+        return train.main(arguments(tmp_path / "out", fields=f"opera:{folder}", count=None))
 
     folder = tmp_path / "empty"
     folder.mkdir()
@@ -342,7 +345,7 @@ def test_unusable_radar_folders(tmp_path, capsys):
 def test_dry_data_have_no_quantiles(tmp_path, capsys):
     np.save(tmp_path / "dry.npy", np.zeros((24, 32, 32), np.float32))
     options = {"fields": tmp_path / "dry.npy", "count": None, "size": None, "thresholds": None}
-    assert "no value" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "out", **options)))
+    assert "no value" in refusal(capsys, train.main(arguments(tmp_path / "out", **options)))
 
 
 def test_a_split_without_a_usable_field(tmp_path, capsys):
@@ -351,13 +354,13 @@ def test_a_split_without_a_usable_field(tmp_path, capsys):
         with h5py.File(path, "a") as file:
             file["dataset1/data1/data"][...] = -1.0  # no radar anywhere
     options = {"fields": f"opera:{folder}", "count": None, "test_chunks": 2, "gap_chunks": 0}
-    assert "test" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "out", **options)))
+    assert "test" in refusal(capsys, train.main(arguments(tmp_path / "out", **options)))
 
 
 def test_out_is_a_file(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    assert "--out" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "file")))
-    assert "file" in refusal(capsys, train_surrogate.main(arguments(tmp_path / "file" / "below")))
+    assert "--out" in refusal(capsys, train.main(arguments(tmp_path / "file")))
+    assert "file" in refusal(capsys, train.main(arguments(tmp_path / "file" / "below")))
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -365,10 +368,10 @@ def test_out_is_a_file(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["log.csv.tmp", "training.pt.tmp", "model.safetensors.tmp"])
 def test_full_disk(name, tmp_path, capsys):
     (tmp_path / name).symlink_to("/dev/full")
-    assert "No space left" in refusal(capsys, train_surrogate.main(arguments(tmp_path)))
+    assert "No space left" in refusal(capsys, train.main(arguments(tmp_path)))
     if name == "training.pt.tmp":  # once there is space again, the same command goes on
         (tmp_path / name).unlink()
-        assert train_surrogate.main(arguments(tmp_path)) == 0
+        assert train.main(arguments(tmp_path)) == 0
 
 
 def test_disk_full_while_labelling(tmp_path, capsys, monkeypatch):
@@ -377,13 +380,13 @@ def test_disk_full_while_labelling(tmp_path, capsys, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        assert "full" in refusal(capsys, train_surrogate.main(arguments(tmp_path)))
+        assert "full" in refusal(capsys, train.main(arguments(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["labels.h5", "training.pt"])
 def test_damaged_state(name, tmp_path, capsys):
     (tmp_path / name).write_bytes(b"damaged")
-    assert name in refusal(capsys, train_surrogate.main(arguments(tmp_path)))
+    assert name in refusal(capsys, train.main(arguments(tmp_path)))
 
 
 # Ctrl-C
@@ -413,7 +416,7 @@ def interrupted(out, ready, *program, **options):
 def test_interrupt_while_training(tmp_path, capsys):
     out = tmp_path / "out"
     code, err = interrupted(
-        out, (out / "log.csv").exists, "-c", SMALL + "sys.exit(train_surrogate.main())", budget=60_000
+        out, (out / "log.csv").exists, "-c", SMALL + "sys.exit(train.main())", budget=60_000
     )
     assert code == 130, err
     assert "Traceback" not in err
@@ -428,7 +431,7 @@ def test_interrupt_while_training(tmp_path, capsys):
     assert 0 < done < 7500
     state["options"]["fields"] = 8 * (done + 2)
     torch.save(state, out / "training.pt")
-    assert train_surrogate.main(arguments(out, budget=8 * (done + 2))) == 0
+    assert train.main(arguments(out, budget=8 * (done + 2))) == 0
     capsys.readouterr()
     assert emuloss.load(out).trained_on["fields_seen"] == 8 * (done + 2)
 
@@ -459,21 +462,23 @@ def test_help_is_whole_and_light(capsys, tmp_path):
         ["show", "--help"],
         ["evaluate", "--help"],
     ):
-        assert cli.main(words) == 0
+        assert main(words) == 0
         assert "Usage" in capsys.readouterr().out
-    assert train_surrogate.main(["--help"]) == 0
+    assert train.main(["--help"]) == 0
     text = capsys.readouterr().out
     for option in (
         "--fields", "--out", "--metric", "--arch", "--thresholds", "--minutes", "--no-progress", "--spectral",
         "--isoperimetric", "--penalty", "--sobolev",
     ):  # fmt: skip
         assert option in text
-    code = "import sys; from emuloss import cli; cli.main(['--help']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from emuloss.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_list(capsys):
-    assert cli.main(["list", "--metrics"]) == 0
+    assert main(["list", "--metrics"]) == 0
     header, *rows, own = capsys.readouterr().out.splitlines()
     assert header.split() == ["metric", "arity", "outputs", "relaxation", "pretrained"]
     assert [row.split()[0] for row in rows] == emuloss.list_metrics()
@@ -482,7 +487,7 @@ def test_list(capsys):
     assert table["betti-error"][1:] == ["2", "components,", "holes", "no", "no"]
     assert table["sal"][-2:] == ["amplitude", "no"]
     assert "FILE.py:NAME" in own
-    assert cli.main(["list", "--metrics", "csi"]) == 0
+    assert main(["list", "--metrics", "csi"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
@@ -517,7 +522,7 @@ def mine(tmp_path):
 def labelled(out, metric, *options, fields="rain"):
     """Run the command that labels."""
     given = [f"--fields={fields}", "--count=48", "--size=16", "--no-progress"]
-    return cli.main(["label", *given, f"--metric={metric}", f"--out={out}", *options])
+    return main(["label", *given, f"--metric={metric}", f"--out={out}", *options])
 
 
 @pytest.mark.parametrize(
@@ -595,14 +600,14 @@ def test_mistakes_about_metrics_cost_one_line(name, mine, tmp_path, capsys):
 def test_a_constant_output(mine, tmp_path, capsys):
     assert labelled(tmp_path / "labels.h5", mine("constant")) == 0
     assert "warning: constant output: constant is the same for all 48 fields" in capsys.readouterr().err
-    status = train_surrogate.main(arguments(tmp_path / "out", metric=mine("constant"), thresholds=None))
+    status = train.main(arguments(tmp_path / "out", metric=mine("constant"), thresholds=None))
     assert "constant output: " in refusal(capsys, status)
     assert not list(tmp_path.rglob("training.pt"))
 
 
 def test_intensities_of_the_training_fields_stand_for_thresholds(tmp_path, capsys):
     words = arguments(tmp_path / "out", metric="spectrum", thresholds=None)
-    assert train_surrogate.main([*words, "--metric-option=bins=4"]) == 0
+    assert train.main([*words, "--metric-option=bins=4"]) == 0
     capsys.readouterr()
     found = json.loads((tmp_path / "out" / "config.json").read_text())["architecture"]["arguments"][
         "intensities"
@@ -623,9 +628,10 @@ def test_a_function_of_ones_own_becomes_a_loss(mine, tmp_path, capsys, monkeypat
         '--metric-option=monotone={"above": "non-increasing"}',
         '--metric-option=bounds={"above": [0, null]}',
     ]
-    assert train_surrogate.main([*words, *declared]) == 0
+    assert train.main([*words, *declared]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(emuloss.metrics.functions, "NAMED", {})  # as in another process
+    for module in (emuloss.metrics.found, emuloss.metrics.functions):  # as in another process
+        monkeypatch.setattr(module, "NAMED", {})
     surrogate = emuloss.load(tmp_path / "out")
     assert surrogate.metric.source == "mine.py:above"
     assert surrogate.metric.scales[0] > 1  # the size of its values, found in the labels
@@ -640,7 +646,7 @@ def test_a_function_of_ones_own_becomes_a_loss(mine, tmp_path, capsys, monkeypat
 
 
 def test_show(finished, capsys):
-    assert cli.main(["show", str(finished)]) == 0
+    assert main(["show", str(finished)]) == 0
     shown = capsys.readouterr().out
     assert "constrained" in shown
     assert "R2 mean" in shown
@@ -648,7 +654,7 @@ def test_show(finished, capsys):
 
 def test_show_what_was_not_evaluated(tmp_path, capsys):
     emuloss.relax(emuloss.metric("minkowski", thresholds=[1.0])).save_pretrained(tmp_path)
-    assert cli.main(["show", str(tmp_path)]) == 0
+    assert main(["show", str(tmp_path)]) == 0
     assert "not evaluated" in capsys.readouterr().out
 
 
@@ -658,11 +664,11 @@ def test_certify(tmp_path, capsys):
     emuloss.relax(teacher).save_pretrained(relaxed)
     emuloss.Surrogate(ARCHITECTURES["constrained"](teacher), "constrained").save_pretrained(network)
     words = ["--count=2", "--steps=2"]
-    assert cli.main(["certify", str(relaxed), *words]) == 0
+    assert main(["certify", str(relaxed), *words]) == 0
     shown = capsys.readouterr().out
     assert "global bound" in shown
     assert 0 < float(shown.split("share of the bound:")[1]) <= 1
-    assert cli.main(["certify", str(network), *words]) == 0
+    assert main(["certify", str(network), *words]) == 0
     shown = capsys.readouterr().out
     assert "no global bound: GroupNorm" in shown
     assert "largest slope found: " in shown
@@ -687,11 +693,11 @@ def test_evaluate(finished, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     file = write_fields(tmp_path / "many.npy", 64)
     words = [f"--fields={file}", "--count=6", "--no-thorough", f"--out={out}", "--no-progress"]
-    assert cli.main(["evaluate", str(finished), *words]) == 0
+    assert main(["evaluate", str(finished), *words]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     figures = json.loads((out / "evaluation.json").read_text())
-    assert captured.out == evaluation.summary_table(figures) + "\n"
+    assert captured.out == summary_table(figures) + "\n"
     assert "R2 mean" in captured.out
     assert figures["fidelity"]["fields"] == 6
     assert figures["field_unit"] == "mm/h"  # the surrogate's: a file does not say its own
@@ -707,7 +713,7 @@ def test_evaluate_is_seeded(tmp_path, capsys):
     found = []
     for name in ("first", "second"):
         words = ["--whole", "--no-thorough", "--seed=3", f"--out={tmp_path / name}", "--no-progress"]
-        assert cli.main(["evaluate", str(folder), f"--fields={file}", *words]) == 0
+        assert main(["evaluate", str(folder), f"--fields={file}", *words]) == 0
         found.append(untimed(json.loads((tmp_path / name / "evaluation.json").read_text())))
     capsys.readouterr()
     assert found[0] == found[1]
@@ -716,11 +722,11 @@ def test_evaluate_is_seeded(tmp_path, capsys):
 def test_one_field_of_a_file(tmp_path, capsys):
     folder, file = save_relaxed(tmp_path / "relaxed", unit="mm/h"), write_fields(tmp_path / "one.npy")
     words = [f"--fields={file}", "--whole", "--no-thorough", f"--out={tmp_path / 'out'}", "--no-progress"]
-    assert cli.main(["evaluate", str(folder), *words]) == 0
+    assert main(["evaluate", str(folder), *words]) == 0
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["fidelity"]["fields"] == 1
     assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
-    assert cli.main(["certify", str(folder), f"--fields={file}", "--steps=1"]) == 0
+    assert main(["certify", str(folder), f"--fields={file}", "--steps=1"]) == 0
     assert "for fields of 32 x 32" in capsys.readouterr().out
 
 
@@ -731,17 +737,17 @@ def test_evaluate_is_thorough_unless_told_otherwise(tmp_path, capsys, monkeypatc
         given.append(arguments["thorough"])
         raise emuloss.errors.DataError("enough")
 
-    monkeypatch.setattr(evaluation, "evaluate", stop)
+    monkeypatch.setattr(measuring, "evaluate", stop)
     folder = str(save_relaxed(tmp_path / "relaxed"))
     for words in ([], ["--no-thorough"], ["--thorough"]):
-        assert "enough" in refusal(capsys, cli.main(["evaluate", folder, "--count=1", *words]))
+        assert "enough" in refusal(capsys, main(["evaluate", folder, "--count=1", *words]))
     assert given == [True, False, True]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "certify"])
 def test_fields_in_another_unit(command, tmp_path, capsys):
     folder = save_relaxed(tmp_path / "relaxed", unit="K")
-    line = refusal(capsys, cli.main([command, str(folder), "--fields=rain"]))
+    line = refusal(capsys, main([command, str(folder), "--fields=rain"]))
     assert line == "error: --fields (='rain') come in mm/h, the surrogate takes K"
 
 
@@ -756,16 +762,16 @@ def test_mistakes_of_evaluate(words, word, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_fields(tmp_path / "one.npy")
     folder = save_relaxed(tmp_path / "relaxed")
-    assert word in refusal(capsys, cli.main(["evaluate", str(folder), "--no-thorough", *words]))
+    assert word in refusal(capsys, main(["evaluate", str(folder), "--no-thorough", *words]))
 
 
 def test_evaluate_a_pairwise_surrogate(tmp_path, capsys):
     metric = emuloss.metric("fss", thresholds=[0.1, 1.0], windows=[1, 3])
     emuloss.relax(metric).save_pretrained(tmp_path / "fss")
     words = ["--count=8", "--no-thorough", "--no-progress"]
-    assert cli.main(["evaluate", str(tmp_path / "fss"), *words]) == 0
+    assert main(["evaluate", str(tmp_path / "fss"), *words]) == 0
     assert "fss_3" in capsys.readouterr().out
-    assert cli.main(["certify", str(tmp_path / "fss"), "--count=2", "--steps=2"]) == 0
+    assert main(["certify", str(tmp_path / "fss"), "--count=2", "--steps=2"]) == 0
     assert "largest slope found" in capsys.readouterr().out
 
 
@@ -777,7 +783,7 @@ def test_evaluate_a_surrogate_of_a_function(tmp_path, capsys):
     module = ARCHITECTURES["constrained"](metric, widths=(8, 16), hidden=16)
     Surrogate(module, "constrained").save_pretrained(tmp_path / "wet")
     words = [str(tmp_path / "wet"), "--count=8", "--no-thorough", "--no-progress"]
-    script = "import sys; from emuloss.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from emuloss.cli.main import main; sys.exit(main(sys.argv[1:]))"
     # In a process of its own, where nobody has named the function.
     for options, code in (([], 2), ([f"--metric={place}:wet"], 0)):
         done = subprocess.run(
@@ -791,7 +797,7 @@ def test_evaluate_a_surrogate_of_a_function(tmp_path, capsys):
 def test_evaluate_writes_where_it_can(tmp_path, capsys):
     folder, file = save_relaxed(tmp_path / "relaxed"), write_fields(tmp_path / "one.npy")
     words = [f"--fields={file}", "--whole", "--no-thorough", f"--out={file}", "--no-progress"]
-    assert "one.npy" in refusal(capsys, cli.main(["evaluate", str(folder), *words]))
+    assert "one.npy" in refusal(capsys, main(["evaluate", str(folder), *words]))
 
 
 @pytest.mark.parametrize(
@@ -804,13 +810,11 @@ def test_evaluate_writes_where_it_can(tmp_path, capsys):
     ],
 )  # fmt: skip
 def test_mistakes_of_the_command(words, word, capsys):
-    assert word in refusal(capsys, cli.main(words))
+    assert word in refusal(capsys, main(words))
 
 
 def test_train_is_the_same_command(tmp_path, capsys):
-    assert "minkowsky" in refusal(
-        capsys, cli.main(["train", *arguments(tmp_path / "out", metric="minkowsky")])
-    )
+    assert "minkowsky" in refusal(capsys, main(["train", *arguments(tmp_path / "out", metric="minkowsky")]))
 
 
 def test_installed_command(tmp_path):

@@ -57,7 +57,7 @@ class Brightest(Metric):
 def build(arch: str, metric: Metric | None = None, *, weights: int | None = None, **arguments) -> nn.Module:
     """A tiny one; with `weights`, its weights are drawn at random with that seed."""
     torch.manual_seed(0)
-    taken = inspect.signature(ARCHITECTURES[arch]).parameters
+    taken = ARCHITECTURES[arch].takes
     small = {name: value for name, value in SMALL.items() if name in taken}
     module = ARCHITECTURES[arch](metric or Minkowski(THRESHOLDS, 2.0, ALL), **small | arguments)
     if weights is not None:

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 import torch
-from emuloss.emulators.soft import node_positions, soft_histogram
+from emuloss.emulators.soft import BACKENDS, Anywhere, Cpu, node_positions, soft_histogram
 from emuloss.emulators.soft.anywhere import histogram as histogram_by_torch
+from emuloss.emulators.soft.backend import backend_for
 from emuloss.emulators.soft.changes import component_changes as changes_op
 from emuloss.emulators.soft.cpu import histogram as cpu_histogram
 from emuloss.emulators.soft.cpu import histogram_backward, place, place_backward
@@ -162,6 +163,12 @@ def test_empty_batch(touched, degrees, dtype):
         assert result.shape == (0, ROWS, NODES)
         result.sum().backward()
         assert position.grad.shape == position.shape
+
+
+def test_the_kernels_do_the_work_on_the_cpu():
+    assert list(BACKENDS) == ["cpu", "anywhere", "export"]
+    assert isinstance(backend_for(torch.zeros(1, 2, 2)), Cpu)
+    assert type(backend_for(torch.zeros(1, 2, 2, device="meta"))) is Anywhere
 
 
 def test_threads_change_nothing():

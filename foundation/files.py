@@ -42,7 +42,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+def write_together(folder: Path, contents: Mapping[str, bytes | memoryview]) -> None:
     """Write files of a folder, none of which appears before all of them are on the disk.
 
     They take their names in the order given, so that one that vouches for the others goes last.

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError, FieldError, one_line
-from ..foundation.arguments import as_increasing, as_levels, as_name, as_positive
+from ..foundation.arguments import as_increasing, as_levels, as_positive
 from ..foundation.rules import Rule, increasing_numbers
-from .constraints import AtLeast, AtMost, Constraint, NonDecreasing, NonIncreasing
+from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
 from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, parameters_of
 from .metric import Metric, build
-
-_DIRECTIONS: dict[str, type[NonIncreasing | NonDecreasing]] = {
-    "non-increasing": NonIncreasing,
-    "non-decreasing": NonDecreasing,
-}
-_PROBED = 4
-"""Fields that a function is called on to find the shape of its result."""
+from .probed import as_numbers, first_of, implied, name_in
 
 
 class FunctionMetric(Metric):
@@ -97,8 +89,8 @@ class FunctionMetric(Metric):
         if not isinstance(source, str) or not is_spec(source):
             raise ArgumentError(f"source must be 'module:function' or 'file.py:function', got {source!r}")
         self.source = source
-        self.outputs = _as_names("outputs", outputs)
-        self.units = ("1",) * len(self.outputs) if units is None else _as_units(units, len(self.outputs))
+        self.outputs = as_names("outputs", outputs)
+        self.units = ("1",) * len(self.outputs) if units is None else as_units(units, len(self.outputs))
         self.thresholds = () if thresholds is None else as_increasing("thresholds", thresholds)
         if self.thresholds:
             self.levels = as_levels(levels, self.thresholds)
@@ -113,18 +105,15 @@ class FunctionMetric(Metric):
             if not isinstance(value, bool):
                 raise ArgumentError(f"{flag} must be True or False, got {value!r}")
         self.batched, self.invariant, self.symmetric = batched, invariant, symmetric
-        self.identity = _as_finite("identity", identity)
+        self.identity = as_finite("identity", identity)
         if lower_better not in (None, True, False):
             raise ArgumentError(f"lower_better must be True, False or None, got {lower_better!r}")
         self.lower_better = lower_better
         if arity == 1 and (symmetric or identity is not None or lower_better is not None):
             raise ArgumentError("symmetric, identity and lower_better are for functions of arity 2")
-        self._bounds = _as_bounds(bounds, self.outputs)
-        self._monotone = _as_monotone(monotone, self.outputs)
-        self.constraints = (
-            *(_DIRECTIONS[direction](output) for output, direction in self._monotone),
-            *_bound_constraints(self._bounds),
-        )
+        self._bounds = as_bounds(bounds, self.outputs)
+        self._monotone = as_directions(monotone, self.outputs)
+        self.constraints = constraints_of(self._monotone, self._bounds)
         if scales is not None:
             self.scales = tuple(as_positive("each of scales", scale) for scale in scales)
             if len(self.scales) != len(self.outputs):
@@ -233,7 +222,7 @@ class FunctionMetric(Metric):
 
     def _as_curves(self, result: Any, index: int) -> np.ndarray:
         """The function's result (C, Q) for one field."""
-        values = _as_numbers(result, self.source, index)
+        values = as_numbers(result, self.source, index)
         shape = count, points = len(self.outputs), len(self.levels)
         fitting = [shape, *([(count,)] if points == 1 else []), *([(points,)] if count == 1 else [])]
         if values.shape not in (fitting if values.ndim or count * points > 1 else [()]):
@@ -299,158 +288,14 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
     given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
     probing = fields is not None and not {"outputs", "levels"} <= given.keys()
     if probing:
-        given = _probed(found, given, np.asarray(fields))
-    given.setdefault("outputs", (_called(found.source),))
+        given = implied(found, given, np.asarray(fields))
+    given.setdefault("outputs", (name_in(found.source),))
     metric = FunctionMetric(found.source, **given)._of(found)
     if probing:
-        metric(*_sample(np.asarray(fields), metric.arity))  # tells now what labelling would meet later
+        metric(*first_of(np.asarray(fields), metric.arity))  # tells now what labelling would meet later
     return metric
 
 
 def _rebuilt(arguments: dict[str, Any], location: str | None) -> FunctionMetric:
     """A metric in another process, which has it from the user's own."""
     return FunctionMetric(**arguments)._of(None if location is None else find(location))
-
-
-def _probed(found: Found, given: dict[str, Any], fields: np.ndarray) -> dict[str, Any]:
-    """Arguments with the outputs and levels that the shape of a result implies, where they are missing."""
-    outputs, levels = given.get("outputs"), given.get("levels", given.get("thresholds"))
-    arrays = _sample(fields, given.get("arity", 1))
-    if not given["batched"]:
-        arrays = [each[0] for each in arrays]
-    passed = {
-        "thresholds": tuple(given.get("thresholds") or ()),
-        "pixel_size": given.get("pixel_size", 1.0),
-    }
-    try:
-        result = found.function(
-            *(np.array(each) for each in arrays),
-            **{name: passed[name] for name in parameters_of(found.function, PASSED)},
-        )
-    except Exception as error:
-        raise FieldError(0, f"{found.source} raised {one_line(error)}") from error
-    if given["batched"] and np.ndim(result):
-        result = result[0]
-    shape = _as_numbers(result, found.source, 0).shape
-    if len(shape) > 2:
-        raise FieldError(0, f"{found.source} gave shape {shape}; give a number, (C,) or (C, Q)")
-    if len(shape) == 1:
-        # Along the only output where its axis, or the only name, says so; one an output otherwise.
-        one = (outputs is not None and len(outputs) == 1) or (
-            outputs is None and levels is not None and len(levels) == shape[0] > 1
-        )
-        shape = (1, *shape) if one else (*shape, 1)
-    count, points = shape or (1, 1)
-    name = _called(found.source)
-    implied: dict[str, Any] = {
-        "outputs": (name,) if count == 1 else tuple(f"{name}_{c + 1}" for c in range(count))
-    }
-    if not given.get("thresholds"):
-        implied["levels"] = tuple((q + 0.5) / points for q in range(points))
-    return implied | given
-
-
-def _sample(fields: np.ndarray, arity: int) -> list[np.ndarray]:
-    """The first fields, or pairs of each with the next."""
-    fields = fields[None] if fields.ndim == 2 else fields
-    if fields.ndim != 3 or not len(fields):
-        raise ArgumentError(f"fields must have shape (N, H, W) with N >= 1, got {fields.shape}")
-    first = fields[:_PROBED]
-    return [first] if arity == 1 else [np.roll(first, 1, axis=0), first]
-
-
-def _called(source: str) -> str:
-    return source.rpartition(":")[2].rpartition(".")[2]
-
-
-def _as_numbers(result: Any, source: str, index: int) -> np.ndarray:
-    """A function's result as finite numbers, in double precision."""
-    try:
-        values = np.asarray(result)
-    except ValueError:
-        values = np.array(None)
-    if values.dtype.kind not in "fiub":
-        raise FieldError(index, f"{source} gave {type(result).__name__} that holds no real numbers")
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        found = values[~np.isfinite(values)][0]
-        raise FieldError(
-            index, f"{source} gave {found:g}; give a finite number for every field, dry ones too"
-        )
-    return values
-
-
-def _as_names(name: str, values: Any) -> tuple[str, ...]:
-    names = () if isinstance(values, str) or not isinstance(values, Sequence) else tuple(values)
-    if (
-        not names
-        or not all(isinstance(each, str) and each for each in names)
-        or len(set(names)) != len(names)
-    ):
-        raise ArgumentError(f"{name} must be distinct names, got {values!r}")
-    return names
-
-
-def _as_units(units: Any, count: int) -> tuple[str, ...]:
-    given = () if isinstance(units, str) or not isinstance(units, Sequence) else tuple(units)
-    if len(given) != count:
-        raise ArgumentError(f"units must match the {count} outputs one by one, got {units!r}")
-    return tuple(as_name("each of units", unit, "km") for unit in given)
-
-
-def _as_finite(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not (isinstance(value, Real) and math.isfinite(value)):
-        raise ArgumentError(f"{name} must be a finite number or None, got {value!r}")
-    return float(value)
-
-
-def _as_bounds(bounds: Any, outputs: tuple[str, ...]) -> tuple[tuple[str, float | None, float | None], ...]:
-    wrong = ArgumentError(
-        f"bounds must be {{output: (low, high)}}, low < high, either of them None, for outputs out of "
-        f"{', '.join(outputs)}; got {bounds!r}"
-    )
-    try:
-        rows = [(o, *pair) for o, pair in bounds.items()] if isinstance(bounds, Mapping) else list(bounds)
-        triples = [
-            (o, _as_finite("each bound", low), _as_finite("each bound", high)) for o, low, high in rows
-        ]
-    except (TypeError, ValueError) as error:
-        raise error if isinstance(error, ArgumentError) else wrong from None
-    names = [output for output, _, _ in triples]
-    if len(set(names)) != len(names) or set(names) - set(outputs):
-        raise wrong
-    if any(low is not None and high is not None and low >= high for _, low, high in triples):
-        raise wrong
-    return tuple(triples)
-
-
-def _as_monotone(monotone: Any, outputs: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    wrong = ArgumentError(
-        f"monotone must be {{output: 'non-increasing' or 'non-decreasing'}} for outputs out of "
-        f"{', '.join(outputs)}; got {monotone!r}"
-    )
-    try:
-        rows = monotone.items() if isinstance(monotone, Mapping) else monotone
-        pairs = [(output, direction) for output, direction in rows]
-    except (TypeError, ValueError):
-        raise wrong from None
-    names = [output for output, _ in pairs]
-    if len(set(names)) != len(names) or set(names) - set(outputs):
-        raise wrong
-    if any(direction not in _DIRECTIONS for _, direction in pairs):
-        raise wrong
-    return tuple(pairs)
-
-
-def _bound_constraints(
-    bounds: tuple[tuple[str, float | None, float | None], ...],
-) -> tuple[Constraint, ...]:
-    declared: list[Constraint] = []
-    for output, low, high in bounds:
-        if low is not None:
-            declared.append(AtLeast(output, f"{output} >= {low:g}", lambda low=low: low))
-        if high is not None:
-            declared.append(AtMost(output, f"{output} <= {high:g}", lambda high=high: high))
-    return tuple(declared)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import ArgumentError, DataError
-from ..foundation.files import write_safely
+from ..foundation.files import write_together
 
 STATE, LOG = "training.pt", "log.csv"
 """Names of the files in the folder of a run."""
@@ -24,7 +24,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the whole state; a kill leaves the old one or the new one."""
     content = io.BytesIO()  # writing bytes meets a full disk as an OSError, torch as an internal error
     torch.save(state, content)
-    write_safely(folder / STATE, content.getbuffer())
+    write_together(folder, {STATE: content.getbuffer()})
 
 
 def read_state(content: bytes, path: Path, wanted: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def write_log(folder: Path, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    write_safely(folder / LOG, text.getvalue().encode())
+    write_together(folder, {LOG: text.getvalue().encode()})
 
 
 def digest(*arrays: np.ndarray) -> str:

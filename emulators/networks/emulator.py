@@ -100,34 +100,6 @@ class ConvEmulator(Trainable):
         intensities: Sequence[float] | None = None,
     ) -> None:
         super().__init__(intensity_axis(metric, intensities))
-        chosen = {
-            "backbone": backbone,
-            "readout": readout,
-            "heads": heads,
-            "isoperimetric": isoperimetric,
-            "spectral": spectral,
-        }
-        for name, value in chosen.items():
-            as_choice(name, value, _CHOICES[name])
-        if not widths or any(width <= 0 or width % 8 for width in widths):
-            raise ArgumentError(f"widths must be positive multiples of 8, got {list(widths)}")
-        for name, number in (("hidden", hidden), ("depth", depth)):
-            if number <= 0:
-                raise ArgumentError(f"{name} must be positive, got {number}")
-        if masks < 0 or not 0 < mask_temperature < math.inf:
-            raise ArgumentError(
-                "masks must not be negative and mask_temperature must be positive, "
-                f"got {masks} and {mask_temperature!r}"
-            )
-        guarantee = "free" if heads == "free" else "declared"
-        if isoperimetric == "textbook":
-            if heads == "free":
-                raise ArgumentError(
-                    f"isoperimetric (={isoperimetric!r}) is for constrained heads; these are free"
-                )
-            guarantee = "textbook"
-        if not relaxable(metric):
-            prior = None
         self.metric = metric
         self._arguments: dict[str, Any] = {
             "widths": list(widths),
@@ -135,9 +107,14 @@ class ConvEmulator(Trainable):
             "depth": int(depth),
             "masks": int(masks),
             "mask_temperature": float(mask_temperature),
-            "prior": prior,
-            **chosen,
+            "prior": prior if relaxable(metric) else None,
+            "backbone": backbone,
+            "readout": readout,
+            "heads": heads,
+            "isoperimetric": isoperimetric,
+            "spectral": spectral,
         }
+        guarantee = _guarantee_of(self._arguments)
         if intensities is not None:
             self._arguments["intensities"] = list(self.intensities)
         self.encoding = (
@@ -147,11 +124,7 @@ class ConvEmulator(Trainable):
         )
         # Of a pair: both fields, and the size of their difference.
         channels = self.encoding.channels * (1 if metric.arity == 1 else 3)
-        self.backbone = (
-            PlainBackbone(channels, tuple(widths), spectral)
-            if backbone == "plain"
-            else ResidualBackbone(channels, tuple(widths), depth, readout, spectral)
-        )
+        self.backbone = _backbone(channels, self._arguments)
         self.heads = ConstrainedHeads(metric, guarantee)
         self.register_buffer("sizes", self._free_sizes(), persistent=False)
         self.gate: Gate | None = None
@@ -159,14 +132,10 @@ class ConvEmulator(Trainable):
         if values is not None:
             self.gate = Gate()
             self.register_buffer("identity", torch.tensor(values).float()[:, None], persistent=False)
+        prior = self._arguments["prior"]
         self.prior = None if prior is None else relaxation(metric, temperature=prior)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
-        last = nn.Linear(hidden, self.heads.raw_size)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.fc = nn.Sequential(
-            nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last
-        )
+        self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
 
     @property
     def last(self) -> nn.Linear:
@@ -264,6 +233,49 @@ class ConvEmulator(Trainable):
 
 
 # Networks
+
+
+def _guarantee_of(arguments: dict[str, Any]) -> str:
+    """What the heads hold, by validated arguments of a `ConvEmulator`.
+
+    Raises:
+        ArgumentError: one of them out of range.
+    """
+    for name, choices in _CHOICES.items():
+        as_choice(name, arguments[name], choices)
+    widths = arguments["widths"]
+    if not widths or any(width <= 0 or width % 8 for width in widths):
+        raise ArgumentError(f"widths must be positive multiples of 8, got {widths}")
+    for name in ("hidden", "depth"):
+        if arguments[name] <= 0:
+            raise ArgumentError(f"{name} must be positive, got {arguments[name]}")
+    masks, temperature = arguments["masks"], arguments["mask_temperature"]
+    if masks < 0 or not 0 < temperature < math.inf:
+        raise ArgumentError(
+            "masks must not be negative and mask_temperature must be positive, "
+            f"got {masks} and {temperature!r}"
+        )
+    if arguments["isoperimetric"] == "valid":
+        return "free" if arguments["heads"] == "free" else "declared"
+    if arguments["heads"] == "free":
+        raise ArgumentError("isoperimetric (='textbook') is for constrained heads; these are free")
+    return "textbook"
+
+
+def _backbone(channels: int, arguments: dict[str, Any]) -> PlainBackbone | ResidualBackbone:
+    """The backbone of so many input channels that arguments of a `ConvEmulator` ask for."""
+    widths, spectral = tuple(arguments["widths"]), arguments["spectral"]
+    if arguments["backbone"] == "plain":
+        return PlainBackbone(channels, widths, spectral)
+    return ResidualBackbone(channels, widths, arguments["depth"], arguments["readout"], spectral)
+
+
+def _fully_connected(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Three layers, the last of which gives 0 until it is trained."""
+    last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last)
 
 
 @BOUNDS.register(ConvEmulator)

@@ -120,7 +120,6 @@ def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogat
         )
         trainer = Trainer(
             module,
-            data.metric,
             data.training,
             data.validation,
             options,

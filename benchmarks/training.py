@@ -33,7 +33,7 @@ def trainer_of(fields: np.ndarray, arch: str, precision: str, folder: Path) -> T
     torch.manual_seed(0)
     emulator = ARCHITECTURES[arch](metric)
     options = Training(precision=precision)
-    trainer = Trainer(emulator, metric, data, data, options, folder, quantum=0.01, progress=False)
+    trainer = Trainer(emulator, data, data, options, folder, quantum=0.01, progress=False)
     trainer.learner.settle(trainer.batches[0][0])
     return trainer
 

@@ -44,9 +44,10 @@ def evaluate(
     if function is not None:
         metric(function)  # a checkpoint's configuration imports nothing: its user has to name it
     sample = fields_for(surrogate, fields, count, seed, whole=whole)
-    found = measured(surrogate, sample, thorough=thorough, seed=seed, progress=progress)
+    exact = surrogate.metric(*surrogate.metric.parts(sample))
+    found = measured(surrogate, sample, exact, thorough=thorough, seed=seed, progress=progress)
     for folder in [*([out] if out else []), *([Path(source)] if save else [])]:
-        write_evaluation(folder, surrogate, found, sample)
+        write_evaluation(folder, surrogate, found, sample, exact)
     if save:
         surrogate.provenance.evaluation = dict(found.figures)
         surrogate.save_pretrained(source)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..foundation.options import Option, Options, options_of
+from ..foundation.options import Option, Options, gathered, options_of
 
 
 def command(name: str, kinds: Sequence[type[Options]], run: Callable[..., None], help: str) -> Any:
@@ -27,6 +27,7 @@ def command(name: str, kinds: Sequence[type[Options]], run: Callable[..., None],
         for key, value in read.items():
             parse = options[key].parse
             read[key] = value if parse is None else parse(options[key].flag, value)
+        gathered(kinds, read)  # refuses what cannot be used before anything slow is imported
         run(**read)
 
     call.__name__, call.__doc__ = name, help
@@ -51,7 +52,5 @@ def _annotated(option: Option) -> Any:
     if option.default not in (None, "") and "default" not in said and not isinstance(option.default, bool):
         said = f"{said}; default: {option.default}"
     flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
-    seed = option.key == "seed"
-    return Annotated[
-        kind, typer.Option(flag, help=said, min=0 if seed else None, max=2**32 - 1 if seed else None)
-    ]
+    least, largest = option.within or (None, None)
+    return Annotated[kind, typer.Option(flag, help=said, min=least, max=largest)]

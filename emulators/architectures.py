@@ -39,7 +39,8 @@ class Architecture:
     @property
     def takes(self) -> tuple[str, ...]:
         """Names of the arguments, beside the metric, that it takes."""
-        return tuple(inspect.signature(self.build).parameters)[1:]
+        parameters = list(inspect.signature(self.build).parameters.values())[1:]
+        return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
 
     def given(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Those of some options that are not None.

@@ -62,9 +62,14 @@ class Differentiable(nn.Module, abc.ABC):
         return None
 
     @property
+    def has_weights(self) -> bool:
+        """Whether there is anything in it to train, or anything that was trained."""
+        return any(True for _ in self.parameters())
+
+    @property
     def threshold_free(self) -> bool:
         """Whether `at` gives it other thresholds: the metric has some, and nothing was trained for them."""
-        return bool(self.metric.thresholds) and not any(True for _ in self.parameters())
+        return bool(self.metric.thresholds) and not self.has_weights
 
     def at(self: D, metric: Metric) -> D:
         """The same stand-in for another metric of the kind, such as one with other thresholds.
@@ -72,7 +77,7 @@ class Differentiable(nn.Module, abc.ABC):
         Raises:
             ArgumentError: it has weights, which were trained for its metric.
         """
-        if any(True for _ in self.parameters()):
+        if self.has_weights:
             raise ArgumentError(
                 f"{type(self).__name__} is trained for its metric; take excursion or relaxed, "
                 "or train another one"

@@ -13,6 +13,9 @@ from ..errors import ArgumentError
 S = TypeVar("S", bound="Options")
 R = TypeVar("R")
 
+SEEDS = (0, 2**32 - 1)
+"""The least and the largest seed."""
+
 
 class Options:
     """A dataclass of settings, some of which are options of flat calls and commands."""
@@ -35,6 +38,7 @@ class Option(NamedTuple):
         required: whether it has to be given.
         kind: type on the command line.
         parse: (flag, what the command line gives) -> value; None where that is the value.
+        within: the least and the largest value on the command line; None where that is open.
     """
 
     field: str
@@ -45,6 +49,7 @@ class Option(NamedTuple):
     required: bool
     kind: Any
     parse: Callable[[str, Any], Any] | None
+    within: tuple[int, int] | None
 
 
 def option(
@@ -55,6 +60,7 @@ def option(
     flag: str = "",
     kind: Any = None,
     parse: Callable[[str, Any], Any] | None = None,
+    within: tuple[int, int] | None = None,
 ) -> Any:
     """A field of a dataclass that flat calls and commands take, too.
 
@@ -65,8 +71,10 @@ def option(
         flag: its name on the command line, where that is not --key with dashes.
         kind: its type on the command line, where that is not the field's; text where there is a `parse`.
         parse: (flag, what the command line gives) -> value.
+        within: the least and the largest value that the command line takes.
     """
-    metadata = {"option": {"help": help, "key": key, "flag": flag, "kind": kind, "parse": parse}}
+    said = {"help": help, "key": key, "flag": flag, "kind": kind, "parse": parse, "within": within}
+    metadata = {"option": said}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -90,6 +98,7 @@ def options_of(settings: type[Options]) -> Iterator[Option]:
             required=required,
             kind=said["kind"] or (str if said["parse"] else hints[field.name]),
             parse=said["parse"],
+            within=said["within"],
         )
 
 

@@ -74,6 +74,10 @@ class Registry(Generic[K, T]):
                 return things[kind]
         return None
 
+    def things(self) -> list[T]:
+        """What was registered, or looked up, so far."""
+        return list(self._things.values())
+
     def __contains__(self, key: object) -> bool:
         return key in self._things or key in {point.name for point in self._points()}
 
@@ -110,8 +114,9 @@ class Registry(Generic[K, T]):
 
 
 def place_of(thing: Any) -> str:
-    """Where a class or function is defined; anything else as it prints."""
-    return f"{thing.__module__}.{thing.__qualname__}" if hasattr(thing, "__qualname__") else repr(thing)
+    """Where a class or function is defined; of anything else, its class."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _package(point: EntryPoint) -> str:

@@ -40,8 +40,8 @@ class SurrogateLoss(WidePrecision):
 
     Args:
         surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable.
-        distance: between curves: a name out of `emuloss.emulators.DISTANCES`, or a `Distance` of one's own.
-            Default: the one above.
+        distance: between curves: a name out of `emuloss.emulators.DISTANCES`, or a `Distance` of one's own,
+            class or instance. Default: the one above.
         forward: curves of the prediction: "surrogate", or "exact": exact values, with the gradient
             of the surrogate (straight through), so that the loss is the true distance.
         reference: curves of the target: "surrogate", so that loss(x, x) = 0, or "exact". Default:
@@ -68,7 +68,7 @@ class SurrogateLoss(WidePrecision):
         self,
         surrogate: Differentiable,
         *,
-        distance: str | Distance | None = None,
+        distance: str | Distance | type[Distance] | None = None,
         forward: str = "surrogate",
         reference: str | None = None,
         reduction: str = "mean",
@@ -202,11 +202,13 @@ class SurrogateLoss(WidePrecision):
         return exact if self.exact_reference else emulated, torch.exp(-self.trust * error**2)
 
 
-def _distance_of(metric: Metric, distance: str | Distance | None) -> Distance:
+def _distance_of(metric: Metric, distance: str | Distance | type[Distance] | None) -> Distance:
     """The distance that is asked for."""
-    found = default_distance(metric) if distance is None else distance
+    found: Any = default_distance(metric) if distance is None else distance
     if isinstance(found, str):
-        found = DISTANCES[found].of(metric)
+        found = DISTANCES[found]
+    if isinstance(found, type) and issubclass(found, Distance):
+        found = found.of(metric)
     if not isinstance(found, Distance):
         raise ArgumentError(f"distance must be a name or a Distance, got {type(found).__name__}")
     if found.arity != metric.arity:

@@ -60,6 +60,10 @@ class FrozenSurrogate(WidePrecision, Differentiable):
         self, module: Differentiable, architecture: str, provenance: Provenance | None = None
     ) -> None:
         super().__init__()
+        if not isinstance(provenance, Provenance | None):
+            raise ArgumentError(
+                f"provenance must be an emuloss.losses.Provenance or None, got {type(provenance).__name__}"
+            )
         self.module = frozen(module)
         self.architecture = architecture
         self.provenance = provenance or Provenance()
@@ -179,7 +183,7 @@ class FrozenSurrogate(WidePrecision, Differentiable):
         Raises:
             ArgumentError: an architecture that was trained for its metric.
         """
-        if any(True for _ in self.module.parameters()):
+        if self.has_weights:
             raise ArgumentError(
                 f"architecture {self.architecture!r} is trained for its thresholds; "
                 "take excursion or relaxed, or train another one"
@@ -206,7 +210,7 @@ class FrozenSurrogate(WidePrecision, Differentiable):
     def as_loss(
         self,
         *,
-        distance: str | Distance | None = None,
+        distance: str | Distance | type[Distance] | None = None,
         forward: str = "surrogate",
         reference: str | None = None,
         reduction: str = "mean",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
 
 from ..foundation.arguments import as_increasing, as_levels, as_outputs
-from ..foundation.rules import Rule, increasing_numbers
 from .metric import Metric
 
 
@@ -25,10 +23,6 @@ class ExcursionMetric(Metric):
     """
 
     pixel_size = 1.0
-    argument_rules: ClassVar[Mapping[str, Rule]] = {
-        "thresholds": increasing_numbers,
-        "levels": increasing_numbers,
-    }
 
     def __init__(
         self,

@@ -112,16 +112,16 @@ def _location(module: str, name: str) -> str:
     return f"{file}:{name}" if file.endswith(".py") else ""
 
 
-def digest_of(function: Callable[..., Any]) -> str:
-    """Digest of the file in which a function stands; of its own text, or its code, where there is none."""
-    file = getattr(inspect.getmodule(function), "__file__", None)
-    if file and Path(file).is_file():
+def digest_of(found: Found) -> str:
+    """Digest of the file in which a function stands; of its own text where no other process finds it."""
+    file = getattr(inspect.getmodule(found.function), "__file__", None)
+    if found.location and file and Path(file).is_file():
         content = Path(file).read_bytes()
     else:
         try:
-            content = inspect.getsource(function).encode()
-        except (OSError, TypeError):
-            content = getattr(getattr(function, "__code__", None), "co_code", b"")
+            content = inspect.getsource(found.function).encode()
+        except (OSError, TypeError):  # typed into a prompt, or written in C
+            content = getattr(getattr(found.function, "__code__", None), "co_code", b"")
     return hashlib.sha256(content).hexdigest()[:16]
 
 

@@ -6,13 +6,12 @@ import inspect
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, FieldError, one_line
 from ..foundation.arguments import as_increasing, as_levels, as_positive
-from ..foundation.rules import Rule, increasing_numbers
 from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
 from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, parameters_of
 from .metric import Metric, build
@@ -61,10 +60,7 @@ class FunctionMetric(Metric):
     name = "function"
     parallel = "processes"
     slow = True
-    argument_rules: ClassVar[Mapping[str, Rule]] = {
-        "thresholds": increasing_numbers,
-        "levels": increasing_numbers,
-    }
+    probes_fields = True
     source: str
     batched: bool
 
@@ -182,7 +178,7 @@ class FunctionMetric(Metric):
         Raises:
             ArgumentError: the function is not loaded.
         """
-        return digest_of(self._function())
+        return digest_of(self._known())
 
     def _compute(self, *fields: np.ndarray) -> np.ndarray:
         function = self._function()
@@ -234,13 +230,28 @@ class FunctionMetric(Metric):
         return values.reshape(shape)
 
     def _function(self) -> Callable[..., Any]:
+        return self._known().function
+
+    def _known(self) -> Found:
         found = self._found or NAMED.get(self.source)
         if found is None:
+            remedy = f"name it first: emuloss.metric({self.source!r})"
+            if self.source.startswith("__main__:"):
+                remedy = "define it here and name it: emuloss.metric(function)"
             raise ArgumentError(
                 f"the function {self.source!r} is not loaded, for a configuration never chooses code to run; "
-                f"if you trust it, name it first: emuloss.metric({self.source!r})"
+                f"if you trust it, {remedy}"
             )
-        return found.function
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same metric of the same function, as far as their functions are loaded."""
+        if not isinstance(other, FunctionMetric) or self.config() != other.config():
+            return False
+        ours, theirs = self._found, other._found
+        return ours is None or theirs is None or ours.function is theirs.function
+
+    __hash__ = Metric.__hash__
 
     def __reduce__(self) -> tuple[Any, ...]:
         found = self._found or NAMED.get(self.source)

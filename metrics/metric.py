@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError
-from ..foundation.rules import Rule
+from ..foundation.rules import Rule, increasing_numbers
 from .constraints import FRAME, AtIdentity, Constraint, PairConstraint, Symmetric
 
 M = TypeVar("M", bound="Metric")
@@ -48,7 +48,9 @@ class Metric(abc.ABC):
             output by name; empty where `identity` says it, or where it is not known.
         parallel: how labels are made at once: "threads": the metric brings its own, or has none, and is
             called in the calling process; "processes": it is plain Python, and is called in worker processes.
-        slow: whether labels are too dear to be made anew in every training step.
+        slow: whether labels are too dear to be made anew in every training step: those of plain Python are,
+            unless a subclass says otherwise.
+        probes_fields: whether outputs and levels that are not given are found by calling it on some fields.
         starts_at_median: whether training starts from the median label; otherwise from the values that the
             output heads give when they are at rest, which suits counts and areas that span decades.
         guarantees: what output heads may be asked to hold: what is "declared", nothing ("free"), and others.
@@ -61,10 +63,13 @@ class Metric(abc.ABC):
     arity: int = 1
     invariant: bool = False
     parallel: str = "threads"
-    slow: bool = False
+    probes_fields: ClassVar[bool] = False
     starts_at_median: ClassVar[bool] = True
     guarantees: ClassVar[tuple[str, ...]] = ("declared", "free")
-    argument_rules: ClassVar[Mapping[str, Rule]] = {}
+    argument_rules: ClassVar[Mapping[str, Rule]] = {
+        "thresholds": increasing_numbers,
+        "levels": increasing_numbers,
+    }
     lower_better: bool | None = None
     symmetric: bool = False
     identity: float | None = None
@@ -75,6 +80,11 @@ class Metric(abc.ABC):
     levels: tuple[float, ...]
     pixel_size: float
     constraints: tuple[Constraint, ...]
+
+    @property
+    def slow(self) -> bool:
+        """Whether labels are too dear for every training step; see above."""
+        return self.parallel == "processes"
 
     @functools.cached_property
     def scales(self) -> tuple[float, ...]:

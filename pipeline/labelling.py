@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..datasets import ROLES, FieldSource, LabelledFields, assign_splits
+from ..datasets import FieldSource, LabelledFields, assign_splits
 from ..datasets import label as label_source
 from ..datasets.labels.engines import engine_named
 from ..datasets.sources.opening import as_source
@@ -79,8 +79,8 @@ def refuse_what_teaches_nothing(store: LabelledFields, metric: Metric, data: Dat
     Raises:
         DataError: a split without fields, or labels that are the same for all fields.
     """
-    for role in ROLES:
-        if not store.counts.get(role, 1):
+    for role, number in store.counts.items():
+        if not number:
             raise DataError(f"{data.title} holds no usable field for the {role} split; give it more data")
     if store.constant_outputs() == store.outputs:
         raise DataError(

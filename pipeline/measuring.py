@@ -53,17 +53,16 @@ def fields_for(surrogate: Surrogate, fields: object, count: int, seed: int, *, w
 def measured(
     surrogate: Surrogate,
     fields: np.ndarray,
-    curves: np.ndarray | None = None,
+    curves: np.ndarray,
     *,
     thorough: bool = False,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """The evaluation of a surrogate on fields, with exact curves of them where there are any already."""
-    exact = surrogate.metric(*surrogate.metric.parts(fields)) if curves is None else curves
+    """The evaluation of a surrogate on fields, beside their exact curves."""
     unit = surrogate.provenance.unit
     return evaluate(
-        surrogate, fields, exact, thorough=thorough, field_unit=unit, seed=seed, progress=progress
+        surrogate, fields, curves, thorough=thorough, field_unit=unit, seed=seed, progress=progress
     )
 
 
@@ -72,7 +71,7 @@ def write_evaluation(
     surrogate: Surrogate,
     evaluation: Evaluation,
     fields: np.ndarray,
-    curves: np.ndarray | None = None,
+    curves: np.ndarray,
     training_log: Path | None = None,
 ) -> None:
     """Write evaluation.json and report.png into a folder, which is made if missing."""
@@ -80,5 +79,4 @@ def write_evaluation(
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").write_text(json.dumps(evaluation.figures, indent=2))
-    exact = surrogate.metric(*surrogate.metric.parts(fields)) if curves is None else curves
-    write_report(folder / "report.png", surrogate, evaluation, fields, exact, training_log=training_log)
+    write_report(folder / "report.png", surrogate, evaluation, fields, curves, training_log=training_log)

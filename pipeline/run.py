@@ -39,10 +39,10 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
         surrogate = emuloss.train(fields="rain", metric="clusters", minutes=3, out="runs/first")
         loss = surrogate.as_loss()
 
-    Fields may also be an array (T, H, W) in order of time, an xarray object or a `FieldSource`; the metric a
-    `Metric` or a Python function of a field. The folder `out` then holds config.json and model.safetensors,
-    for `emuloss.load(out)`; report.png, evaluation.json, log.csv, labels.h5, and the state from which an
-    interrupted run goes on.
+    Fields may also be an array (T, H, W) in order of time, an xarray DataArray or a `FieldSource`; the
+    metric a `Metric` or a Python function of a field. The folder `out` then holds config.json and
+    model.safetensors, for `emuloss.load(out)`; report.png, evaluation.json, log.csv, labels.h5, and the
+    state from which an interrupted run goes on.
 
     Returns:
         The frozen surrogate, with its evaluation. Of several processes that `accelerate launch` started, the
@@ -98,9 +98,12 @@ def built(
     Raises:
         ArgumentError: an option that the architecture does not take.
     """
-    options = ARCHITECTURES[arch].given(arch, {**network.options, "intensities": intensities})
+    architecture = ARCHITECTURES[arch]
+    options = architecture.given(arch, network.options)
+    if intensities is not None and "intensities" in architecture.takes:
+        options["intensities"] = intensities
     torch.manual_seed(seed)
-    return ARCHITECTURES[arch](metric, **options)
+    return architecture(metric, **options)
 
 
 def trained(
@@ -118,7 +121,6 @@ def trained(
     """
     trainer = Trainer(
         emulator,
-        emulator.metric,
         store.split("train"),
         store.split("validation"),
         training,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..foundation.options import Options, option
+from ..foundation.arguments import as_increasing
+from ..foundation.options import SEEDS, Options, option
 from ..metrics import Metric, takes
 from .parsing import key_values, names, numbers, whole_numbers
 
@@ -22,13 +23,14 @@ class Data(Options):
 
     Attributes:
         fields: text for `emuloss.datasets.open_source`, a `FieldSource`, or fields (T, H, W) in order of
-            time, as an array or an xarray object.
+            time, as a NumPy array or an xarray DataArray.
         size: edge length of a field in pixels, or (height, width).
         stride: step between training patches, likewise.
         count: number of synthetic fields.
         min_coverage: least share of measured pixels in a patch.
         bounds: rates below the first are dry, above the second capped.
         pixel_size: edge length of a pixel, if the data do not say.
+        unit: of the values, if the data do not say.
         test_chunks: last chunks (files, or blocks of fields) kept for the test; default: a sixth.
         gap_chunks: chunks left out before the test; default: a twelfth of data in order of time.
     """
@@ -42,7 +44,10 @@ class Data(Options):
         None, "rates below the first are dry, above the second capped; radar: 0.1,150", parse=numbers
     )
     pixel_size: float | None = option(None, "edge length of a pixel, if the data do not say")
-    test_chunks: int | None = option(None, "last files (or blocks of fields) kept for the test")
+    unit: str | None = option(None, "unit of the values, if the data do not say")
+    test_chunks: int | None = option(
+        None, "last files (or blocks of fields) kept for the test; default: a sixth"
+    )
     gap_chunks: int | None = option(None, "files left out before the test")
 
     @property
@@ -53,7 +58,7 @@ class Data(Options):
     @property
     def source_options(self) -> dict[str, Any]:
         """The options of the source that are given."""
-        names = ("size", "stride", "count", "min_coverage", "bounds", "pixel_size")
+        names = ("size", "stride", "count", "min_coverage", "bounds", "pixel_size", "unit")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -77,7 +82,7 @@ class Teacher(Options):
 
     metric: str | Metric | Callable[..., Any] = option(
         "minkowski",
-        "metric: a name of `emuloss list --metrics`, or a function, FILE.py:NAME or MODULE:NAME",
+        "a name of `emuloss list --metrics`, or a function, FILE.py:NAME or MODULE:NAME",
         kind=str,
     )
     outputs: Sequence[str] | None = option(None, "outputs of the metric; default: the metric's", parse=names)
@@ -100,6 +105,13 @@ class Teacher(Options):
     length_unit: str | None = option(None, "unit of the pixel size; default: what the data say")
 
     def __post_init__(self) -> None:
+        for name in ("thresholds", "quantiles", "levels"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_increasing(name, getattr(self, name)))
+        if not isinstance(self.metric_options, Mapping | None):
+            raise ArgumentError(
+                f"metric_options must be a mapping, such as {{'size': 3}}, got {self.metric_options!r}"
+            )
         if isinstance(self.metric, Metric):
             for name in ("outputs", "metric_options", *_ARGUMENTS, "levels"):
                 if getattr(self, name) is not None:
@@ -126,7 +138,9 @@ class Teacher(Options):
         """What messages call the metric."""
         if isinstance(self.metric, Metric):
             return self.metric.title
-        return self.metric if isinstance(self.metric, str) else self.metric.__name__
+        if isinstance(self.metric, str):
+            return self.metric
+        return getattr(self.metric, "__name__", type(self.metric).__name__)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -210,7 +224,7 @@ class Labelling(Options):
     """
 
     out: Path = option(help="file to write, such as labels.h5; goes on where it stopped", kind=Path)
-    seed: int = option(0, "seed of synthetic fields, and of predictions")
+    seed: int = option(0, "seed of synthetic fields, and of predictions", within=SEEDS)
     engine: str = option("local", "where the metric runs: local (this machine) | dask (a cluster's workers)")
     scheduler: str | None = option(None, "address of the Dask scheduler, such as tcp://HOST:8786")
     progress: bool = option(True, "show progress bars")

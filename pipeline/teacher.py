@@ -43,7 +43,7 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
     found = metric(asked.metric, **arguments | ({"thresholds": [1.0]} if placed else {}))
     if placed:
         arguments |= {"quantiles": asked.quantiles or WET_LEVELS, "quantum": source.quantum}
-    elif not found.slow:
+    elif not found.probes_fields:
         return found
     return metric(asked.metric, fields=_sample(source, roles), **arguments)
 

@@ -166,6 +166,8 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave."""
         self.step, self.precision, self.layout = state["step"], state["precision"], state["layout"]
+        if self.layout != "auto":
+            self.emulator.to(memory_format=_LAYOUTS[self.layout])
         self.emulator.load_state_dict(state["weights"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice, as_natural, as_positive, as_share
-from ..foundation.options import Options, option
+from ..foundation.options import SEEDS, Options, option
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Training(Options):
         penalty_weight: its weight in the loss; small, since squares of slopes have long tails.
         penalty_limit: slope, in log units per unit of the field, that counts as steep. 1.5 per mm/h is
             the median slope of the relaxation at temperature 0.05 on radar fields of rain of 128 x 128
-            pixels; in other units, measure it with `emuloss.emulators.penalties.slopes`.
+            pixels; in other units, measure it with `emuloss.emulators.gradients.slopes`.
         penalty_share: share of each batch's fields at which gradients are penalised and compared, a
             third of them blurred, a third in between.
         sobolev: weight of the distance between the emulator's gradients and those of the metric's
@@ -57,7 +57,7 @@ class Training(Options):
     mixed: float = 0.25
     validations: int = 30
     patience: int = 10
-    seed: int = option(0, "seed of weights, batches and synthetic fields")
+    seed: int = option(0, "seed of weights, batches and synthetic fields", within=SEEDS)
     precision: str = option("auto", "auto | float32 | bfloat16")
     penalty: str = option("none", "gradient penalty: none | one-sided | two-sided | jacobian")
     penalty_weight: float = option(0.01, "weight of the penalty")
@@ -71,7 +71,8 @@ class Training(Options):
         for name in ("fields", "batch_size", "validations", "patience"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value > 0):
-                raise ArgumentError(f"{name} must be a positive whole number, got {value!r}")
+                title = "budget of fields" if name == "fields" else name
+                raise ArgumentError(f"{title} must be a positive whole number, got {value!r}")
         for name in ("minutes", "learning_rate", "clip", "penalty_weight", "penalty_limit"):
             if getattr(self, name) is not None:
                 as_positive(name, getattr(self, name))

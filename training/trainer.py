@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..emulators.differentiable import Trainable
+from ..emulators.distances import CurveDistance
 from ..errors import ArgumentError
 from ..foundation.interrupts import interrupts_deferred
-from ..metrics import Metric
 from .batches import Batches, loaders, prefetched
 from .learner import Learner
 from .options import Training
@@ -42,8 +42,8 @@ class Trainer:
 
     Args:
         emulator: fields (N, H, W), or pairs (N, 2, H, W) -> curves (N, C, Q), physical units; it starts from
-            the median label, unless its metric says otherwise.
-        metric: the exact metric, which labels the fields that augmentation changes.
+            the median label, unless its metric says otherwise. The metric labels the fields that
+            augmentation changes.
         training: fields (N, H, W), or pairs (N, 2, H, W), and exact curves (N, C, Q); all of them in
             every process.
         validation: likewise; decides which weights are kept, and when to stop early.
@@ -54,15 +54,13 @@ class Trainer:
 
     Raises:
         ArgumentError: empty data, an emulator without weights to train, Sobolev training without a
-            relaxation of the metric, a state on disk of another run (options, metric, network), fewer
-            fields in a batch than processes, or processes with different data.
-        DataError: the state on disk cannot be read.
+            relaxation of the metric, a state on disk of another run (options, metric, network), fewer fields
+            in a batch than processes, or processes with different data.
     """
 
     def __init__(
         self,
         emulator: Trainable,
-        metric: Metric,
         training: tuple[np.ndarray, np.ndarray],
         validation: tuple[np.ndarray, np.ndarray],
         options: Training,
@@ -75,17 +73,16 @@ class Trainer:
             raise ArgumentError("training and validation need at least one field each")
         self.learner = Learner(emulator, options)
         self.learner.start(*training)
-        self.emulator, self.metric, self.options, self.folder = emulator, metric, options, folder
+        self.emulator, self.metric, self.options, self.folder = emulator, emulator.metric, options, folder
         self.team = self.learner.team
-        self.batches = Batches(metric, *training, options, quantum, self.team.part)
+        self.batches = Batches(self.metric, *training, options, quantum, self.team.part)
         self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
         self.progress = progress and self.team.main
         self.data = digest(*training, *validation, np.array([quantum], np.float64))
         if len(set(self.team.all_gather(self.data))) > 1:
             raise ArgumentError("all processes need the same data: the trainer gives each its part of them")
         median = torch.from_numpy(np.median(training[1], axis=0)).float()
-        self.constant = float(self.learner.distance.cpu()(median, self.validation[1]).sum(1).mean())
-        self.learner.distance.to(self.learner.device)
+        self.constant = float(CurveDistance.of(self.metric)(median, self.validation[1]).sum(1).mean())
         self.seconds = 0.0
         self.best: dict[str, Any] = {"loss": math.inf, "weights": None, "step": 0}
         self.validated, self.stale, self.finished = 0, 0, False

@@ -105,7 +105,7 @@ def read_sealed(folder: Path, name: str, manifest: Manifest) -> bytes:
     """Content of a file whose hash stands in the configuration."""
     key, largest = SEALED[name]
     content = read_bounded(folder / name, largest)
-    if sha256(content) != manifest.as_dict()[key]:
+    if sha256(content) != getattr(manifest, key):
         raise CorruptedError(
             f"{folder / name} is not the file that {CONFIG} describes; fetch the checkpoint again"
         )

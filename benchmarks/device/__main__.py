@@ -26,6 +26,8 @@ from times import labels, losses, unet
 from trained import SHARES, Plan, train
 
 STAGES = ("tests", "equality", "labels", "losses", "unet", "steps", "train")
+_FEW = 16
+"""Fields of a training step in a try."""
 
 
 def main() -> None:
@@ -69,7 +71,7 @@ def options() -> argparse.Namespace:
 
 def plan(asked: argparse.Namespace, speeds: dict[int, float]) -> Plan:
     """What is to be trained, in batches of the size that was asked for or found."""
-    batch = asked.batch or nearly_fastest(speeds)
+    batch = asked.batch or (_FEW if asked.small else nearly_fastest(speeds))
     return Plan(
         asked.opera, asked.train, tuple(asked.networks), batch, asked.rate, asked.out, small=asked.small
     )

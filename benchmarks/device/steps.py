@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from clock import DEVICE, milliseconds
-from emuloss.emulators import ARCHITECTURES
+from emuloss.emulators import ARCHITECTURES, Trainable
 from emuloss.metrics import Metric
 from emuloss.training import Trainer, Training
 from emuloss.training.batches import loaders, prefetched
@@ -52,8 +53,8 @@ def steps(sample: Sample, notes: Notes, *, small: bool) -> dict[int, float]:
                 tempfile.TemporaryDirectory() as folder,
             ):
                 trainer = trainer_of(arch, metric, data, options, Path(folder))
-                one = tuple(each.to(DEVICE) for each in trainer.batch(0))
-                alone = milliseconds(lambda trainer=trainer, one=one: trainer.learner.learn(*one))
+                batch, exact = (each.to(DEVICE) for each in trainer.batch(0))  # copied beforehand
+                alone = milliseconds(partial(trainer.learner.learn, batch, exact))
                 loop = loop_speed(trainer, ahead=1 if small else 20)
                 if arch == "constrained":
                     speeds[size] = max(loop, speeds.get(size, 0.0))
@@ -64,13 +65,19 @@ def steps(sample: Sample, notes: Notes, *, small: bool) -> dict[int, float]:
     return speeds
 
 
+def network(arch: str, metric: Metric) -> Trainable:
+    """A fresh network, the same one each time."""
+    torch.manual_seed(0)
+    emulator = ARCHITECTURES[arch](metric)
+    assert isinstance(emulator, Trainable)  # as all are that this benchmark names
+    return emulator
+
+
 def trainer_of(
     arch: str, metric: Metric, data: tuple[np.ndarray, np.ndarray], options: Training, folder: Path
 ) -> Trainer:
     """A trainer of a fresh network, its memory format settled, ready to step."""
-    torch.manual_seed(0)
-    emulator = ARCHITECTURES[arch](metric)
-    trainer = Trainer(emulator, metric, data, data, options, folder, quantum=0.01, progress=False)
+    trainer = Trainer(network(arch, metric), data, data, options, folder, quantum=0.01, progress=False)
     trainer.learner.settle(trainer.batches[0][0])
     return trainer
 

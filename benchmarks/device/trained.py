@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from clock import DEVICE
 from emuloss.datasets import assign_splits, open_source
-from emuloss.emulators import ARCHITECTURES, Trainable
+from emuloss.emulators import Trainable
 from emuloss.evaluation import fidelity
 from emuloss.losses import Provenance
 from emuloss.training import Trainer, Training
 from emuloss.zoo import Surrogate, load
 from fields import ALL, minkowski
 from notes import Notes
+from steps import network
 
 SHARES = {"constrained": 0.5, "lipschitz": 0.25, "certified": 0.25}
 """Networks to train, and their shares of the time."""
@@ -109,8 +110,7 @@ def train_one(name: str, minutes: float, data: Data, plan: Plan, notes: Notes) -
     kept, folder = plan.out / "states" / name, plan.out / "states" / f"{name}.part"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    emulator = ARCHITECTURES[name](data.metric)
+    emulator = network(name, data.metric)
     seen, seconds = warm_start(emulator, kept / "training.pt")
     settings = Training(
         minutes=minutes,
@@ -120,12 +120,16 @@ def train_one(name: str, minutes: float, data: Data, plan: Plan, notes: Notes) -
         patience=_VALIDATIONS,
     )
     sets = data.labelled["train"], data.labelled["validation"]
-    trainer = Trainer(
-        emulator, data.metric, *sets, settings, folder, quantum=data.source.quantum, progress=False
-    )
+    trainer = Trainer(emulator, *sets, settings, folder, quantum=data.source.quantum, progress=False)
     trainer.run()
-    facts = {"fields_seen": seen + trainer.seen, "seconds": round(seconds + trainer.seconds), "seed": 0}
-    facts |= {"batch_size": plan.batch, "learning_rate": plan.rate, "precision": trainer.learner.precision}
+    facts = {
+        "fields_seen": seen + trainer.seen,
+        "seconds": round(seconds + trainer.seconds),
+        "seed": settings.seed,
+        "batch_size": plan.batch,
+        "learning_rate": plan.rate,
+        "precision": trainer.learner.precision,
+    }
     surrogate = Surrogate(emulator, name, data.provenance(facts))
     surrogate.save_pretrained(plan.out / f"{_BUNDLED}{name}")
     shutil.rmtree(kept, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Soft histograms: operators with gradients, a file a backend; the first that suits does the work."""
+"""Soft histograms: operators with gradients, one backend a file; the preferred one that suits is taken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,3 @@ from .cpu import Cpu
 from .histogram import node_positions, soft_histogram
 
 __all__ = ["BACKENDS", "Anywhere", "Backend", "Cpu", "Export", "node_positions", "soft_histogram"]
-
-# In order of preference.
-for _name, _backend in {"cpu": Cpu(), "anywhere": Anywhere(), "export": Export()}.items():
-    BACKENDS.register(_name)(_backend)

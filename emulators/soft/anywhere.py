@@ -15,7 +15,7 @@ from ...metrics.kernels.rows import (
     PIXELS,
     ROWS,
 )
-from .backend import Backend
+from .backend import BACKENDS, Backend
 from .changes import component_changes
 from .spanning_forest import component_changes as by_spanning_forest
 
@@ -100,3 +100,7 @@ def histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degr
         result[row] = result[row].scatter_add(1, index, (weight * (1 - fraction)).double())
         result[row] = result[row].scatter_add(1, index + 1, (weight * fraction).double())
     return torch.stack(result, 1).to(position.dtype)
+
+
+BACKENDS.register("anywhere")(Anywhere())
+BACKENDS.register("export")(Export())

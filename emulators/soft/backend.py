@@ -10,7 +10,13 @@ from ...foundation.registry import Registry
 
 
 class Backend(abc.ABC):
-    """The operators of the soft histogram, each with its gradient; see `histogram` for what they compute."""
+    """The operators of the soft histogram, each with its gradient; see `histogram` for what they compute.
+
+    Attributes:
+        preference: of those that suit, the one with the highest does the work.
+    """
+
+    preference: int = 0
 
     @abc.abstractmethod
     def suits(self, fields: Tensor) -> bool:
@@ -37,9 +43,14 @@ class Backend(abc.ABC):
 
 
 BACKENDS: Registry[str, Backend] = Registry("backend of the soft histogram")
-"""Backends by name; the first that suits does the work."""
+"""Backends by name."""
 
 
 def backend_for(fields: Tensor) -> Backend:
     """The backend that works on a tensor."""
-    return next(backend for name in BACKENDS if (backend := BACKENDS[name]).suits(fields))
+    found: Backend | None = None
+    for backend in BACKENDS.things():
+        if backend.suits(fields) and (found is None or backend.preference > found.preference):
+            found = backend
+    assert found is not None  # one suits everywhere, and one in exports
+    return found

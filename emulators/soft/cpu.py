@@ -8,13 +8,15 @@ from torch import Tensor
 
 from ...foundation.threads import in_threads
 from ...metrics.kernels.rows import AXIAL_DEGREE, LOCAL_ROWS, ROWS
-from .backend import Backend
+from .backend import BACKENDS, Backend
 from .changes import component_changes
 from .kernels import backward_kernel, forward_kernel, place_backward_kernel, place_kernel, tangent_kernel
 
 
 class Cpu(Backend):
     """Numba kernels."""
+
+    preference = 10
 
     def suits(self, fields: Tensor) -> bool:
         """On the CPU, but in an export."""
@@ -195,3 +197,6 @@ def _second_backward(ctx, direction):
 
 
 histogram_backward.register_autograd(_second_backward, setup_context=_setup_backward_context)
+
+
+BACKENDS.register("cpu")(Cpu())

@@ -166,7 +166,7 @@ def test_empty_batch(touched, degrees, dtype):
 
 
 def test_the_kernels_do_the_work_on_the_cpu():
-    assert list(BACKENDS) == ["cpu", "anywhere", "export"]
+    assert set(BACKENDS) == {"cpu", "anywhere", "export"}
     assert isinstance(backend_for(torch.zeros(1, 2, 2)), Cpu)
     assert type(backend_for(torch.zeros(1, 2, 2, device="meta"))) is Anywhere
 

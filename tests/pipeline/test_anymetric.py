@@ -192,7 +192,7 @@ def test_training_starts_at_the_median_label(tmp_path, metric, architecture):
     distance = CurveDistance(metric.levels, metric.scales)
     before = distance(emulator.eval()(torch.from_numpy(fields[:1])), median[None]).sum()
     options = Training(minutes=None, fields=8, batch_size=8, precision="float32")
-    Trainer(emulator, metric, (fields, labels), (fields, labels), options, tmp_path, progress=False)
+    Trainer(emulator, (fields, labels), (fields, labels), options, tmp_path, progress=False)
     after = distance(emulator.eval()(torch.from_numpy(fields[:1])), median[None]).sum()
     assert after < 0.3 * before or after < 0.02
 
@@ -203,7 +203,7 @@ def test_a_minkowski_emulator_starts_as_its_heads_are_made(tmp_path):
     emulator = ARCHITECTURES["constrained"](metric, **SMALL)
     options = Training(minutes=None, fields=8, batch_size=8, precision="float32")
     data = (fields, metric(fields))
-    Trainer(emulator, metric, data, data, options, tmp_path, progress=False)
+    Trainer(emulator, data, data, options, tmp_path, progress=False)
     assert not emulator.fc[-1].bias.any()
 
 
@@ -233,7 +233,7 @@ def test_it_learns_without_thresholds(tmp_path, metric):
         precision="float32",
     )
     data = [(fields, metric(fields)) for fields in (training, validation)]
-    trainer = Trainer(emulator, metric, *data, options, tmp_path, progress=False)
+    trainer = Trainer(emulator, *data, options, tmp_path, progress=False)
     trainer.run()
     median = torch.from_numpy(np.median(data[0][1], 0, keepdims=True)).expand(16, -1, -1)
     by_guess = CurveDistance(metric.levels, metric.scales)(median, torch.from_numpy(data[1][1]))

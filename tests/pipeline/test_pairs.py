@@ -442,7 +442,7 @@ def test_it_learns_pairs(tmp_path, penalty):
         minutes=None, fields=12 * 8, batch_size=8, validations=4, precision="float32", **penalty
     )
     data = [(pairs, exact(metric, pairs).numpy()) for pairs in (training, validation)]
-    trainer = Trainer(emulator, metric, *data, options, tmp_path, progress=False)
+    trainer = Trainer(emulator, *data, options, tmp_path, progress=False)
     trainer.run()
     losses = [row["validation_loss"] for row in trainer.log]
     assert trainer.finished

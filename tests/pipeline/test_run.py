@@ -129,6 +129,10 @@ def test_the_same_call_finds_its_labels_and_its_training(fields, tmp_path):
         ({"thresholds": [1.0], "quantiles": [0.5]}, "give either --thresholds or --quantiles"),
         ({"metric": wetness, "thresholds": [1.0]}, "takes no thresholds; leave --thresholds out"),
         ({"minutes": -1}, "minutes must be a positive number, got -1"),
+        ({"thresholds": np.array([2.0, 1.0])}, "thresholds must be strictly increasing, got 2 before 1"),
+        ({"quantiles": [0.0, 0.5]}, "--quantiles must lie strictly between 0 and 1"),
+        ({"levels": [0.5]}, "--levels go with --thresholds"),
+        ({"metric_options": "size=3"}, "metric_options must be a mapping"),
         ({"penalty": "l2"}, "penalty must be one of none, one-sided, two-sided, jacobian, got 'l2'"),
         ({"spectral": "exact", "arch": "excursion"}, "--spectral is no option of architecture 'excursion'"),
     ],
@@ -140,6 +144,18 @@ def test_mistakes_cost_one_line(options, message, fields, tmp_path):
         emuloss.train(**given)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["thresholds", "quantiles"])
+def test_numpy_arrays_of_numbers(name, fields, tmp_path):
+    store = emuloss.label(
+        fields=fields, out=tmp_path / "labels.h5", progress=False, **{name: np.array([0.5, 0.9])}
+    )
+    assert len(store.thresholds) == 2
+
+
+def test_a_function_without_a_name_has_a_title():
+    assert Teacher(metric=functools.partial(wetness)).title == "partial"
 
 
 def test_what_is_missing_is_named(fields):

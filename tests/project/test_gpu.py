@@ -162,7 +162,7 @@ def test_training(tmp_path):
     curves = METRIC(RAIN)
     emulator = ConvEmulator(METRIC, widths=(8, 16), hidden=16)
     options = Training(minutes=None, fields=320, batch_size=32)
-    trainer = Trainer(emulator, METRIC, (RAIN, curves), (RAIN, curves), options, tmp_path, progress=False)
+    trainer = Trainer(emulator, (RAIN, curves), (RAIN, curves), options, tmp_path, progress=False)
     assert trainer.team.device.type == "cuda"
     trainer.run()
     assert np.isfinite(trainer.best["loss"])

@@ -25,8 +25,8 @@ def test_star_import():
 
 
 def test_unknown_name():
-    with pytest.raises(AttributeError, match="module 'emuloss' has no attribute 'losses'"):
-        emuloss.losses  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'emuloss' has no attribute 'loses'"):
+        emuloss.loses  # noqa: B018
 
 
 def test_metrics_by_name():

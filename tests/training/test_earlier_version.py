@@ -43,7 +43,6 @@ def test_training_goes_on_and_ends_as_it_would_have(folder):
     emulator = ConvEmulator(METRIC, widths=(8,), hidden=8, masks=2)
     trainer = Trainer(
         emulator,
-        METRIC,
         store.split("train"),
         store.split("validation"),
         OPTIONS,

@@ -309,7 +309,7 @@ def test_processes_need_the_same_data(tmp_path, monkeypatch):
     metric = emuloss.metric("minkowski", thresholds=[0.5])
     data = fields, metric(fields)
     with pytest.raises(emuloss.ArgumentError, match=r"^all processes need the same data: "):
-        Trainer(ARCHITECTURES["constrained"](metric), metric, data, data, Training(), tmp_path)
+        Trainer(ARCHITECTURES["constrained"](metric), data, data, Training(), tmp_path)
 
 
 # As users start it

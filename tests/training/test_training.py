@@ -41,15 +41,15 @@ def labelled(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 DATA, VALIDATION = labelled(40, 0), labelled(11, 1)
 
 
-def network(seed: int = 0, **arguments) -> ConvEmulator:
+def network(seed: int = 0, metric=METRIC, **arguments) -> ConvEmulator:
     torch.manual_seed(seed)
-    return ConvEmulator(METRIC, **{"widths": (8, 16), "hidden": 16, "prior": None, **arguments})
+    return ConvEmulator(metric, **{"widths": (8, 16), "hidden": 16, "prior": None, **arguments})
 
 
 def trainer(folder, options=OPTIONS, emulator=None, metric=METRIC, **changes) -> Trainer:
     folder.mkdir(exist_ok=True)
     options = dataclasses.replace(options, **changes)
-    return Trainer(emulator or network(), metric, DATA, VALIDATION, options, folder, progress=False)
+    return Trainer(emulator or network(metric=metric), DATA, VALIDATION, options, folder, progress=False)
 
 
 def weights(run: Trainer) -> dict[str, torch.Tensor]:
@@ -566,7 +566,7 @@ def test_other_data_are_refused(begun):
     options = dataclasses.replace(OPTIONS, fields=2 * BATCH)
     for data, quantum in ((labelled(40, 2), None), (DATA, 0.01)):
         with refuses(ArgumentError, "belongs to a run with other data"):
-            Trainer(network(), METRIC, data, VALIDATION, options, begun, quantum=quantum, progress=False)
+            Trainer(network(), data, VALIDATION, options, begun, quantum=quantum, progress=False)
 
 
 def test_another_network_is_refused(begun):
@@ -596,7 +596,7 @@ def test_data_are_needed(tmp_path, missing):
     data = [DATA, VALIDATION]
     data[missing] = (DATA[0][:0], DATA[1][:0])
     with pytest.raises(ArgumentError, match=r"^training and validation need at least one field each$"):
-        Trainer(network(), METRIC, *data, OPTIONS, tmp_path, progress=False)
+        Trainer(network(), *data, OPTIONS, tmp_path, progress=False)
 
 
 # Options
@@ -608,8 +608,8 @@ def test_data_are_needed(tmp_path, missing):
         ({"minutes": None, "fields": None}, "a budget is needed: give minutes, fields, or both"),
         ({"minutes": 0.0}, "minutes must be a positive number, got 0.0"),
         ({"minutes": math.nan}, "minutes must be a positive number, got nan"),
-        ({"fields": -3}, "fields must be a positive whole number, got -3"),
-        ({"fields": 1e6}, "fields must be a positive whole number, got 1000000.0"),
+        ({"fields": -3}, "budget of fields must be a positive whole number, got -3"),
+        ({"fields": 1e6}, "budget of fields must be a positive whole number, got 1000000.0"),
         ({"batch_size": 0}, "batch_size must be a positive whole number, got 0"),
         ({"validations": 2.5}, "validations must be a positive whole number, got 2.5"),
         ({"patience": 0}, "patience must be a positive whole number, got 0"),

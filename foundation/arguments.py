@@ -8,7 +8,33 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError
+
+
+def filled(values: Any) -> np.ndarray:
+    """Anything that NumPy takes for an array, with NaN where a mask says that nothing was measured.
+
+    Args:
+        values: an array, a masked one, a list of either, or what offers itself as one (xarray, netCDF4, dask).
+
+    Returns:
+        An array of the same shape; of its own dtype, but float64 where whole numbers are masked.
+    """
+    if isinstance(values, list | tuple):  # NumPy drops the masks of what it stacks
+        values = [filled(each) if isinstance(each, _HOLDERS) else each for each in values]
+    lazy = getattr(values, "compute", None)  # dask, which drops masks where it is asked for an array
+    array = np.asanyarray(lazy() if callable(lazy) else values)
+    if not isinstance(array, np.ma.MaskedArray):
+        return np.asarray(array)
+    if array.dtype.kind in "iub" and np.ma.is_masked(array):
+        array = array.astype(np.float64)
+    return np.asarray(array.filled(np.nan) if array.dtype.kind in "fc" else array.data)
+
+
+_HOLDERS = (list, tuple, np.ma.MaskedArray)
+"""What may hold a mask that NumPy would drop."""
 
 
 def as_outputs(outputs: Any, known: Sequence[str]) -> tuple[str, ...]:

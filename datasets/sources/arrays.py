@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
 from ...foundation.files import first_line
+from ...foundation.hdf5 import open_hdf5
 from .frames import Frames, Size
 
 
@@ -109,7 +110,7 @@ def _open_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
             with np.load(path, allow_pickle=False) as archive:
                 yield archive
         elif suffix in (".h5", ".hdf5"):
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 yield _list_datasets(file)
         else:
             engine = "zarr" if suffix == ".zarr" else "netcdf4"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_choice, as_positive, as_shape, as_share
 from ...foundation.files import first_line
+from ...foundation.hdf5 import open_hdf5
 from .patches import cut, too_small
 from .source import FieldSource
 
@@ -208,7 +209,7 @@ def _equals(raw: NDArray[Any], marker: float) -> NDArray[np.bool_]:
 def _open(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading, and turn what h5py raises inside the block into a DataError."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file
     except OSError as error:
         raise DataError(

@@ -12,8 +12,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError
+from ..foundation.arguments import as_array, as_shape, known_names
 from ..foundation.rules import Rule, increasing_numbers
 from .constraints import FRAME, AtIdentity, Constraint, PairConstraint, Symmetric
+from .fields import as_arrays
 
 M = TypeVar("M", bound="Metric")
 
@@ -147,34 +149,18 @@ class Metric(abc.ABC):
         """Exact curves of a batch of fields, or of pairs of fields.
 
         Args:
-            *fields: one array (N, H, W), or predictions and observations where `arity` is 2; numeric;
-                NaN marks pixels that were not measured.
+            *fields: one array (N, H, W) or (N, 1, H, W), or predictions and observations where `arity` is 2;
+                real numbers, of which NaN marks pixels that were not measured, as does the mask of a masked
+                array. What NumPy takes for an array will do, such as a tensor on the CPU without gradient.
 
         Returns:
             Curves (N, C, Q), float64, in `units`.
 
         Raises:
-            ArgumentError: another number of arrays, or no numeric arrays of three dimensions with
-                H, W >= 1, or of different shapes.
+            ArgumentError: another number of arrays, or no arrays of real numbers of such shapes, with
+                H, W >= 1, or of different ones.
         """
-        if len(fields) != self.arity:
-            wanted = "one array of fields" if self.arity == 1 else "predictions and observations"
-            raise ArgumentError(f"metric {self.name!r} takes {wanted}, got {len(fields)} arrays")
-        arrays = [np.asarray(each) for each in fields]
-        for each in arrays:
-            if each.ndim != 3 or 0 in each.shape[1:]:
-                raise ArgumentError(
-                    f"fields must have shape (N, H, W) with H, W >= 1, got {each.shape}; "
-                    "pass one field as field[None]"
-                )
-            if each.dtype.kind not in "fiub":
-                raise ArgumentError(f"fields must be real numbers, got dtype {each.dtype}")
-        if arrays[0].shape != arrays[-1].shape:
-            raise ArgumentError(
-                f"predictions and observations must have one shape, got {arrays[0].shape} "
-                f"and {arrays[-1].shape}"
-            )
-        return self._compute(*arrays)
+        return self._compute(*as_arrays(self.title, self.arity, fields))
 
     def named(self, curves: np.ndarray, field_shape: tuple[int, int] | None = None) -> dict[str, Any]:
         """Curves (N, C, Q) by output name, each (N, Q); with a field shape (H, W), the frame too."""
@@ -200,9 +186,11 @@ class Metric(abc.ABC):
             give 0 everywhere.
 
         Raises:
-            ArgumentError: curves has another shape.
+            ArgumentError: curves are no numbers or have another shape, or a field shape that is none.
         """
-        curves = np.asarray(curves, np.float64)
+        curves = as_array("curves", curves).astype(np.float64, copy=False)
+        if field_shape is not None:
+            field_shape = as_shape("field_shape", field_shape)
         expected = (len(self.outputs), len(self.levels))
         if curves.ndim != 3 or curves.shape[1:] != expected:
             raise ArgumentError(
@@ -232,14 +220,18 @@ class Metric(abc.ABC):
         """Share of the values that break each declared constraint between pairs of fields.
 
         Args:
-            predictions: (N, H, W).
-            observations: (N, H, W).
+            predictions: as in a call.
+            observations: likewise.
             compute: what is checked: maps both onto curves (N, C, Q); this metric by default.
 
         Returns:
             {label of the constraint: share in [0, 1]}; empty for a metric of one field.
+
+        Raises:
+            ArgumentError: no arrays of such shapes.
         """
         measured = compute or self
+        predictions, observations = as_arrays(self.title, 2, (predictions, observations))
         return {
             c.label: float(c.violated(measured, predictions, observations).mean())
             if len(predictions)
@@ -267,9 +259,15 @@ def build(cls: type[M], arguments: Mapping[str, Any]) -> M:
     Raises:
         ArgumentError: an unknown, missing or unusable argument.
     """
+    parameters = inspect.signature(cls).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if unknown := [name for name in arguments if name not in parameters and not takes_any]:
+        raise ArgumentError(
+            f"metric {cls.name!r} got an unexpected keyword argument {unknown[0]!r}; "
+            f"it takes {known_names(unknown[0], parameters)}"
+        )
     try:
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
-        known = ", ".join(inspect.signature(cls).parameters)
-        raise ArgumentError(f"metric {cls.name!r}: {error}; it takes {known}") from None
+        raise ArgumentError(f"metric {cls.name!r}: {error}; it takes {', '.join(parameters)}") from None
     return cls(**arguments)

@@ -7,6 +7,7 @@ from .betti_error import BettiError
 from .boxcount import BoxCount
 from .clusters import Clusters
 from .csi import CSI
+from .distribution import dry_value, found_quantum
 from .excursion import ExcursionMetric
 from .fss import FSS
 from .functions import FunctionMetric
@@ -35,6 +36,8 @@ __all__ = [
     "Morphology",
     "Percolation",
     "Spectrum",
+    "dry_value",
+    "found_quantum",
     "list_metrics",
     "metric",
     "metric_from_config",

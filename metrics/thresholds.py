@@ -2,60 +2,146 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_increasing
+from ..foundation.arguments import as_increasing, as_positive, filled
+from .distribution import dry_value, found_quantum, offset_of
 
 WET_LEVELS = (0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99)
-"""The 21 quantile levels of the wet pixels that the showcase uses."""
+"""The 21 quantile levels of the pixels that count, of wet ones in rain, at which thresholds lie by default."""
+
+_APART = 1 / 200
+"""Least distance between thresholds, as a share of that between the quartiles."""
+
+Values = NDArray[np.float64]
 
 
 def quantile_thresholds(
     fields: np.ndarray,
     quantiles: Sequence[float] = WET_LEVELS,
     *,
-    wet: float = 0.0,
+    wet: float | None = None,
     quantum: float | None = None,
 ) -> tuple[float, ...]:
-    """Thresholds at quantiles of the wet pixels, between the data's own steps.
+    """Thresholds at quantiles of the data, between its own steps.
 
-    A threshold that equals a value the data can take makes `x >= u` hang on float rounding. Where
-    the data is quantised, each quantile is therefore moved half a step down. Quantiles that fall
-    on the same step are moved to the next free one, so that thresholds stay strictly increasing.
+    A threshold that equals a value the data can take makes `x >= u` hang on float rounding. Where the data is
+    quantised, each quantile is therefore moved half a step down. Quantiles that fall on the same step are moved
+    to the next free one, and none is moved out of the data's range, below which all pixels count and above
+    which none does: thresholds are strictly increasing, and each parts the data.
+
+    They do not know the unit: of a x + b (a > 0) they are a u + b.
 
     Args:
-        fields: any shape, in physical units; NaN is left out.
+        fields: any shape, in physical units; what is NaN, infinite or masked is left out.
         quantiles: levels in (0, 1), strictly increasing.
-        wet: pixels > wet count.
-        quantum: step of the data's values, or None where they are continuous.
+        wet: pixels > wet count. By default all do, but for the dry ones of data that are partly nothing: those
+            at the least value, if a tenth of all pixels have it and none but the greatest is more frequent (see
+            `emuloss.metrics.dry_value`).
+        quantum: step of the data's values; by default it is found in them, if they have one (see
+            `emuloss.metrics.found_quantum`).
 
     Returns:
         One threshold a level, strictly increasing.
 
     Raises:
-        ArgumentError: levels out of order or range, no wet pixel, or too few distinct values.
+        ArgumentError: levels out of order or range, no pixel that counts, or a single value.
     """
+    levels = np.array(_inner_levels(quantiles))
+    quantum = None if quantum is None else as_positive("quantum", quantum)
+    measured = filled(fields).reshape(-1)
+    measured = measured[np.isfinite(measured)]
+    if not measured.size:
+        raise ArgumentError("fields hold no value that was measured: no quantile can be taken")
+    floor = dry_value(measured) if wet is None else wet
+    counts = np.ones(measured.shape, bool) if floor is None else measured > floor
+    if not counts.any():
+        raise ArgumentError(f"fields hold no value above wet (={wet:g}): no quantile can be taken; lower wet")
+    values = measured.astype(np.float64)
+    lower = _lower_bound(values, counts, floor)
+    counted = values[counts]
+    if lower >= counted.max():
+        raise ArgumentError(f"fields have too few distinct values, {lower:g} alone, to be told apart")
+    quantum = found_quantum(measured) if quantum is None else quantum
+    place = _between_values if quantum is None else partial(_between_steps, quantum=quantum)
+    return tuple(place(counted, levels, lower).tolist())
+
+
+def _inner_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Validate the levels of quantiles."""
     levels = as_increasing("quantiles", quantiles)
     if levels[0] <= 0 or levels[-1] >= 1:
         raise ArgumentError(f"quantiles must lie strictly between 0 and 1, got {list(levels)}")
-    if quantum is not None and not (math.isfinite(quantum) and quantum > 0):
-        raise ArgumentError(f"quantum must be a positive step or None, got {quantum!r}")
-    fields = np.asarray(fields)
-    values = fields[fields > wet].astype(np.float64)
-    if values.size == 0:
-        raise ArgumentError(f"fields hold no value above wet (={wet:g}): no quantile can be taken")
-    if quantum is None:
-        found = np.quantile(values, levels)
-        if (np.diff(found) <= 0).any():
-            raise ArgumentError(
-                f"fields have too few distinct values for {len(levels)} quantiles; give thresholds"
-            )
-        return tuple(found.tolist())
-    steps: np.ndarray = np.round(np.quantile(values, levels, method="inverted_cdf") / quantum)
-    for q in range(1, len(steps)):
-        steps[q] = max(steps[q], steps[q - 1] + 1)
-    return tuple(float(f"{(step - 0.5) * quantum:.9g}") for step in steps)
+    return levels
+
+
+def _lower_bound(values: Values, counts: NDArray[np.bool_], floor: float | None) -> float:
+    """What every threshold exceeds: the greatest value that does not count, or else the least one."""
+    if not counts.all():
+        return float(values[~counts].max())
+    return float(values.min()) if floor is None or floor == -np.inf else float(floor)
+
+
+def _quantiles(counted: Values, levels: Values, lower: float, method: Any) -> tuple[Values, float]:
+    """Quantiles, and how far apart thresholds are to be at least.
+
+    Where the greatest value holds several quantiles (full cover, the inside of a mask), it does not count.
+    """
+    top = counted.max()
+    if np.quantile(counted, levels[-2:]).min() == top:
+        counted = counted[counted < top]
+    if not counted.size:
+        return lower + levels * (top - lower), 0.0
+    quarters = np.quantile(counted, (0.25, 0.75))
+    return np.quantile(counted, levels, method=method), _APART * float(quarters[1] - quarters[0])
+
+
+def _between_steps(counted: Values, levels: Values, lower: float, quantum: float) -> Values:
+    """Thresholds half a step below quantiles, at steps of their own as far as there are enough."""
+    offset = offset_of(counted, quantum)
+    first = int(np.floor((lower - offset) / quantum + 1e-3)) + 1
+    last = int(np.rint((counted.max() - offset) / quantum))
+    free, asked = last - first + 1, len(levels)
+    found, apart = _quantiles(counted, levels, lower, "inverted_cdf")
+    steps = np.rint((found - offset) / quantum)
+    if free >= asked:
+        most = (free - 1) // max(asked - 1, 1)
+        halves = _spaced(steps, first, last, max(1, min(int(apart / quantum), most))) - 0.5
+    else:  # some gaps between steps hold several
+        gaps = np.arange(asked) * free // asked
+        halves = first - 1 + gaps + _shares(gaps)
+    # Short decimals, as far as double precision tells.
+    return np.array([float(f"{u:.12g}") for u in halves * quantum + offset])
+
+
+def _between_values(counted: Values, levels: Values, lower: float) -> Values:
+    """Thresholds at quantiles; in gaps between values, where one lies on a value that is taken repeatedly."""
+    distinct, repeats = np.unique(np.append(counted, lower), return_counts=True)
+    found, apart = _quantiles(counted, levels, lower, "linear")
+    if not apart:
+        quarters = np.quantile(distinct, (0.25, 0.75))
+        apart = _APART * float(quarters[1] - quarters[0])
+    found = _spaced(found, lower + apart, distinct[-1], apart)
+    if not np.isin(found, distinct[repeats > 1]).any():
+        return found
+    gaps = np.searchsorted(distinct, found)
+    return distinct[gaps - 1] + _shares(gaps) * (distinct[gaps] - distinct[gaps - 1])
+
+
+def _spaced(found: Values, first: float, last: float, apart: float) -> Values:
+    """Numbers at least so far apart, from `first` to `last`: raised where too near, lowered where too high."""
+    ranks = apart * np.arange(len(found))
+    raised = np.maximum.accumulate(np.maximum(found, first) - ranks) + ranks
+    return np.minimum(raised, last - ranks[::-1])
+
+
+def _shares(gaps: NDArray[np.intp]) -> Values:
+    """Where thresholds lie in their gaps, (0, 1), given the gap of each, in order: each gap is shared evenly."""
+    place = np.arange(len(gaps)) - np.searchsorted(gaps, gaps) + 1
+    return place / (np.bincount(gaps)[gaps] + 1)

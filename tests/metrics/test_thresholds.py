@@ -1,5 +1,6 @@
 """Thresholds: validation, and quantiles placed between the steps of the data."""
 
+import functools
 import math
 
 import numpy as np
@@ -40,8 +41,10 @@ def test_thresholds_are_short_decimals() -> None:
 
 
 def test_quantile_is_moved_half_a_step_down() -> None:
-    fields = np.arange(1, 101).reshape(10, 10) / 100
-    assert quantile_thresholds(fields, (0.01, 0.25, 0.5, 0.99), quantum=0.01) == (0.005, 0.245, 0.495, 0.985)
+    fields = np.arange(101) / 100
+    assert quantile_thresholds(fields, (0.01, 0.25, 0.5, 0.99), wet=0) == (0.005, 0.245, 0.495, 0.985)
+    # The least value parts nothing from the rest.
+    assert quantile_thresholds(fields[1:], (0.01, 0.25, 0.5, 0.99)) == (0.015, 0.245, 0.495, 0.985)
 
 
 def test_share_of_wet_pixels_above_each_threshold() -> None:
@@ -75,12 +78,24 @@ def test_a_threshold_on_a_step_does_hang_on_rounding() -> None:
 
 def test_ties_move_to_the_next_free_step() -> None:
     fields = np.array([0.11] * 90 + [0.12] * 5 + [5.0] * 5)
-    assert quantile_thresholds(fields, (0.1, 0.5, 0.8, 0.94), quantum=0.01) == (0.105, 0.115, 0.125, 0.135)
-    assert quantile_thresholds(fields, (0.1, 0.93, 0.99), quantum=0.01) == (0.105, 0.115, 4.995)
+    place = functools.partial(quantile_thresholds, fields, wet=0.0, quantum=0.01)
+    assert place((0.1, 0.5, 0.8, 0.94)) == (0.105, 0.115, 0.125, 0.135)
+    assert place((0.1, 0.93, 0.99)) == (0.105, 0.115, 4.995)
 
 
-def test_one_value_alone() -> None:
-    assert quantile_thresholds(np.full((2, 3), 0.5), (0.25, 0.75), quantum=0.5) == (0.25, 0.75)
+def test_ties_at_the_greatest_value_move_down() -> None:
+    fields = np.array([0.0] * 50 + [0.1, 0.2, 0.3] * 10 + [0.4] * 70)
+    assert quantile_thresholds(fields, (0.1, 0.5, 0.8, 0.9)) == (0.05, 0.15, 0.25, 0.35)
+    assert quantile_thresholds(fields, (0.5, 0.8, 0.9)) == (0.15, 0.25, 0.35)
+
+
+def test_gaps_are_shared_where_there_are_too_few() -> None:
+    assert quantile_thresholds(np.full((2, 3), 0.5), (0.2, 0.3, 0.7), wet=0.0, quantum=0.5) == (
+        0.125, 0.25, 0.375,
+    )  # fmt: skip
+    fields = np.repeat([0.0, 0.5, 1.0], [10, 3, 4])
+    found = quantile_thresholds(fields, (0.2, 0.3, 0.5, 0.7))
+    np.testing.assert_allclose(found, [1 / 6, 1 / 3, 2 / 3, 5 / 6], rtol=1e-10)
 
 
 def test_continuous_data_take_plain_quantiles() -> None:
@@ -93,7 +108,7 @@ def test_continuous_data_take_plain_quantiles() -> None:
 def test_dry_and_not_measured_pixels_do_not_count() -> None:
     fields = quantised()
     wet = fields[fields > 0]
-    assert quantile_thresholds(fields, quantum=0.01) == quantile_thresholds(wet, quantum=0.01)
+    assert quantile_thresholds(fields) == quantile_thresholds(wet, wet=0.0, quantum=0.01)
 
 
 @settings(deadline=None, max_examples=80)
@@ -104,12 +119,15 @@ def test_dry_and_not_measured_pixels_do_not_count() -> None:
 )
 def test_any_quantised_data_give_increasing_thresholds(steps, percents, quantum: float) -> None:
     levels = [percent / 100 for percent in sorted(percents)]
-    thresholds = np.array(quantile_thresholds(np.array(steps) * quantum, levels, quantum=quantum))
+    values = np.array(steps) * quantum
+    thresholds = np.array(quantile_thresholds(values, levels, wet=0.0, quantum=quantum))
     assert len(thresholds) == len(levels)
     assert (np.diff(thresholds) > 0).all()
-    # Never nearer than half a step to a value, up to rounding.
-    distance = abs(thresholds[:, None] - np.array(steps) * quantum)
-    assert (distance > 0.499 * quantum).all()
+    assert 0 < thresholds[0] < thresholds[-1] + 1e-12
+    assert thresholds[-1] < values.max()
+    # Half a step from any value where there are enough steps, and never on one.
+    distance = abs(thresholds[:, None] - values) / quantum
+    assert (distance > (0.499 if max(steps) >= len(levels) else 0.5 / (len(levels) + 1))).all()
 
 
 @settings(deadline=None, max_examples=40)
@@ -148,10 +166,14 @@ def test_values_that_are_no_increasing_numbers(values, named: str) -> None:
         (np.ones(4), {"quantiles": [0.0, 0.5]}, "between 0 and 1"),
         (np.ones(4), {"quantiles": [0.5, 1.0]}, "between 0 and 1"),
         (np.ones(4), {"quantiles": [0.5, 0.2]}, "0.5 before 0.2"),
-        (np.zeros(4), {}, "no value above wet (=0)"),
+        (np.zeros(4), {}, "too few distinct values, 0 alone"),
+        (np.zeros(4), {"wet": 0.0}, "no value above wet (=0)"),
         (np.ones(4), {"wet": 1.0}, "no value above wet (=1)"),
-        (np.full(4, np.nan), {}, "no value above wet"),
-        (np.zeros((0, 3, 3)), {}, "no value above wet"),
+        (np.full(4, np.nan), {}, "no value that was measured"),
+        (np.full(4, np.inf), {}, "no value that was measured"),
+        (np.zeros((0, 3, 3)), {}, "no value that was measured"),
+        (np.ma.masked_all((2, 3)), {}, "no value that was measured"),
+        (np.ones(4), {"quantum": 0}, "quantum must be a positive number, got 0"),
         (np.ones(4), {"quantiles": [0.2, 0.8]}, "too few distinct values"),
     ],
 )

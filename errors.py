@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 
 class EmulossError(Exception):
     """Base of every error that emuloss raises on purpose."""
@@ -67,6 +69,16 @@ class FieldError(DataError):
         return f"field {self.index}: {self.reason}"
 
 
+def printable(text: str) -> str:
+    """Text that every terminal takes as it is; "?" stands for what would steer it, or turn its direction."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def plain(text: object, longest: int = 300) -> str:
+    """Foreign text as messages quote it: printable, in one line of bounded length."""
+    return printable(textwrap.shorten(str(text)[:10_000], longest, placeholder=" ..."))
+
+
 def one_line(error: BaseException) -> str:
     """An exception's type and message, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": "))

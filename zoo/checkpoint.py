@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..emulators import ARCHITECTURES
 from ..emulators.differentiable import Differentiable
-from ..errors import ArgumentError, CheckpointError, IncompatibleError
+from ..errors import ArgumentError, CheckpointError, IncompatibleError, plain
 from ..foundation.files import write_together
 from ..losses.surrogate import Provenance, frozen
 from ..metrics import metric_from_config
@@ -30,7 +30,6 @@ from .contract import (
     PICTURES,
     WEIGHTS,
     digest,
-    one_line,
     problem_of,
     read_config,
     read_sealed,
@@ -103,7 +102,7 @@ def _card(manifest: Manifest, module: Differentiable, pictures: list[str]) -> st
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
             "the surrogate's provenance.evaluation must be empty or hold what emuloss.evaluation "
-            f"measures, and its training hold facts by name ({one_line(error)})"
+            f"measures, and its training hold facts by name ({plain(error)})"
         ) from error
 
 
@@ -138,7 +137,7 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
     try:
         return Loaded(module.to(place), manifest)
     except (RuntimeError, AssertionError) as error:  # torch knows it, and this machine has it not
-        raise ArgumentError(f"device {str(place)!r} cannot be used here ({one_line(error)})") from error
+        raise ArgumentError(f"device {str(place)!r} cannot be used here ({plain(error)})") from error
 
 
 def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiable:
@@ -150,7 +149,7 @@ def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiab
         _fill(module, load_tensors(weights))
     except Exception as error:  # whatever a constructor stumbles over in a foreign configuration
         raise IncompatibleError(
-            f"{subject} does not fit this version of emuloss: {one_line(error) or type(error).__name__}; "
+            f"{subject} does not fit this version of emuloss: {plain(error) or type(error).__name__}; "
             "install the version that wrote it, or take another checkpoint"
         ) from error
     return module

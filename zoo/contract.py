@@ -11,11 +11,10 @@ import json
 import math
 import re
 import stat
-import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CheckpointError, CorruptedError, IncompatibleError
+from ..errors import CheckpointError, CorruptedError, IncompatibleError, plain
 from ..foundation.rules import first
 from .manifest import READERS, Manifest
 from .schema import FORMAT, SCHEMAS
@@ -68,22 +67,16 @@ def problem_of(config: Any) -> str:
     if unsound:
         return unsound
     if config.get("format") != FORMAT:
-        return one_line(f"its format is {config.get('format')!r}, not {FORMAT!r}")
+        return plain(f"its format is {config.get('format')!r}, not {FORMAT!r}")
     if not _is_read(config.get("format_version")):
         version = config.get("format_version")
-        return one_line(f"its format_version is {version!r}; this one reads {VERSIONS}")
-    return one_line(SCHEMAS[config["format_version"]](config, "it").removeprefix("it."))
+        return plain(f"its format_version is {version!r}; this one reads {VERSIONS}")
+    return plain(SCHEMAS[config["format_version"]](config, "it").removeprefix("it."))
 
 
 def _is_read(version: Any) -> bool:
     """Whether this emuloss reads a format version; it may be anything that JSON has."""
     return any(version == known for known in READERS)
-
-
-def one_line(text: object) -> str:
-    """One line of bounded length, of characters that every terminal takes as they are."""
-    line = textwrap.shorten(str(text)[:10_000], 300, placeholder=" ...")
-    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def read_bounded(path: Path, largest: int) -> bytes:
@@ -126,7 +119,7 @@ def read_config(path: Path) -> Manifest:
             text, parse_constant=_refuse_constant, parse_int=_short_int, object_pairs_hook=_without_doubles
         )
     except (ValueError, RecursionError) as error:
-        raise CorruptedError(f"{path} is not JSON ({one_line(error)}); fetch the checkpoint again") from error
+        raise CorruptedError(f"{path} is not JSON ({plain(error)}); fetch the checkpoint again") from error
     problem = problem_of(config)
     if problem:
         raise IncompatibleError(

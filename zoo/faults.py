@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 
 from huggingface_hub.errors import (
     BadRequestError,
@@ -22,36 +21,36 @@ from ..errors import (
     ArgumentError,
     CheckpointError,
     ConflictError,
-    CorruptedError,
     EmulossError,
     HubConnectionError,
     NotFoundError,
     OfflineError,
+    plain,
 )
-from .place import Place
+from .place import LOG_IN, Place
+from .secrets import without_secrets
 
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _MEANINGS: tuple[tuple[type[Exception], type[EmulossError], str], ...] = (
     (
         GatedRepoError,
         AccessError,
-        f"access is gated; ask for it at {{url}}, then {_LOG_IN}",
+        f"access is gated; ask for it at {{url}}, then {LOG_IN}",
     ),
     (
         RepositoryNotFoundError,
         NotFoundError,
-        f"{{endpoint}} has no such repository, or a private one; check the name, or {_LOG_IN}",
+        f"{{endpoint}} has no such repository, or a private one; check the name, or {LOG_IN}",
     ),
     (
         RevisionNotFoundError,
         NotFoundError,
         "the repository has no such revision; its branches and tags stand at {url}/tree/main",
     ),
-    (LocalTokenNotFoundError, AccessError, f"there is no token; {_LOG_IN}"),
+    (LocalTokenNotFoundError, AccessError, f"there is no token; {LOG_IN}"),
     (HFValidationError, ArgumentError, "not a name that the Hub can have ({reason}); write org/repo"),
 )
 """What exceptions of the client mean; the first that fits."""
-_REFUSED = (AccessError, f"the Hub refuses access ({{reason}}); {_LOG_IN} to a token with the right")
+_REFUSED = (AccessError, f"the Hub refuses access ({{reason}}); {LOG_IN} to a token with the right")
 _STATUSES: dict[int, tuple[type[EmulossError], str]] = {
     400: (ArgumentError, "the Hub refuses what it is sent ({reason}); correct it"),
     401: _REFUSED,
@@ -64,6 +63,8 @@ _STATUSES: dict[int, tuple[type[EmulossError], str]] = {
 
 def explained(error: BaseException, place: Place) -> EmulossError:
     """The error of this package for one that came out of the client."""
+    if isinstance(error, EmulossError):
+        return error
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", 0)
     reason = str(error)
@@ -72,7 +73,7 @@ def explained(error: BaseException, place: Place) -> EmulossError:
         reason = f"{status} {told}"
     elif isinstance(error, json.JSONDecodeError):
         reason = "it sends something else than JSON"
-    reason = textwrap.shorten(reason, 160, placeholder=" ...") or type(error).__name__
+    reason = _quoted(place, reason) or type(error).__name__
     for kind, ours, text in _MEANINGS:
         if isinstance(error, kind):
             return ours(f"{place}: " + text.format(reason=reason, url=place.url, endpoint=place.endpoint))
@@ -87,20 +88,23 @@ def explained(error: BaseException, place: Place) -> EmulossError:
         return explained(error.__cause__, place)  # "not in the cache", because the Hub did not answer
     if isinstance(error, EntryNotFoundError):
         return NotFoundError(f"{place}: a file is missing there ({reason}); take another revision")
-    if reason.startswith("Consistency check failed"):
-        return CorruptedError(f"{place}: a file arrives incomplete from {place.endpoint}; try again later")
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError | TimeoutError):
         return CheckpointError(
-            f"{place}: cannot use the cache {error.filename or place.cache} ({error.strerror}); "
+            f"{place}: cannot use the cache {plain(error.filename or place.cache)} ({error.strerror}); "
             "make room there, or set HF_HOME or cache_dir to another folder"
         )
     return no_answer(place, reason)
 
 
+def _quoted(place: Place, text: str) -> str:
+    """What others say, without secrets that they repeat, and without what steers a terminal."""
+    return plain(without_secrets(text, place.token), 160)
+
+
 def no_answer(place: Place, reason: str) -> HubConnectionError:
     """The error of a Hub that does not answer, or not as a Hub does."""
     return HubConnectionError(
-        f"{place}: no sound answer from {place.endpoint} ({reason}); "
+        f"{place}: no sound answer from {place.endpoint} ({_quoted(place, reason)}); "
         "check the connection and HF_ENDPOINT, or try again later"
     )
 

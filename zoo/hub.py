@@ -1,17 +1,15 @@
 """Checkpoints of the Hugging Face Hub, fetched at one commit and checked.
 
-Every request goes through huggingface_hub and its cache. That client reads HF_HOME, HF_HUB_CACHE,
-HF_HUB_OFFLINE and its time limits once, when it is first imported, and HF_TOKEN at every call; HF_ENDPOINT
-is read here at every call. What the client leaves open is done here: a bound on all waiting (left alone it
-asks an unreachable Hub for minutes), one commit for all files, the hash of what the cache holds (the
-client never looks at a cached file again), and errors of this package.
+They stand in the cache of huggingface_hub. That client reads HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE once,
+when it is first imported, and HF_TOKEN at every call; HF_ENDPOINT is read here at every call. Requests are made
+here, one a file: left alone, the client writes where a server's answer says, reads answers of any length, waits
+for minutes where the Hub is unreachable, and never looks at a cached file again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import NamedTuple
 from huggingface_hub import constants
 
 from ..errors import ArgumentError, CorruptedError, HubConnectionError, IncompatibleError, NotFoundError
-from .client import cached, download, listing_of
+from .client import cached, download, listing_of, note
 from .contract import (
     CARD,
     CONFIG,
@@ -105,10 +103,7 @@ def fetch(
         _logger.warning("%s; going on with commit %s from the cache", error, instead)
         return _taken(_Files(place, instead))
     if listing.commit not in (place.revision, known):
-        # By looking this one up, the client notes which commit the revision is. It comes last: until
-        # the new commit is complete, an older one can stand in.
-        with suppress(HubConnectionError):
-            download(place, CONFIG, place.revision, listing.sizes[CONFIG])
+        note(place, listing.commit)  # last: until the new commit is complete, an older one can stand in
     return fetched
 
 
@@ -118,7 +113,7 @@ def _cached_commit(place: Place) -> str | None:
     return None if paths[0] is None or None in paths else paths[0].parent.name
 
 
-def _require(place: Place, sizes: Mapping[str, int]) -> None:
+def _require(place: Place, sizes: Mapping[str, int | None]) -> None:
     """Refuse a repository that lacks a file, or whose files are beyond reason."""
     for name in NEEDED:
         if name not in sizes:
@@ -126,7 +121,7 @@ def _require(place: Place, sizes: Mapping[str, int]) -> None:
                 f"{place}: there is no {name}; give a repository and revision that `emuloss publish` wrote"
             )
     for name, most in LARGEST.items():
-        if sizes.get(name, 0) > most:
+        if (sizes.get(name) or 0) > most:
             raise IncompatibleError(
                 f"{place}: {name} has {sizes[name]} bytes, more than any that emuloss writes ({most})"
             )
@@ -146,7 +141,7 @@ class _Files:
 
     place: Place
     commit: str
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int | None] = field(default_factory=dict)
     anew: bool = False
     offline: bool = False
 
@@ -157,15 +152,13 @@ class _Files:
             CorruptedError: the cache has none that can be used, and nobody may be asked.
         """
         found = cached(self.place, name, self.commit)
-        anew = self.anew or again
-        if found is not None and not anew:
+        if found is not None and not (self.anew or again):
             return found
         if self.offline:
             raise CorruptedError(
                 f"{self.place}: {name} in the cache is damaged; load it once while connected"
             )
-        size = self.sizes.get(name) or (found.stat().st_size if found else 0)
-        return download(self.place, name, self.commit, size, anew)
+        return download(self.place, name, self.commit, self.sizes.get(name))
 
     def take_intact(self, name: str, damage: Callable[[Path], str]) -> Path:
         """A file without damage, downloaded once more where it has some.

@@ -18,6 +18,7 @@ import torch
 from ..errors import ArgumentError, CheckpointError, HubConnectionError, NotFoundError, OfflineError
 from . import checkpoint, golden
 from .contract import CONFIG, WEIGHTS, read_config, read_sealed
+from .secrets import discreet
 from .surrogate import Surrogate
 
 MODELS = Path(__file__).parent / "models"
@@ -78,6 +79,7 @@ class ModelInfo:
         return "\n".join(lines + [f"  revision    {self.revision}"] * (self.revision is not None))
 
 
+@discreet
 def load(
     source: str | Path,
     *,
@@ -128,6 +130,7 @@ def load(
     return surrogate
 
 
+@discreet
 def info(
     source: str | Path,
     *,
@@ -164,6 +167,7 @@ def info(
     )
 
 
+@discreet
 def verify(
     source: str | Path,
     *,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, get_token
 
-from ..errors import ArgumentError
+from ..errors import AccessError, ArgumentError
+from .secrets import basic
 
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+"""What helps who may not enter."""
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
+_TOKEN = re.compile(r"[!-~]{1,10000}")
+"""What a header can hold."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,17 @@ class Place:
     Attributes:
         repo: "org/repo".
         revision: branch, tag or commit.
-        endpoint: address of the Hub.
+        endpoint: address of the Hub, without user and password.
         token: of the Hub; None: HF_TOKEN or that of `hf auth login`; False: none.
+        login: user and password of the address, as a header holds them; empty where it has none.
         cache_dir: where the client's cache stands; None: HF_HUB_CACHE.
     """
 
     repo: str
     revision: str
     endpoint: str
-    token: str | bool | None
+    token: str | bool | None = field(repr=False)
+    login: str = field(default="", repr=False)
     cache_dir: Path | None = None
 
     @classmethod
@@ -41,12 +50,17 @@ class Place:
         """A place on the Hub that HF_ENDPOINT names now; default of the revision: main.
 
         Raises:
-            ArgumentError: a repository or a revision of a name that none can have.
+            ArgumentError: a repository or a revision of a name that none can have, a token or an address
+                that is none; neither of these two is quoted.
         """
         _refuse_names(repo, revision)
-        endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+        if isinstance(token, str):
+            token = _as_token(token, "token")
+        elif not isinstance(token, bool | None):
+            raise ArgumentError(f"token must be text, True, False or None, got {type(token).__name__}")
+        endpoint, login = _address(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT)
         cache = None if cache_dir is None else Path(cache_dir).expanduser()
-        return cls(repo, revision or constants.DEFAULT_REVISION, endpoint, token, cache)
+        return cls(repo, revision or constants.DEFAULT_REVISION, endpoint, token, login, cache)
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.revision}"
@@ -56,20 +70,54 @@ class Place:
         """The repository's page."""
         return f"{self.endpoint}/{self.repo}"
 
+    @cached_property
+    def bearer(self) -> str:
+        """The token that is sent; empty where none is.
+
+        Raises:
+            AccessError: one is asked for, and there is none.
+            ArgumentError: the one that is kept on this machine is none.
+        """
+        if isinstance(self.token, str) or self.token is False:
+            return self.token or ""
+        kept = get_token()
+        if kept is None and self.token is True:
+            raise AccessError(f"{self}: there is no token; {LOG_IN}")
+        return "" if kept is None else _as_token(kept, "the token of HF_TOKEN or `hf auth login`")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request says about who asks; user and password of the address go before a token."""
+        said = {"user-agent": f"emuloss/{version('emuloss')}"}
+        if self.login:
+            return said | {"authorization": f"Basic {self.login}"}
+        return said | ({"authorization": f"Bearer {self.bearer}"} if self.bearer else {})
+
     @property
     def api(self) -> HfApi:
-        """The client for this Hub."""
+        """The client for this Hub, for what is written there."""
         return HfApi(
             endpoint=self.endpoint,
-            token=self.token,
+            token=self.bearer or False,
             library_name="emuloss",
             library_version=version("emuloss"),
+            headers={"authorization": f"Basic {self.login}"} if self.login else None,
         )
 
     @property
     def cache(self) -> Path:
         """The folder of the client's cache."""
         return self.cache_dir or Path(constants.HF_HUB_CACHE)
+
+    @property
+    def shelf(self) -> Path:
+        """The folder of this repository in the client's cache."""
+        return self.cache / f"models--{self.repo.replace('/', '--')}"
+
+    @property
+    def listing_path(self) -> str:
+        """Where the Hub says what the revision holds."""
+        return f"api/models/{self.repo}/revision/{quote(self.revision, safe='')}?blobs=true"
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -91,8 +139,38 @@ def is_revision(name: str) -> bool:
 def _refuse_names(repo: str, revision: str | None) -> None:
     """Refuse what no repository or revision can be called."""
     if not isinstance(repo, str) or not _NAME.fullmatch(repo):
-        raise ArgumentError(f"repo {repo!r} is not the name of a repository; write org/repo")
-    if revision is not None and not is_revision(revision):
+        raise ArgumentError(f"repo {repo!r:.200} is not the name of a repository; write org/repo")
+    if revision is not None and not (isinstance(revision, str) and is_revision(revision)):
         raise ArgumentError(
-            f"revision {revision!r} of {repo} is not the name of a revision; give a branch, a tag or a commit"
+            f"revision {revision!r:.200} of {repo} is not the name of a revision; "
+            "give a branch, a tag or a commit"
         )
+
+
+def _as_token(text: str, name: str) -> str:
+    """A token without the blanks and line breaks around it, which files have; it is never quoted."""
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):
+        raise ArgumentError(
+            f"{name} is empty or has characters that no token has, such as blanks or line breaks within; "
+            "copy it anew from the Hub's settings"
+        )
+    return token
+
+
+def _address(text: str) -> tuple[str, str]:
+    """The address of a Hub without user and password, and these as a header holds them; never quoted."""
+    wrong = ArgumentError("HF_ENDPOINT is not the address of a Hub; set it to https://HOST, or unset it")
+    address = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong from None
+    sound = parts.scheme in ("http", "https") and host and not parts.query and not parts.fragment
+    if not sound or not _TOKEN.fullmatch(address) or "@" in parts.path:
+        raise wrong
+    where = f"[{host}]" if ":" in str(host) else str(host)
+    endpoint = f"{parts.scheme}://{where}{'' if port is None else f':{port}'}{parts.path}"
+    login = "" if parts.username is None else basic(parts.username, parts.password or "")
+    return endpoint, login

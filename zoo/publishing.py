@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from huggingface_hub import CommitOperationAdd
 
-from ..errors import ArgumentError, CheckpointError, ConflictError, CorruptedError
+from ..errors import ArgumentError, CheckpointError, ConflictError, CorruptedError, plain
 from . import checkpoint, golden
 from .card import merged_card, placed
-from .client import Listing, bounded, download, listing_of
+from .client import Listing, as_commit, bounded, content_of, listing_of
 from .contract import CARD, CONFIG, NEEDED, SEALED, config_damage, raw_config, seal_damage
 from .place import Place, is_revision
+from .secrets import discreet, without_secrets
 
 
+@discreet
 def publish(
     folder: str | Path,
     repo: str,
@@ -85,9 +85,10 @@ def publish(
         create_pr=create_pr,
         parent_commit=listing.commit,
     )
+    oid = as_commit(place, commit.oid)
     if tag is not None:
-        bounded(place, 0, place.api.create_tag, repo, tag=tag, revision=commit.oid)
-    return commit.pr_url or f"{place.url}/tree/{commit.oid}"
+        bounded(place, 0, place.api.create_tag, repo, tag=tag, revision=oid)
+    return plain(without_secrets(commit.pr_url)) if commit.pr_url else f"{place.url}/tree/{oid}"
 
 
 def _publishable(folder: Path) -> dict[str, Path]:
@@ -152,6 +153,4 @@ def _published_card(place: Place, listing: Listing) -> str:
     """The README.md that stands in the repository; empty where there is none."""
     if CARD not in listing.sizes:
         return ""
-    with TemporaryDirectory() as folder:
-        elsewhere = replace(place, cache_dir=Path(folder))
-        return download(elsewhere, CARD, listing.commit, 0).read_text("utf-8", errors="replace")
+    return content_of(place, CARD, listing.commit, listing.sizes[CARD]).decode("utf-8", errors="replace")

@@ -19,6 +19,8 @@ LARGEST_COUNT = 2**31 - 1
 """Whole numbers beyond count nothing that there is; the square of this fits into 64 bits."""
 LONGEST = 2**16
 """Entries beyond are refused: as many as the grey levels of a 16-bit picture."""
+MOST_COUNTS = 96
+"""Sizes, windows or scales beyond are refused: each is an output of its own."""
 _LONGEST_SHOWN = 80
 _NO_NUMBERS = (str, bytes, bool, np.bool_, complex, np.complexfloating, np.ma.core.MaskedConstant)
 _HOLDERS = (list, tuple, np.ma.MaskedArray)
@@ -162,12 +164,13 @@ def as_count(name: str, value: Any, most: int = LARGEST_COUNT) -> int:
 
 
 def as_counts(name: str, values: Any) -> tuple[int, ...]:
-    """Validate strictly increasing whole numbers of at least 1.
+    """Validate strictly increasing whole numbers of at least 1, at most `MOST_COUNTS` of them.
 
     Raises:
         ArgumentError: they are not.
     """
-    numbers = tuple(as_count(f"each of {name}", value) for value in _listed(name, values, "whole numbers"))
+    given = _listed(name, values, "whole numbers", MOST_COUNTS)
+    numbers = tuple(as_count(f"each of {name}", value) for value in given)
     as_increasing(name, numbers)
     return numbers
 
@@ -283,16 +286,16 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _listed(name: str, values: Any, what: str) -> tuple[Any, ...]:
+def _listed(name: str, values: Any, what: str, most: int = LONGEST) -> tuple[Any, ...]:
     """The entries of a sequence, which may be endless."""
     try:
         if isinstance(values, str | bytes | Mapping):
             raise TypeError
-        given = tuple(itertools.islice(values, LONGEST + 1))
+        given = tuple(itertools.islice(values, most + 1))
     except TypeError:
         raise ArgumentError(
             f"{name} must be a sequence of {what}, such as [1, 2], got {shown(values)}"
         ) from None
-    if len(given) > LONGEST:
-        raise ArgumentError(f"{name} must hold at most {LONGEST} numbers, got more")
+    if len(given) > most:
+        raise ArgumentError(f"{name} must hold at most {most} numbers, got more")
     return given

@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .arguments import LARGEST, LARGEST_COUNT, MOST_COUNTS
+
 Rule = Callable[[Any, str], str]
 """(value, its place in the file) -> what is wrong with it, in one line; empty if nothing is."""
 
@@ -80,6 +82,11 @@ def first(problems: Iterator[str]) -> str:
 
 
 an_object = of(dict, "an object")
-number = number_from(-1e30, 1e30)
+number = number_from(-LARGEST, LARGEST)
+count = whole(1, LARGEST_COUNT)
+counts = list_of(count, 1, MOST_COUNTS)
+"""Sizes, scales and windows."""
 increasing_numbers = list_of(number, 1, 1024)
 """Thresholds, and what stands for them."""
+positive_numbers = list_of(number_from(1e-30, 1e30), 1, 1024)
+"""Sizes, one for each threshold."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..foundation.arguments import as_counts
+from ..foundation.rules import Rule, counts
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
 from .excursion import ExcursionMetric
 from .registry import register
@@ -49,6 +50,8 @@ class BoxCount(ExcursionMetric):
     """
 
     name = "boxcount"
+    argument_rules: ClassVar[Mapping[str, Rule]] = {**ExcursionMetric.argument_rules, "scales": counts}
+    describing = ("levels",)
     sizes: tuple[int, ...]
 
     def __init__(
@@ -99,11 +102,12 @@ def _box_counts(bins: np.ndarray, scales: tuple[int, ...], count: int) -> np.nda
     # The largest bin in a box is the number of thresholds at which the set meets it; boxes nest, so the boxes
     # of one scale are pooled from those of the scale before.
     for k, ratio in enumerate(large // small for small, large in itertools.pairwise((1, *scales))):
-        rows, columns = (-(-side // ratio) for side in bins.shape)
-        padded = np.pad(bins, [(0, rows * ratio - bins.shape[0]), (0, columns * ratio - bins.shape[1])])
-        bins = padded.reshape(rows, ratio, columns * ratio).max(1)
+        # A box that sticks out of the field holds no more than one that ends with it.
+        tall, wide = (min(ratio, side) for side in bins.shape)
+        padded = np.pad(bins, [(0, -bins.shape[0] % tall), (0, -bins.shape[1] % wide)])
+        bins = padded.reshape(-1, tall, padded.shape[1]).max(1)
         # Over slices, because NumPy's maximum along a short last axis is slow.
-        bins = functools.reduce(np.maximum, (bins[:, offset::ratio] for offset in range(ratio)))
+        bins = functools.reduce(np.maximum, (bins[:, offset::wide] for offset in range(wide)))
         histogram = np.bincount(bins.ravel(), minlength=count + 1)
         result[k] = histogram[:0:-1].cumsum()[::-1]
     return result

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..foundation.arguments import (
-    as_connectivity,
-    as_counts,
-    as_name,
-    as_positive,
-)
+from ..foundation.arguments import as_connectivity, as_counts, as_name, as_pixel_size
+from ..foundation.rules import Rule, counts
 from .constraints import FRAME, AtLeast, AtMost, Constraint, NonIncreasing, applicable
 from .excursion import ExcursionMetric
 from .registry import register
@@ -50,6 +46,8 @@ class Clusters(ExcursionMetric):
     """
 
     name = "clusters"
+    argument_rules: ClassVar[Mapping[str, Rule]] = {**ExcursionMetric.argument_rules, "sizes": counts}
+    describing = ("levels", "length_unit")
     invariant = True
     sizes: tuple[int, ...]
     connectivity: int
@@ -66,12 +64,12 @@ class Clusters(ExcursionMetric):
         levels: Sequence[float] | None = None,
     ) -> None:
         self.sizes = as_counts("sizes", sizes)
-        self.pixel_size = as_positive("pixel_size", pixel_size)
+        self.pixel_size = as_pixel_size(pixel_size)
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
-        counts = [f"count_{size}" for size in self.sizes]
-        super().__init__(thresholds, levels, outputs, ("largest", "mean", *counts))
-        self.units = tuple("1" if name in counts else f"{length_unit}^2" for name in self.outputs)
+        areas = ("largest", "mean")
+        super().__init__(thresholds, levels, outputs, (*areas, *(f"count_{size}" for size in self.sizes)))
+        self.units = tuple(f"{length_unit}^2" if name in areas else "1" for name in self.outputs)
         self.constraints = applicable(_constraints(self.sizes, self.pixel_size**2), self.outputs)
 
     def _compute(self, fields: np.ndarray) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..foundation.arguments import as_counts
+from ..foundation.rules import Rule, counts
 from ..foundation.threads import in_threads
 from .excursion import ExcursionMetric
 from .pairwise import measured_in_both, ratio, reached, within
@@ -47,11 +49,13 @@ class FSS(ExcursionMetric):
     """
 
     name = "fss"
+    describing = ("levels",)
     arity = 2
     invariant = True
     lower_better = False
     symmetric = True
     identity = 1.0
+    argument_rules: ClassVar[Mapping[str, Rule]] = {**ExcursionMetric.argument_rules, "windows": counts}
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, FieldError, one_line
-from ..foundation.arguments import as_increasing, as_levels, as_positive
+from ..foundation.arguments import as_increasing, as_levels, as_pixel_size, as_positive
 from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
 from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, parameters_of
 from .metric import Metric, build
@@ -92,7 +92,7 @@ class FunctionMetric(Metric):
             self.levels = as_levels(levels, self.thresholds)
         else:
             self.levels = (0.5,) if levels is None else as_increasing("levels", levels)
-        self.pixel_size = as_positive("pixel_size", pixel_size)
+        self.pixel_size = as_pixel_size(pixel_size)
         if arity not in (1, 2) or isinstance(arity, bool):
             raise ArgumentError(f"arity must be 1 (a field) or 2 (prediction and observation), got {arity!r}")
         self.arity = int(arity)
@@ -141,6 +141,12 @@ class FunctionMetric(Metric):
         if self._scaled:
             given["scales"] = list(self.scales)
         return given
+
+    def deciding(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the values depend on: the function, what it is given, and the shape of what it gives."""
+        names = ("source", "arity", "batched", *parameters_of(self._function(), PASSED))
+        shape = [len(arguments["outputs"]), len(arguments["levels"])]
+        return {name: arguments.get(name) for name in names} | {"shape": shape}
 
     def with_arguments(self, **changes: Any) -> FunctionMetric:
         """The same function with some other arguments."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
-from ..foundation.arguments import as_connectivity, as_name, as_positive
+from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
 from .excursion import ExcursionMetric
 from .kernels.rows import COMPONENTS, LOCAL_ROWS
@@ -78,6 +77,7 @@ class Minkowski(ExcursionMetric):
     """
 
     name = "minkowski"
+    describing = ("levels", "length_unit")
     invariant = True
     starts_at_median = False
     guarantees = ("declared", "textbook", "free")
@@ -96,10 +96,8 @@ class Minkowski(ExcursionMetric):
         levels: Sequence[float] | None = None,
     ) -> None:
         super().__init__(thresholds, levels, outputs, tuple(UNITS))
-        self.pixel_size = as_positive("pixel_size", pixel_size)
-        if boundary not in ("closed", "open"):
-            raise ArgumentError(f"boundary must be 'closed' or 'open', got {boundary!r}")
-        self.boundary = boundary
+        self.pixel_size = as_pixel_size(pixel_size)
+        self.boundary = as_choice("boundary", boundary, ("closed", "open"))
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)

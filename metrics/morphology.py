@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..foundation.arguments import as_connectivity, as_count
+from ..foundation.rules import Rule, count
 from .constraints import FRAME, AtLeast, AtMost, Constraint, applicable
 from .excursion import ExcursionMetric
 from .registry import register
@@ -47,6 +48,8 @@ class Morphology(ExcursionMetric):
     """
 
     name = "morphology"
+    argument_rules: ClassVar[Mapping[str, Rule]] = {**ExcursionMetric.argument_rules, "min_area": count}
+    describing = ("levels",)
     invariant = True
     min_area: int
     connectivity: int

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_connectivity, as_outputs
+from ..foundation.arguments import as_connectivity, as_flag, as_outputs, as_real, shown
 from .constraints import Constraint, Identity, applicable
 from .metric import Metric
 from .pairwise import within
@@ -79,13 +78,11 @@ class SAL(Metric):
         absolute: bool = True,
         connectivity: int = 1,
     ) -> None:
-        if not (isinstance(wet, Real) and math.isfinite(wet) and wet >= 0):
-            raise ArgumentError(f"wet must be a number >= 0, got {wet!r}")
-        if not isinstance(absolute, bool):
-            raise ArgumentError(f"absolute must be True or False, got {absolute!r}")
-        self.wet = float(wet)
+        self.wet = as_real(wet)
+        if not 0 <= self.wet < math.inf:
+            raise ArgumentError(f"wet must be a number >= 0, got {shown(wet)}")
         self.outputs = as_outputs(outputs, OUTPUTS)
-        self.absolute = absolute
+        self.absolute = as_flag("absolute", absolute)
         self.connectivity = as_connectivity(connectivity)
         self.units = ("1",) * len(self.outputs)
         self.symmetric = absolute or not {"structure", "amplitude"} & set(self.outputs)
@@ -96,10 +93,10 @@ class SAL(Metric):
         for n, fields in enumerate(zip(predictions, observations, strict=True)):
             pair = np.stack(fields).astype(np.float64, copy=False)
             measured = np.isfinite(pair).all(axis=0)
-            prediction, observation = (
-                _describe(np.where(measured & (rain > self.wet), rain, 0.0), self.connectivity)
-                for rain in pair
-            )
+            rain = np.where(measured & (pair > self.wet), pair, 0.0)
+            # Only ratios count: in units of a power of two, no sum overflows and nothing is rounded.
+            rain = np.ldexp(rain, -np.frexp(rain.max())[1])
+            prediction, observation = (_describe(each, self.connectivity) for each in rain)
             values[n, :, 0] = self._compare(prediction, observation, math.hypot(*measured.shape))
         return values
 

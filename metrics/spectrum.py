@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_name, as_positive
+from ..foundation.rules import Rule, whole
 from .constraints import AtLeast
 from .metric import Metric
 from .registry import register
+
+MOST_BINS = 2048
+"""Rings beyond are refused: these resolve fields of 4096 x 4096 pixels fully."""
+_BLOCK = 2**18
+"""Wavenumbers that are worked on at a time."""
+_LARGEST_VALUE = 1e140
+"""Values beyond have no square in double precision, summed over a field."""
 
 
 @register
@@ -40,25 +50,28 @@ class Spectrum(Metric):
     is 0, counts as the floor.
 
     Args:
-        bins: number B of rings; as many as half the shorter side of the fields resolve them fully.
+        bins: number B of rings, at most 2048; as many as half the shorter side of the fields resolve them
+            fully.
         floor: least power, in the field's unit squared; above 0.
         field_unit: name of the unit of the field.
 
     Raises:
-        ArgumentError: any argument out of range; when called, a field that holds an infinite value.
+        ArgumentError: any argument out of range; when called, a field that holds a value beyond 1e140.
     """
 
     name = "spectrum"
+    describing = ("field_unit",)
     invariant = True
     outputs = ("power",)
     thresholds = ()
     pixel_size = 1.0
+    argument_rules: ClassVar[Mapping[str, Rule]] = {"bins": whole(1, MOST_BINS)}
     bins: int
     floor: float
     field_unit: str
 
     def __init__(self, bins: int = 32, floor: float = 1e-6, field_unit: str = "unit") -> None:
-        self.bins = as_count("bins", bins)
+        self.bins = as_count("bins", bins, MOST_BINS)
         self.floor = as_positive("floor", floor)
         self.field_unit = as_name("field_unit", field_unit, "mm/h")
         self.levels = tuple((b + 0.5) / self.bins for b in range(self.bins))
@@ -69,40 +82,68 @@ class Spectrum(Metric):
     def _compute(self, fields: np.ndarray) -> np.ndarray:
         from ..foundation.threads import in_threads
 
-        if np.isinf(fields).any():
+        if (np.abs(fields, dtype=np.float64) > _LARGEST_VALUE).any():
             raise ArgumentError(
-                "fields of a spectrum must be finite, or NaN where not measured, got infinity"
+                f"fields of a spectrum must be finite, at most {_LARGEST_VALUE:g} in size, or NaN where not "
+                "measured; got a value beyond"
             )
         sides = fields.shape[1:]
         window = np.outer(*(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in sides))
-        grid = [max(side, 2 * self.bins) for side in sides]
-        ring, weight = _rings(grid, self.bins)
-        share = weight / (np.bincount(ring, weight, self.bins + 1)[ring] * (window**2).sum())
+        rows, columns = (max(side, 2 * self.bins) for side in sides)
+        rings = _Rings(rows, columns, self.bins)
+        share = 1 / (rings.sums(lambda block: 1.0) * (window**2).sum())
         power = np.empty((len(fields), self.bins))
 
         def measure(batch: slice) -> None:
             for n in range(batch.start, batch.stop):
                 field = np.nan_to_num(fields[n].astype(np.float64))
                 field -= np.average(field, weights=window)
-                waves = np.fft.rfft2(field * window, grid).ravel()
-                power[n] = np.bincount(ring, share * (waves.real**2 + waves.imag**2), self.bins + 1)[1:]
+                along = np.fft.rfft(field * window, columns, axis=1)
+
+                def squares(block: slice, along: np.ndarray = along) -> np.ndarray:
+                    waves = np.fft.fft(along[:, block], rows, axis=0)
+                    return waves.real**2 + waves.imag**2
+
+                power[n] = share * rings.sums(squares)
 
         in_threads(measure, len(fields), fields.size)
         return np.log10(np.maximum(power, self.floor))[:, None]
 
 
-def _rings(grid: list[int], bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ring and weight of each wavenumber that `np.fft.rfft2` gives on that grid, flattened.
+class _Rings:
+    """The rings of the wavenumbers that `np.fft.rfft2` gives on a grid.
 
-    Returns:
-        The ring, 1 to bins, 0 for the wavenumbers outside all of them; and how many wavenumbers of the full
-        plane each stands for: itself and its negative, or itself alone.
+    They are taken some columns at a time, so that a field that is padded to a large grid takes no more memory
+    than a large field.
+
+    Args:
+        rows: of the grid.
+        columns: likewise.
+        bins: number of rings.
     """
-    rows, columns = grid
-    along = np.fft.rfftfreq(columns)
-    radius = 2 * np.hypot(np.fft.fftfreq(rows)[:, None], along)
-    # Without the slack, rounding could lift a wavenumber on the border of two rings into the upper one.
-    ring = np.ceil(radius * bins - 1e-9).astype(np.int64)
-    ring[ring > bins] = 0
-    weight = np.where((along == 0) | (along == 0.5), 1.0, 2.0)
-    return ring.ravel(), np.broadcast_to(weight, radius.shape).ravel()
+
+    def __init__(self, rows: int, columns: int, bins: int) -> None:
+        self.bins = bins
+        along, down = np.fft.rfftfreq(columns), np.fft.fftfreq(rows)[:, None]
+        # How many wavenumbers of the full plane each stands for: itself and its negative, or itself alone.
+        self.weights = np.where((along == 0) | (along == 0.5), 1.0, 2.0)
+        width = max(1, _BLOCK // rows)
+        self.blocks = [slice(start, start + width) for start in range(0, len(along), width)]
+        self.of = np.empty((rows, len(along)), np.min_scalar_type(bins))
+        for block in self.blocks:
+            # Without the slack, rounding could lift a wavenumber on the border of two rings to the upper one.
+            ring = np.ceil(2 * np.hypot(down, along[block]) * bins - 1e-9)
+            self.of[:, block] = np.where(ring > bins, 0, ring)
+
+    def sums(self, values: Callable[[slice], np.ndarray | float]) -> np.ndarray:
+        """Sums over the rings of values, (bins,), float64; of wavenumbers outside all of them none.
+
+        Args:
+            values: gives those of a block of columns, (rows, columns), or one for all of them.
+        """
+        total = np.zeros(self.bins + 1)
+        for block in self.blocks:
+            ring = self.of[:, block]
+            weighted = np.broadcast_to(self.weights[block] * values(block), ring.shape)
+            total += np.bincount(ring.ravel(), weighted.ravel(), self.bins + 1)
+        return total[1:]

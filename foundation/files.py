@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,19 +14,37 @@ from ..errors import DataError
 
 TEMPORARY = ".tmp"
 """Suffix of a file that is being written; what a killed process left under it is of no use."""
+_FULL = {
+    errno.ENOSPC: "is full; free some space",
+    errno.EDQUOT: "is full as far as your quota goes; free some space",
+    errno.EFBIG: "is full as far as the limit of a file's size goes; raise that (ulimit -f)",
+}
+"""What messages say where a disk takes no more."""
+_REMEDIES = {
+    errno.EROFS: "choose a place that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do where a file cannot be written; "check the folder and its rights" elsewhere."""
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file stands until it is finished: beside its place, where no other thread or process writes."""
+    return path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder that nobody else writes to at present."""
+    for leftover in folder.glob(f"*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_safely(path: Path, content: bytes | memoryview) -> None:
     """Write a file that appears under its name only when all of it is on the disk.
 
-    Until then it stands beside it, under a name that no other thread or process writes to.
-
     Raises:
         OSError: it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY}")
-    temporary.write_bytes(content)
-    put_in_place(temporary, path)
+    write_together(path.parent, {path.name: content})
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -55,15 +74,15 @@ def write_together(folder: Path, contents: Mapping[str, bytes | memoryview]) -> 
         OSError: the folder or a file cannot be written, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = {name: folder / f"{name}{TEMPORARY}" for name in contents}
+    coming = {name: unfinished(folder / name) for name in contents}
     try:
         for name, content in contents.items():
-            unfinished[name].write_bytes(content)
-            _to_disk(unfinished[name])
-        for name, path in unfinished.items():
+            coming[name].write_bytes(content)
+            _to_disk(coming[name])
+        for name, path in coming.items():
             os.replace(path, folder / name)
     finally:
-        for path in unfinished.values():
+        for path in coming.values():
             path.unlink(missing_ok=True)
 
 
@@ -86,13 +105,19 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # h5py reports a failed write as either
-        if getattr(error, "errno", None) == errno.ENOSPC or f"errno = {errno.ENOSPC}," in str(error):
-            raise DataError(f"the disk of {path} is full; free some space and run again to go on.") from error
+        number = _number_of(error)
+        if number in _FULL:
+            raise DataError(f"the disk of {path} {_FULL[number]} and run again to go on.") from error
         if isinstance(error, RuntimeError):
             raise
-        raise DataError(
-            f"{path} cannot be written ({first_line(error)}); check the folder and its rights."
-        ) from error
+        remedy = _REMEDIES.get(number, "check the folder and its rights")
+        raise DataError(f"{path} cannot be written ({first_line(error)}); {remedy}.") from error
+
+
+def _number_of(error: OSError | RuntimeError) -> int:
+    """The system's number of an error, which h5py has in its text; 0 where there is none."""
+    told = re.search(r"errno = (\d+),", str(error))
+    return int(told[1]) if told else getattr(error, "errno", None) or 0
 
 
 def first_line(error: BaseException) -> str:

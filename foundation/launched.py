@@ -21,7 +21,7 @@ from accelerate import PartialState
 from torch import Tensor, distributed
 
 from ..errors import DataError, EmulossError
-from .interrupts import interrupts_deferred
+from .interrupts import ENDED, interrupts_deferred
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _PATIENCE = timedelta(days=7)
 """Longest wait at a meeting: the main process may label for hours."""
 _FAREWELL = timedelta(seconds=30)
 """Longest wait for the others at the end of the program."""
-_PASSED_ON = (EmulossError, OSError, KeyboardInterrupt)
+_PASSED_ON = (EmulossError, OSError, *ENDED)
 """Errors of one process that all raise; others are bugs, which show their traceback where they strike."""
 
 
@@ -149,7 +149,7 @@ class Processes:
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[None]:
-        """Let Ctrl-C wait for the end of a meeting, which takes several messages."""
+        """Let Ctrl-C and its like wait for the end of a meeting, which takes several messages."""
         with interrupts_deferred() as interrupted:
             try:
                 yield
@@ -157,8 +157,8 @@ class Processes:
                 raise DataError(
                     "another process of this run was killed; run the same command again"
                 ) from error
-        if interrupted():
-            signal.raise_signal(signal.SIGINT)
+        if number := interrupted():
+            signal.raise_signal(number)
 
     def _leave(self) -> None:
         """Part when all have spoken: launchers kill the others as soon as one has ended with an error."""

@@ -2,7 +2,8 @@
 
 The processes are started with a command line of their own, so that they import nothing of the calling script:
 it needs no `if __name__ == "__main__"`, and may be `python -c` or a notebook. They live in a session of their
-own, where no Ctrl-C reaches them, and end when the pipe to them closes, however the caller ends.
+own, where no Ctrl-C reaches them, ignore what batch systems send to all processes of a job, and end when the
+pipe to them closes, however the caller ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import IO, Any, NamedTuple, cast
 import numpy as np
 
 from ..errors import ArgumentError, DataError, EmulossError, FieldError, one_line
+from .interrupts import interrupts_ignored
 
 Work = Callable[..., np.ndarray]
 """Maps one or more batches of fields, (N, ...) each, onto an array (N, ...), field by field."""
@@ -176,6 +178,7 @@ def _part(first: int, future: Future[np.ndarray], poll: Callable[[], None]) -> n
 
 def serve() -> None:
     """What a worker process does: read its work, then batches of fields, and reply to each."""
+    interrupts_ignored()
     # The pipes are kept from the user's function, which may print or read.
     requests, replies = (os.fdopen(os.dup(number), mode) for number, mode in ((0, "rb"), (1, "wb")))
     with open(os.devnull, "rb") as nothing:

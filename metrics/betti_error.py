@@ -41,6 +41,7 @@ class BettiError(ExcursionMetric):
     """
 
     name = "betti-error"
+    describing = ("levels",)
     arity = 2
     invariant = True
     lower_better = True

@@ -45,6 +45,7 @@ class CSI(ExcursionMetric):
     """
 
     name = "csi"
+    describing = ("levels",)
     arity = 2
     invariant = True
     best: ClassVar[Mapping[str, float]] = {"csi": 1.0, "pod": 1.0, "far": 0.0}

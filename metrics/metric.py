@@ -16,6 +16,7 @@ from ..foundation.arguments import as_array, as_shape, known_names
 from ..foundation.rules import Rule, increasing_numbers
 from .constraints import FRAME, AtIdentity, Constraint, PairConstraint, Symmetric
 from .fields import as_arrays
+from .found import CLASSES, class_at, digest_of
 
 M = TypeVar("M", bound="Metric")
 
@@ -56,6 +57,8 @@ class Metric(abc.ABC):
         starts_at_median: whether training starts from the median label; otherwise from the values that the
             output heads give when they are at rest, which suits counts and areas that span decades.
         guarantees: what output heads may be asked to hold: what is "declared", nothing ("free"), and others.
+        describing: arguments that say what the values mean, such as the name of a unit, and decide none of them:
+            labels outlast a change of these.
         argument_rules: rules by argument for those that the memory and time of building and asking the
             metric grow with; what a foreign configuration gives for them is checked before it is built.
         constraints: what exact curves obey; see `emuloss.metrics.constraints`.
@@ -68,6 +71,7 @@ class Metric(abc.ABC):
     probes_fields: ClassVar[bool] = False
     starts_at_median: ClassVar[bool] = True
     guarantees: ClassVar[tuple[str, ...]] = ("declared", "free")
+    describing: ClassVar[tuple[str, ...]] = ()
     argument_rules: ClassVar[Mapping[str, Rule]] = {
         "thresholds": increasing_numbers,
         "levels": increasing_numbers,
@@ -98,6 +102,10 @@ class Metric(abc.ABC):
         found = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
+    def deciding(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the arguments of a metric of this kind its values depend on, JSON-able."""
+        return {name: value for name, value in arguments.items() if name not in self.describing}
+
     @abc.abstractmethod
     def _compute(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """Curves (N, C, Q) of validated fields (N, H, W), as many of them as the arity says."""
@@ -126,12 +134,13 @@ class Metric(abc.ABC):
     @property
     def code(self) -> str:
         """Digest of code that may change while the definition stays; empty for the metrics of a package."""
-        return ""
+        found = CLASSES.get(type(self))
+        return "" if found is None else digest_of(found)
 
     @property
     def module(self) -> ModuleType | None:
         """The module that holds this code; None where there is no such code."""
-        return None
+        return inspect.getmodule(type(self)) if type(self) in CLASSES else None
 
     def guaranteed(self, guarantee: str) -> tuple[Constraint, ...]:
         """What output heads hold that are asked for one of `guarantees`."""
@@ -247,6 +256,9 @@ class Metric(abc.ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Constraints hold functions, which do not pickle: the arguments say everything.
+        found = CLASSES.get(type(self))
+        if found is not None:
+            return _rebuilt, (found.location, self.arguments())
         return functools.partial(type(self), **self.arguments()), ()
 
     def __repr__(self) -> str:
@@ -271,3 +283,8 @@ def build(cls: type[M], arguments: Mapping[str, Any]) -> M:
     except TypeError as error:
         raise ArgumentError(f"metric {cls.name!r}: {error}; it takes {', '.join(parameters)}") from None
     return cls(**arguments)
+
+
+def _rebuilt(place: str, arguments: Mapping[str, Any]) -> Metric:
+    """A metric in another process, whose class stands in a file."""
+    return build(class_at(place), arguments)

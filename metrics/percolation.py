@@ -43,6 +43,7 @@ class Percolation(ExcursionMetric):
     """
 
     name = "percolation"
+    describing = ("levels",)
     connectivity: int
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,18 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...foundation.files import TEMPORARY, put_in_place
+from ...foundation.files import put_in_place, unfinished
+from ...foundation.hdf5 import open_hdf5
 from ...metrics import Metric
 from ..sources.source import ROLES, FieldSource
+from .chunk import refuse_broken
+from .definition import Definition
 from .job import PREDICTIONS
-from .parts import count_fields, create_fields, part_path, read_part
-from .store import FORMAT, FORMAT_VERSION
+from .parts import create_fields, part_path, read_part
+from .sealed import BLOCK, is_sealable, seal
+from .store import FORMAT, FORMAT_VERSION, LabelledFields
 
 
 def assemble(
     path: Path,
     parts: Path,
-    definition: dict[str, Any],
+    definition: Definition,
     source: FieldSource,
     metric: Metric,
     wanted: Sequence[int],
@@ -43,50 +48,92 @@ def assemble(
         DataError: A part cannot be read, or there is no field.
         OSError: The file cannot be written.
     """
-    counts = {k: count_fields(part_path(parts, k)) for k in wanted}
-    if not sum(counts.values()):
-        raise DataError(f"source {source.name!r} has no field to label; loosen what it asks of its fields.")
-    unfinished = parts / f"assembled{TEMPORARY}"
-    with h5py.File(unfinished, "w") as file:
-        names = ("fields", PREDICTIONS) if metric.arity == 2 else ("fields",)
-        curves = _join(file, parts, counts, names, source.field_shape)
-        _write_roles(file, counts, definition["splits"])
+    coming = unfinished(parts / "joined")
+    names = ("fields", PREDICTIONS) if metric.arity == 2 else ("fields",)
+    with open_hdf5(coming, "w", BLOCK) as file:
+        counts, curves = _join(file, parts, wanted, names, source.field_shape)
+        if not len(curves):
+            raise DataError(
+                f"source {source.name!r} has no field to label; loosen what it asks of its fields."
+            )
+        file["curves"] = curves
+        _write_roles(file, wanted, counts, definition["splits"])
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
-        file["definition"] = json.dumps(definition)  # an attribute holds 64 kB at most
-        violations = metric.check(curves, source.field_shape)
-        file.attrs["about"] = json.dumps({**_about(source, metric), "violations": violations})
-    put_in_place(unfinished, path)
+        _describe(file, definition, source, metric, curves)
+    _finish(coming, path)
+
+
+def describe_anew(
+    store: LabelledFields, definition: Definition, source: FieldSource, metric: Metric
+) -> LabelledFields:
+    """A finished store whose values are right, and now said to mean what the source and the metric say.
+
+    Raises:
+        DataError: The labels break what the metric declares.
+        OSError: The file cannot be written.
+    """
+    path, curves = store.path, store.curves()
+    refuse_broken(metric, metric, metric.parts(store.first(2)), curves, source.field_shape, str(path))
+    coming = unfinished(path)
+    try:
+        shutil.copyfile(path, coming)
+        with open_hdf5(coming, "r+") as file:
+            del file["definition"]
+            _describe(file, definition, source, metric, curves)
+        _finish(coming, path)
+    finally:
+        coming.unlink(missing_ok=True)
+    return LabelledFields(path)
 
 
 def _join(
-    file: h5py.File, parts: Path, counts: dict[int, int], names: Sequence[str], field_shape: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Move the fields of all parts into a file, and their curves, which are returned."""
-    total = sum(counts.values())
-    stored = {name: create_fields(file, name, (total, *field_shape)) for name in names}
-    start = 0
-    curves = []
-    for k, count in counts.items():
-        if count:
-            blocks, part_curves = read_part(part_path(parts, k), count, names)
-            for name, found in blocks.items():
-                for i, (mask, block) in enumerate(found, start):
+    file: h5py.File, parts: Path, wanted: Sequence[int], names: Sequence[str], field_shape: tuple[int, int]
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Move the fields of all parts into a file, and their curves.
+
+    Returns:
+        The number of fields of each part, and all curves.
+    """
+    stored = {name: create_fields(file, name, field_shape) for name in names}
+    counts, curves = [], []
+    for k in wanted:
+        part = read_part(part_path(parts, k), names, field_shape)
+        start = sum(counts)
+        counts.append(0 if part is None else len(part.curves))
+        if part is not None:
+            for name, blocks in part.blocks.items():
+                stored[name].resize(start + len(blocks), axis=0)
+                for i, (mask, block) in enumerate(blocks, start):
                     stored[name].id.write_direct_chunk((i, 0, 0), block, mask)
-            curves.append(part_curves)
-        start += count
-    labels = np.concatenate(curves)
-    file["curves"] = labels
-    return labels
+            curves.append(part.curves)
+    return counts, np.concatenate(curves) if curves else np.empty((0, 0, 0))
 
 
-def _write_roles(file: h5py.File, counts: dict[int, int], roles: Sequence[str]) -> None:
+def _write_roles(file: h5py.File, wanted: Sequence[int], counts: Sequence[int], roles: Sequence[str]) -> None:
     """Write the chunk and the role of each field."""
-    chunks = np.repeat(np.array(list(counts), np.int32), list(counts.values()))
+    chunks = np.repeat(np.array(wanted, np.int32), counts)
     codes = np.array([ROLES.index(role) for role in roles], np.uint8)
     file["split"] = codes[chunks]
     file["split"].attrs["roles"] = json.dumps(ROLES)
     file["chunk"] = chunks
+
+
+def _describe(
+    file: h5py.File, definition: Definition, source: FieldSource, metric: Metric, curves: NDArray[np.float64]
+) -> None:
+    """Write what a store says about itself."""
+    file["definition"] = json.dumps(definition)  # an attribute holds 64 kB at most
+    violations = metric.check(curves, source.field_shape)
+    file.attrs["about"] = json.dumps({**_about(source, metric), "violations": violations})
+
+
+def _finish(coming: Path, path: Path) -> None:
+    """Seal a file, where it has room for a seal, and give it its name."""
+    with coming.open("rb+") as file:
+        if is_sealable(file):
+            seal(file)
+    put_in_place(coming, path)
 
 
 def _about(source: FieldSource, metric: Metric) -> dict[str, Any]:

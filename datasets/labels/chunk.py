@@ -47,13 +47,37 @@ def label_chunk(
         curves = np.asarray(curves_of(*fields), np.float64)
     except FieldError as error:
         raise DataError(f"field {error.index} of chunk {k} of source {source!r}: {error.reason}") from error
+    refuse_broken(metric, curves_of, fields, curves, field_shape, f"chunk {k} of source {source!r}")
+    return curves
+
+
+def refuse_broken(
+    metric: Metric,
+    curves_of: CurvesOf,
+    fields: Sequence[NDArray[np.float32]],
+    curves: NDArray[np.float64],
+    field_shape: tuple[int, int],
+    where: str,
+) -> None:
+    """Refuse curves that break what the metric declares.
+
+    Args:
+        metric: Says what curves obey.
+        curves_of: Gives the curves of other pairs.
+        fields: Fields (n, H, W), or predictions and observations; a few of them are enough.
+        curves: Curves (n, C, Q).
+        field_shape: Shape (H, W) of a field.
+        where: What messages call the place of the curves.
+
+    Raises:
+        DataError: They do; the message says what they break, and how often.
+    """
     broken = [*_broken(metric, curves, field_shape), *_broken_between_pairs(metric, curves_of, fields)]
     if broken:
         raise DataError(
-            f"metric {metric.name!r} breaks its own constraints in chunk {k} of source {source!r}: "
+            f"metric {metric.name!r} breaks its own constraints in {where}: "
             f"{', '.join(broken)}; correct the metric or the constraints that it declares."
         )
-    return curves
 
 
 def _broken(metric: Metric, curves: NDArray[np.float64], field_shape: tuple[int, int]) -> Iterator[str]:

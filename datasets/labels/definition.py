@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...foundation.differences import first_difference
 from ...metrics import Metric
 from ..sources.source import FieldSource
 
+Definition = dict[str, Any]
+"""The configurations of metric and source, the roles of chunks, and what else decides the content."""
 
-def define(source: FieldSource, metric: Metric, roles: list[str], seed: int) -> dict[str, Any]:
+
+def define(source: FieldSource, metric: Metric, roles: list[str], seed: int) -> Definition:
     """What decides the content of a store, in the form that it has after a trip through JSON.
 
     Args:
@@ -20,7 +24,7 @@ def define(source: FieldSource, metric: Metric, roles: list[str], seed: int) -> 
         roles: Role of each chunk.
         seed: Of the predictions of a metric that compares two fields.
     """
-    definition: dict[str, Any] = {"metric": metric.config(), "source": source.config(), "splits": roles}
+    definition: Definition = {"metric": metric.config(), "source": source.config(), "splits": roles}
     if metric.arity == 2:
         definition["pairs"] = {"seed": seed}
     code = metric.code
@@ -29,29 +33,31 @@ def define(source: FieldSource, metric: Metric, roles: list[str], seed: int) -> 
     return json.loads(json.dumps(definition))
 
 
-def refuse_difference(place: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to go on with what was made for other work.
+def refuse_difference(
+    place: Path, found: Definition, wanted: Definition, source: FieldSource, metric: Metric
+) -> None:
+    """Refuse to go on with what was made for other work; what merely says what values mean may differ.
+
+    Args:
+        place: Where it was found, for the message.
+        found: Its definition.
+        wanted: The definition of the work of a source and a metric.
+        source: Where the fields come from.
+        metric: What they are labelled with.
 
     Raises:
-        DataError: The definitions differ; the message says where.
+        DataError: The definitions differ in what decides the content; the message says where.
     """
-    difference = _difference(found, wanted)
+    difference = first_difference(_deciding(found, source, metric), _deciding(wanted, source, metric))
     if difference:
         raise DataError(f"{place} was made for other work: {difference}; choose another path or delete it.")
 
 
-def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Describe the first difference between two JSON values in a few words; empty if they are equal."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in [*wanted, *(key for key in found if key not in wanted)]:
-            inner = _difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-            if inner:
-                return inner
-        return ""
-    return "" if found == wanted else f"{name} is {_short(found)} there and {_short(wanted)} here"
-
-
-def _short(value: Any) -> str:
-    """A JSON value, as far as it fits into a message."""
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _deciding(definition: Definition, source: FieldSource, metric: Metric) -> Definition:
+    """What of a definition the values depend on; all of it where that cannot be told."""
+    try:
+        arguments = metric.deciding(definition["metric"]["arguments"])
+        config = {key: value for key, value in definition["source"].items() if key not in source.describing}
+        return definition | {"metric": definition["metric"] | {"arguments": arguments}, "source": config}
+    except (KeyError, TypeError, AttributeError):
+        return definition

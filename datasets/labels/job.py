@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...foundation.interrupts import ended_by
 from ...metrics import Metric
 from ..sources.source import FieldSource
 
@@ -30,7 +31,7 @@ class Job(NamedTuple):
         chunks: Numbers of the chunks to label.
         read: Gives the fields of a chunk; may be called from any thread of this process.
         workers: Threads that read, and processes that run the metric on this machine.
-        interrupted: Whether the work is to end in a KeyboardInterrupt, as soon as that suits.
+        interrupted: Gives the number of the signal that is to end the work as soon as that suits, or 0.
     """
 
     source: FieldSource
@@ -38,7 +39,7 @@ class Job(NamedTuple):
     chunks: Sequence[int]
     read: Callable[[int], Fields]
     workers: int
-    interrupted: Callable[[], bool]
+    interrupted: Callable[[], int]
 
     @property
     def title(self) -> str:
@@ -46,9 +47,9 @@ class Job(NamedTuple):
         return f"metric {self.metric.title!r}"
 
     def stop_where_interrupted(self) -> None:
-        """Raise the KeyboardInterrupt that was held back, if there is one."""
-        if self.interrupted():
-            raise KeyboardInterrupt
+        """Raise what was held back, if there is anything."""
+        if number := self.interrupted():
+            raise ended_by(number)
 
 
 class Labelled(NamedTuple):

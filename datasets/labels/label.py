@@ -10,13 +10,13 @@ and predictions are made from them.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,12 +25,13 @@ from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_choice, as_count, as_natural
 from ...foundation.files import disk_errors
 from ...foundation.interrupts import interrupts_deferred
+from ...foundation.locks import one_writer
 from ...foundation.threads import usable_cores
 from ...metrics import Metric
 from ..sources.predictions import predictions_of
 from ..sources.source import ROLES, FieldSource, assign_splits
-from .assembly import assemble
-from .definition import define, refuse_difference
+from .assembly import assemble, describe_anew
+from .definition import Definition, define, refuse_difference
 from .engines import engine_named
 from .job import PREDICTIONS, Engine, Fields, Job
 from .parts import part_path, prepare_parts, write_part
@@ -55,7 +56,9 @@ def label(
     made and stored beside them.
 
     Killed at any moment, the same call goes on where it stopped, with either engine; called again once the
-    file is finished, it returns it as it is. Parts live in the folder `path + ".parts"` until then.
+    file is finished, it returns it as it is. What only says what values mean, such as `lower_better` or the
+    name of a unit, may have changed: the file then says that. Until it is finished, parts live in the folder
+    `path + ".parts"`, and `path + ".lock"` keeps other processes away.
 
     Args:
         source: Where the fields come from.
@@ -83,38 +86,66 @@ def label(
             built in worker processes.
         ClusterError: If the cluster cannot be reached or is lost, has no workers, or a chunk costs it one
             after the other.
-        DataError: If the path or its parts hold other work, a chunk cannot be read, the metric fails on a
-            field or breaks one of its own constraints (its values would be wrong), or the disk is full.
+        DataError: If the path or its parts hold other work or are damaged, another process is writing them, a
+            chunk cannot be read, the metric fails on a field or breaks one of its own constraints (its values
+            would be wrong), or the disk is full.
     """
     path, parts = Path(path), Path(f"{path}.parts")
     run = engine_named(engine, scheduler)
     roles = _roles(source, splits)
     workers = usable_cores() if workers is None else as_count("workers", workers)
     definition = define(source, metric, roles, as_natural("seed", seed))
-    if path.exists():
-        refuse_difference(path, LabelledFields(path).definition, definition)
-        shutil.rmtree(parts, ignore_errors=True)
-    else:
+    if not os.path.exists(path):
         wanted = [k for k, role in enumerate(roles) if role != "unused"]
         read = partial(_read_chunk, source, roles, metric.arity == 2, seed)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         # A KeyboardInterrupt that strikes within h5py is lost: its objects run callbacks that swallow it.
-        with interrupts_deferred() as interrupted:
+        with one_writer(path) as alone, interrupts_deferred() as interrupted:
             job = Job(source, metric, wanted, read, workers, interrupted)
-            _make(path, parts, definition, job, run, progress)
-    return LabelledFields(path)
+            if not os.path.exists(path):  # which another process may have finished while it held the lock
+                with _left_to_another(path, alone):
+                    _make(path, parts, definition, job, run, progress, alone)
+            job.stop_where_interrupted()
+    return _finished(path, parts, definition, source, metric)
 
 
 def _make(
-    path: Path, parts: Path, definition: dict[str, Any], job: Job, engine: Engine, progress: bool
+    path: Path, parts: Path, definition: Definition, job: Job, engine: Engine, progress: bool, alone: bool
 ) -> None:
     """Have an engine do what is missing of a job, and join the parts into the file."""
     with disk_errors(path):
-        prepare_parts(parts, definition)
+        prepare_parts(parts, definition, job.source, job.metric, alone=alone)
     _label_missing(job, engine, parts, progress)
     with disk_errors(path):
         assemble(path, parts, definition, job.source, job.metric, job.chunks)
+
+
+@contextlib.contextmanager
+def _left_to_another(path: Path, alone: bool) -> Iterator[None]:
+    """Let an error pass where another process, which no lock kept away, has finished the file meanwhile."""
+    try:
+        yield
+    except DataError:
+        if alone or not os.path.exists(path):
+            raise
+
+
+def _finished(
+    path: Path, parts: Path, definition: Definition, source: FieldSource, metric: Metric
+) -> LabelledFields:
+    """A finished store, which says of its values what the source and the metric say now.
+
+    Raises:
+        DataError: It is damaged, holds other work, or breaks what the metric declares.
+    """
+    store = LabelledFields(path)
+    refuse_difference(path, store.definition, definition, source, metric)
+    if store.definition != definition:
+        with one_writer(path), disk_errors(path):
+            store = describe_anew(store, definition, source, metric)
     shutil.rmtree(parts, ignore_errors=True)
-    job.stop_where_interrupted()
+    return store
 
 
 def _roles(source: FieldSource, splits: Sequence[str] | None) -> list[str]:
@@ -137,7 +168,7 @@ def _label_missing(job: Job, engine: Engine, parts: Path, progress: bool) -> Non
     total = len(job.chunks)
     bar = tqdm(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
     began, done = time.monotonic(), 0
-    with bar, closing(engine(job._replace(chunks=missing))) as finished:
+    with bar, contextlib.closing(engine(job._replace(chunks=missing))) as finished:
         for chunk in finished:
             write_part(parts, chunk)
             done += len(chunk.curves)

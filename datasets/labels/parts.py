@@ -4,39 +4,84 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...foundation.files import TEMPORARY, disk_errors, first_line, write_safely
-from .definition import refuse_difference
+from ...foundation.files import disk_errors, first_line, sweep, write_safely
+from ...foundation.hdf5 import open_hdf5
+from ...metrics import Metric
+from ..sources.source import FieldSource
+from .definition import Definition, refuse_difference
 from .job import Labelled
+from .sealed import BLOCK, check_seal, seal
 
 Block = tuple[int, bytes]
 """A compressed field, with the mask of the filters that made it."""
+_DEFINITION = "definition.json"
+"""Says what the parts of a folder belong to; written before any of them."""
 
 
-def prepare_parts(parts: Path, definition: dict[str, Any]) -> None:
+class Part(NamedTuple):
+    """What a part holds.
+
+    Attributes:
+        blocks: The fields as compressed blocks, by dataset.
+        curves: Their curves (n, C, Q).
+    """
+
+    blocks: dict[str, list[Block]]
+    curves: NDArray[np.float64]
+
+
+def prepare_parts(
+    parts: Path, definition: Definition, source: FieldSource, metric: Metric, *, alone: bool
+) -> None:
     """Make the folder of parts, or check that it belongs to this work and sweep what a killed run left.
 
+    Args:
+        parts: The folder.
+        definition: Of this work.
+        source: Where the fields come from.
+        metric: What they are labelled with.
+        alone: Whether nobody else writes to the folder at present.
+
     Raises:
-        DataError: It belongs to other work.
+        DataError: It belongs to other work, or is damaged.
         OSError: It cannot be written.
     """
     parts.mkdir(parents=True, exist_ok=True)
-    for leftover in parts.glob(f"*{TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
-    described = parts / "definition.json"
+    if alone:
+        sweep(parts)
+    described = parts / _DEFINITION
     if described.exists():
-        refuse_difference(parts, json.loads(described.read_text()), definition)
-    else:
-        write_safely(described, json.dumps(definition, indent=1).encode())
+        refuse_difference(parts, _read_definition(described), definition, source, metric)
+    elif any(parts.glob("*.h5")):
+        raise DataError(f"{parts} holds parts without {_DEFINITION}, which says whose; delete it.")
+    # What says how to read the values may differ; that of now is what the finished file will say.
+    write_safely(described, json.dumps(definition, indent=1).encode())
+
+
+def _read_definition(path: Path) -> Definition:
+    """What the parts of a folder belong to.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}")
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({first_line(error)}); delete {path.parent} and run again."
+        ) from error
+    return found
 
 
 def part_path(parts: Path, k: int) -> Path:
@@ -51,61 +96,57 @@ def write_part(parts: Path, chunk: Labelled) -> None:
         DataError: The disk is full, or cannot be written.
     """
     image = io.BytesIO()  # written to the disk in one piece, so that a full disk is met outside HDF5
-    with h5py.File(image, "w") as memory:
+    with open_hdf5(image, "w", BLOCK) as memory:
         if len(chunk.curves):
             for name, values in chunk.fields.items():
-                create_fields(memory, name, values.shape)[...] = values
+                create_fields(memory, name, values.shape[1:], len(values))[...] = values
             memory["curves"] = chunk.curves
         memory.attrs["count"] = len(chunk.curves)
+    seal(image)
     with disk_errors(parts):
         write_safely(part_path(parts, chunk.k), image.getbuffer())
 
 
-def create_fields(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
+def create_fields(file: h5py.File, name: str, field_shape: Sequence[int], count: int = 0) -> h5py.Dataset:
     """One compressed block for each field, so that finished blocks move between files as they are."""
     return file.create_dataset(
-        name, shape, np.float32, chunks=(1, *shape[1:]), compression="gzip", compression_opts=1
+        name,
+        (count, *field_shape),
+        np.float32,
+        maxshape=(None, *field_shape),
+        chunks=(1, *field_shape),
+        compression="gzip",
+        compression_opts=1,
     )
 
 
-def count_fields(path: Path) -> int:
-    """Number of fields in a part.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    with _open_part(path) as part:
-        return int(part.attrs["count"])
-
-
-def read_part(
-    path: Path, count: int, names: Sequence[str]
-) -> tuple[dict[str, list[Block]], NDArray[np.float64]]:
-    """Read the fields of a part as compressed blocks, and their curves.
+def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> Part | None:
+    """Read a part.
 
     Args:
         path: The part file.
-        count: Number of fields in it, at least 1.
         names: Datasets that hold fields.
+        field_shape: Shape (H, W) of a field.
 
     Returns:
-        The blocks of each dataset, and curves (count, C, Q).
+        What it holds; None where that is no field.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read, or is damaged.
     """
-    with _open_part(path) as part:
-        blocks = {name: [part[name].id.read_direct_chunk((i, 0, 0)) for i in range(count)] for name in names}
-        return blocks, part["curves"][()]
-
-
-@contextmanager
-def _open_part(path: Path) -> Iterator[h5py.File]:
-    """Open a part for reading, and turn what h5py raises inside the block into a DataError."""
     try:
-        with h5py.File(path, "r") as part:
-            yield part
-    except (OSError, KeyError) as error:
+        content = io.BytesIO(path.read_bytes())
+        check_seal(content)
+        with open_hdf5(content) as part:
+            count = int(part.attrs["count"])
+            if not count:
+                return None
+            curves = part["curves"][()]
+            if any(part[name].shape != (count, *field_shape) for name in names) or len(curves) != count:
+                raise ValueError("its shapes do not fit")
+            read = {name: part[name].id.read_direct_chunk for name in names}
+            return Part({name: [read[name]((i, 0, 0)) for i in range(count)] for name in names}, curves)
+    except Exception as error:  # whatever h5py makes of a damaged file
         raise DataError(
             f"part {path} cannot be read ({first_line(error)}); delete it and run again."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError
+from ...errors import DataError, EmulossError
 from ...foundation.arguments import as_choice
 from ...foundation.files import first_line
+from ...foundation.hdf5 import open_hdf5
 from ..sources.source import ROLES
 from .job import PREDICTIONS
+from .sealed import check_seal
 
 FORMAT = "emuloss labelled fields"
 """What a store says that it is."""
@@ -43,16 +46,16 @@ class LabelledFields:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a store and read what it says about itself.
+        """Open a store, see that it is undamaged, and read what it says about itself.
 
         Args:
             path: File that `label` wrote.
 
         Raises:
-            DataError: If the file is missing, truncated, not a labelled store, or of an unknown version.
+            DataError: If the file is missing, damaged, not a labelled store, or of an unknown version.
         """
         self.path = Path(path)
-        with self._open() as file:
+        with self._open(check=True) as file:
             if file.attrs.get("format") != FORMAT:
                 raise DataError(
                     f"{self.path} is not a labelled store; write one with `emuloss.datasets.label`."
@@ -64,19 +67,21 @@ class LabelledFields:
                     "label the fields again or use the version of emuloss that wrote it."
                 )
             about = json.loads(file.attrs["about"])
-            self.definition: dict[str, Any] = json.loads(file["definition"].asstr()[()])
+            self.definition: dict[str, Any] = dict(json.loads(file["definition"].asstr()[()]))
             self._roles = np.asarray(file["split"][()])
-            shape = file["fields"].shape
             self.pairs: bool = PREDICTIONS in file
-        self.outputs: tuple[str, ...] = tuple(about["outputs"])
-        self.thresholds: tuple[float, ...] = tuple(about["thresholds"])
-        self.units: tuple[str, ...] = tuple(about["units"])
-        self.unit: str = about["unit"]
-        self.pixel_size: float = about["pixel_size"]
-        self.quantum: float | None = about["quantum"]
-        self.violations: dict[str, float] = about["violations"]
-        self.package_version: str = about["package_version"]
-        self.field_shape: tuple[int, int] = (shape[1], shape[2])
+            self.outputs: tuple[str, ...] = tuple(about["outputs"])
+            self.thresholds: tuple[float, ...] = tuple(about["thresholds"])
+            self.units: tuple[str, ...] = tuple(about["units"])
+            self.unit: str = about["unit"]
+            self.pixel_size: float = about["pixel_size"]
+            self.quantum: float | None = about["quantum"]
+            self.violations: dict[str, float] = about["violations"]
+            self.package_version: str = about["package_version"]
+            number, height, width = file["fields"].shape
+            if not number == len(self._roles) == len(file["curves"]):
+                raise ValueError("it has not one role and one curve for each field")
+        self.field_shape: tuple[int, int] = (height, width)
 
     def __len__(self) -> int:
         return len(self._roles)
@@ -113,10 +118,25 @@ class LabelledFields:
         as_choice("name", name, self.counts)
         with self._open() as file:
             chosen = self._roles == ROLES.index(name)
-            fields = _rows(file["fields"], chosen)
-            if self.pairs:
-                fields = np.stack([_rows(file[PREDICTIONS], chosen), fields], axis=1)
-            return fields, _rows(file["curves"], chosen)
+            return self._fields(file, chosen), _rows(file["curves"], chosen)
+
+    def first(self, count: int) -> NDArray[np.float32]:
+        """The first fields (n, H, W), or pairs (n, 2, H, W), of all splits; n is count, or all there are.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        with self._open() as file:
+            return self._fields(file, np.arange(len(self)) < count)
+
+    def curves(self) -> NDArray[np.float64]:
+        """The curves (n, C, Q) of the fields of all splits.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        with self._open() as file:
+            return file["curves"][()]
 
     def constant_outputs(self) -> tuple[str, ...]:
         """Outputs whose curve is the same for all fields: nothing can be learnt of them.
@@ -124,24 +144,37 @@ class LabelledFields:
         Raises:
             DataError: If the file cannot be read.
         """
-        with self._open() as file:
-            curves = file["curves"][()]
+        curves = self.curves()
         varies = (curves != curves[:1]).any(axis=(0, 2))
         return tuple(name for name, moves in zip(self.outputs, varies, strict=True) if not moves)
 
+    def _fields(self, file: h5py.File, chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The chosen fields (n, H, W), or pairs (n, 2, H, W)."""
+        fields = _rows(file["fields"], chosen)
+        return np.stack([_rows(file[PREDICTIONS], chosen), fields], axis=1) if self.pairs else fields
+
     @contextmanager
-    def _open(self) -> Iterator[h5py.File]:
-        """Open the file for reading, and turn what h5py raises inside the block into a DataError."""
-        if not self.path.is_file():
+    def _open(self, *, check: bool = False) -> Iterator[h5py.File]:
+        """Open the file for reading, and turn whatever h5py raises inside the block into a DataError."""
+        if not os.path.isfile(self.path):
             raise DataError(
                 f"{self.path} is not a file; write a labelled store with `emuloss.datasets.label`."
             )
         try:
-            with h5py.File(self.path, "r") as file:
+            if check:
+                with self.path.open("rb") as content:
+                    check_seal(content)
+            with open_hdf5(self.path) as file:
                 yield file
-        except (OSError, KeyError) as error:
+        except EmulossError:
+            raise
+        except Exception as error:  # of a damaged file h5py makes errors of any kind
+            if isinstance(error, OSError) and error.errno:
+                raise DataError(
+                    f"{self.path} cannot be read ({first_line(error)}); check the disk and its rights."
+                ) from error
             raise DataError(
-                f"{self.path} is truncated or not a labelled store ({first_line(error)}); "
+                f"{self.path} is damaged, truncated or not a labelled store ({first_line(error)}); "
                 "label the fields again."
             ) from error
 

@@ -27,6 +27,7 @@ class Images(FieldSource):
 
     name = "images"
     chronological = False
+    describing = ("pixel_size", "unit")
 
     def __init__(
         self,

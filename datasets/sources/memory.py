@@ -26,6 +26,7 @@ class InMemory(Frames):
     """
 
     name = "memory"
+    describing = (*Frames.describing, "variable")
 
     def __init__(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_natural
+from ...foundation.arguments import as_natural, as_real, shown
 
 ROLES = ("train", "validation", "test", "unused")
 """The parts that a chunk can play; the fields of an unused chunk are never read."""
@@ -30,8 +31,12 @@ class FieldSource(abc.ABC):
         length_unit: Unit of the pixel size; "pixel" where the data do not say.
         chronological: Whether chunks are ordered in time. Their splits then keep a gap before the test
             period; otherwise chunks must be exchangeable.
-        quantum: Step that the values are multiples of, or None where they are continuous.
+        quantum: Step that the values lie apart, or None where they are continuous.
+        wet: Pixels above it count where thresholds are placed at quantiles of the data, such as 0 in rain;
+            None for other fields, whose pixels count as `emuloss.metrics.quantile_thresholds` finds.
         field_shape: Shape (H, W) of every field.
+        describing: Entries of `config` that say what the values mean, such as their unit, and decide none of
+            them: labels outlast a change of these.
     """
 
     name: str
@@ -40,7 +45,9 @@ class FieldSource(abc.ABC):
     length_unit: str = "pixel"
     chronological: bool
     quantum: float | None
+    wet: float | None = None
     field_shape: tuple[int, int]
+    describing: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -64,6 +71,20 @@ class FieldSource(abc.ABC):
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
         """Everything that decides the values of the fields, as JSON-able data."""
+
+
+def as_wet(value: Any) -> float | None:
+    """Validate the value above which pixels count; None where the data are to tell.
+
+    Raises:
+        ArgumentError: it is no number.
+    """
+    if value is None:
+        return None
+    number = as_real(value)
+    if math.isnan(number):
+        raise ArgumentError(f"wet must be a number, such as 0 in rain, or None, got {shown(value)}")
+    return number
 
 
 def assign_splits(

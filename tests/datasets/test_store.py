@@ -17,6 +17,7 @@ import pytest
 from drawn import SUPPORT, read_all
 from emuloss.datasets import FieldSource, LabelledFields, Rain, assign_splits, label, predictions_of
 from emuloss.datasets.labels import assembly
+from emuloss.datasets.labels.sealed import seal
 from emuloss.errors import ArgumentError, DataError
 from emuloss.metrics import CSI, FSS, Metric
 
@@ -237,6 +238,8 @@ class TestRefusals:
         path.write_bytes(whole)
         with h5py.File(path, "a") as file:
             file.attrs["format_version"] = 99
+        with path.open("rb+") as file:
+            seal(file)
         with pytest.raises(DataError, match="has format version 99, and this emuloss reads 1"):
             LabelledFields(path)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from ..errors import EmulossError
+from .. import __version__
+from ..errors import EmulossError, one_line
+from ..foundation.interrupts import ENDED, Terminated, terminations_raised
 
 QUIET_TYPER: dict[str, Any] = {
     "add_completion": False,
@@ -19,6 +22,32 @@ QUIET_TYPER: dict[str, Any] = {
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, by convention 128 + SIGINT."""
+_PIPE_CLOSED = 141
+"""Exit code where nobody reads any more, such as after `| head`: 128 + SIGPIPE."""
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"emuloss {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="say which version this is", callback=_tell_version, is_eager=True)
+]
+"""The option that tells the version, of any command."""
+
+
+class Kept(Exception):
+    """What ended a command that keeps what it has done: Ctrl-C, or what batch systems send.
+
+    Attributes:
+        code: of the exit.
+    """
+
+    def __init__(self, end: BaseException) -> None:
+        super().__init__()
+        self.code = _code_of(end)
 
 
 def run(
@@ -35,25 +64,39 @@ def run(
         The exit code.
     """
     try:
-        status = app(arguments, standalone_mode=False)
+        with terminations_raised():
+            # Commands return nothing; typer, the code of an early end.
+            return app(arguments, standalone_mode=False) or 0
     except EmulossError as error:
-        return _fail(speaks, str(error))
+        return _end(speaks, f"error: {error}")
+    except BrokenPipeError:
+        # What is still to be written on the way out goes nowhere, rather than into another error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except OSError as error:
-        return _fail(speaks, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-    except (KeyboardInterrupt, typer.Abort):
-        status = _INTERRUPTED
+        place = f": {error.filename}" if error.filename else ""
+        return _end(speaks, f"error: {error.strerror or error}{place}")
+    except Kept as end:
+        return _end(speaks, "interrupted; run the same command again to go on", end.code)
+    except (*ENDED, typer.Abort) as end:
+        return _end(speaks, "interrupted", _code_of(end))
+    except MemoryError as error:
+        return _end(
+            speaks, f"error: the memory is too small for this ({one_line(error)}); take smaller fields"
+        )
     except Exception as error:
         # Typer's own complaints about the command line, whichever click it brings.
         if hasattr(error, "format_message"):
-            return _fail(speaks, error.format_message())
+            return _end(speaks, f"error: {error.format_message()}")
         raise
-    # Commands return nothing; typer, the code of an early end.
-    if status == _INTERRUPTED and speaks():
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-    return status or 0
 
 
-def _fail(speaks: Callable[[], bool], message: str) -> int:
+def _code_of(end: BaseException) -> int:
+    """The exit code after a signal."""
+    return 128 + end.number if isinstance(end, Terminated) else _INTERRUPTED
+
+
+def _end(speaks: Callable[[], bool], message: str, code: int = 2) -> int:
     if speaks():
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    return 2
+        print(" ".join(message.split()), file=sys.stderr, flush=True)
+    return code

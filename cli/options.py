@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from ..errors import EmulossError
+from ..foundation.interrupts import ENDED
 from ..foundation.options import Option, Options, gathered, options_of
+from ..metrics import takes
+from .command import Kept
+from .flags import told_in_flags
+
+
+class Listing(TyperCommand):
+    """A command whose help lists what there is to choose from, which is looked up for the help alone."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        described: Mapping[str, Callable[[], str]] = getattr(self.callback, "described", {})
+        for parameter in self.params:
+            if parameter.name in described:
+                parameter.help = described[parameter.name]()  # type: ignore[attr-defined]  # options have one
+        super().format_help(ctx, formatter)
 
 
 def command(name: str, kinds: Sequence[type[Options]], run: Callable[..., None], help: str) -> Any:
-    """A function that typer makes a command of.
+    """A function that typer makes a command of, of class `Listing`; its work is kept when it is interrupted.
 
     Args:
         name: of the command.
@@ -24,18 +43,38 @@ def command(name: str, kinds: Sequence[type[Options]], run: Callable[..., None],
 
     def call(**given: Any) -> None:
         read = {key: value for key, value in given.items() if value is not None and value != []}
-        for key, value in read.items():
-            parse = options[key].parse
-            read[key] = value if parse is None else parse(options[key].flag, value)
-        gathered(kinds, read)  # refuses what cannot be used before anything slow is imported
-        run(**read)
+        with told_in_flags(lambda: _flags(options, read)):
+            for key, value in read.items():
+                parse = options[key].parse
+                read[key] = value if parse is None else parse(options[key].flag, value)
+            gathered(kinds, read)  # refuses what cannot be used before anything slow is imported
+            try:
+                run(**read)
+            except ENDED as end:
+                raise Kept(end) from end
 
     call.__name__, call.__doc__ = name, help
     # What typer reads.
     parameters = [_parameter(option) for option in options.values()]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions may have it
     call.__annotations__ = {option.key: _annotated(option) for option in options.values()}
+    call.described = {  # type: ignore[attr-defined]  # what `Listing` reads
+        key: lambda option=option: _said(option, option.described()) for key, option in options.items()
+    }
     return call
+
+
+def _flags(options: Mapping[str, Option], read: Mapping[str, Any]) -> dict[str, str]:
+    """The flags of arguments: of options, of what is given as KEY=VALUE, and of what the metric takes."""
+    found = {option.key: option.flag for option in options.values()}
+    if "metric_options" in options:
+        with contextlib.suppress(EmulossError):
+            names = takes(read.get("metric", options["metric"].default))
+            found = {name: f"{options['metric_options'].flag} {name}" for name in names} | found
+    for key, value in read.items():
+        if isinstance(value, Mapping):
+            found = {name: f"{options[key].flag} {name}" for name in value} | found
+    return found
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -48,9 +87,16 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 def _annotated(option: Option) -> Any:
     kind = option.kind if option.required else option.kind | None
-    said = option.help
-    if option.default not in (None, "") and "default" not in said and not isinstance(option.default, bool):
-        said = f"{said}; default: {option.default}"
     flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
     least, largest = option.within or (None, None)
-    return Annotated[kind, typer.Option(flag, help=said, min=least, max=largest)]
+    return Annotated[kind, typer.Option(flag, help=_said(option, option.help), min=least, max=largest)]
+
+
+def _said(option: Option, text: str) -> str:
+    """A help with the default in it."""
+    if option.required or "default" in text:
+        return text
+    default = option.default
+    if isinstance(default, bool):
+        default = option.flag if default else f"--no-{option.flag[2:]}"
+    return f"{text}; default: {default}"

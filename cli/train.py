@@ -13,7 +13,7 @@ from ..pipeline.saying import say
 from ..pipeline.settings import Data, Labelling, Network, Run, Teacher
 from ..training.options import Training
 from .command import QUIET_TYPER, run
-from .options import command
+from .options import Listing, command
 
 if TYPE_CHECKING:
     from ..evaluation.figures import Figures
@@ -71,5 +71,5 @@ label = command(
 def main(arguments: list[str] | None = None) -> int:
     """Run the training command alone; returns its exit code."""
     app = typer.Typer(**QUIET_TYPER)
-    app.command()(train)
+    app.command(cls=Listing)(train)
     return run(app, arguments, speaks=first_of_several)

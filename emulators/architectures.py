@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ArgumentError
+from ..foundation.arguments import known_names
 from ..foundation.registry import Registry
 from ..foundation.rules import Rule
 from ..metrics import Metric, Minkowski
@@ -26,11 +27,13 @@ class Architecture:
         build: (metric, **arguments) -> module.
         rules: of the arguments that a foreign configuration may give, see `Differentiable.argument_rules`.
         defaults: arguments that this architecture sets.
+        passed_on: names of arguments that `build` takes without naming them.
     """
 
     build: Callable[..., Differentiable]
     rules: Mapping[str, Rule]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    passed_on: tuple[str, ...] = ()
 
     def __call__(self, metric: Metric, **arguments: Any) -> Differentiable:
         """The untrained module."""
@@ -40,18 +43,25 @@ class Architecture:
     def takes(self) -> tuple[str, ...]:
         """Names of the arguments, beside the metric, that it takes."""
         parameters = list(inspect.signature(self.build).parameters.values())[1:]
-        return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        return (*(p.name for p in parameters if p.kind is not p.VAR_KEYWORD), *self.passed_on)
 
     def given(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of some options that are not None.
+        """Some options as `build` takes them: those that are not None, sequences as lists.
 
         Raises:
-            ArgumentError: one that this architecture, called name, does not take.
+            ArgumentError: one that this architecture, called name, does not take, or that is out of bounds.
         """
-        given = {option: value for option, value in options.items() if value is not None}
-        for option in given:
+        given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+        given = {key: value for key, value in given.items() if value is not None}
+        for option, value in given.items():
             if option not in self.takes:
-                raise ArgumentError(f"--{option} is no option of architecture {name!r}; leave it out")
+                raise ArgumentError(
+                    f"{option} is no option of architecture {name!r}; leave it out, for there are "
+                    f"{known_names(option, self.takes)}"
+                )
+            problem = self.rules[option](value, option) if option in self.rules else ""
+            if problem:
+                raise ArgumentError(problem)
         return given
 
 
@@ -74,7 +84,7 @@ for _name, _architecture in {
     "hybrid": _network(readout="all", masks=7, prior=0.05),
     "certified": Architecture(CertifiedEmulator, CertifiedEmulator.argument_rules),
     "excursion": Architecture(Excursion, Excursion.argument_rules),
-    "relaxed": Architecture(relaxation, Relaxation.argument_rules),
+    "relaxed": Architecture(relaxation, Relaxation.argument_rules, passed_on=("temperature", "forward")),
 }.items():
     ARCHITECTURES.register(_name)(_architecture)
 

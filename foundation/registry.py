@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from ..errors import ArgumentError, one_line
+from .near import did_you_mean
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -62,6 +63,8 @@ class Registry(Generic[K, T]):
         Raises:
             ArgumentError: unknown, offered by two packages, or by one in vain.
         """
+        if not isinstance(key, Hashable):
+            raise self._unknown(key)
         if key not in self._things:
             self._things[key] = self._offered(key)
         return self._things[key]
@@ -95,8 +98,7 @@ class Registry(Generic[K, T]):
     def _offered(self, key: K) -> Any:
         points = [point for point in self._points() if point.name == key]
         if not points:
-            known = ", ".join(map(str, sorted(self, key=str)))
-            raise ArgumentError(f"unknown {self.what} {key!r}; available: {known}{self.hint}")
+            raise self._unknown(key)
         if len({point.value for point in points}) > 1:
             packages = " and ".join(f"{_package(point)} ({point.value})" for point in points)
             raise ArgumentError(f"{self.what} {key!r} is offered by {packages}; uninstall all but one")
@@ -111,6 +113,11 @@ class Registry(Generic[K, T]):
         if problem:
             raise ArgumentError(f"{whose} {problem}; repair the package")
         return thing
+
+    def _unknown(self, key: object) -> ArgumentError:
+        known = ", ".join(map(str, sorted(self, key=str)))
+        meant = did_you_mean(key, self)
+        return ArgumentError(f"unknown {self.what} {key!r}{meant}; available: {known}{self.hint}")
 
 
 def place_of(thing: Any) -> str:

@@ -1,4 +1,4 @@
-"""Functions of the user's own: where they stand, and which of them this process may call."""
+"""Functions and classes of the user's own: where they stand, and which of them this process may call."""
 
 from __future__ import annotations
 
@@ -53,12 +53,17 @@ class Found:
 
 NAMED: dict[str, Found] = {}
 """The functions that the user named in this process, by source: the only ones that configurations reach."""
+CLASSES: dict[type, Found] = {}
+"""The classes that the user named in this process and that other processes find in a file alone."""
 _FILES: dict[str, tuple[tuple[int, int], ModuleType]] = {}
 """Files that were run, by absolute path, with their time of change and size."""
 
 
 def find(spec: str) -> Found:
-    """The function at a place, whose module or file is run.
+    """The function or class at a place, whose module or file is run.
+
+    Args:
+        spec: "module:NAME" or "path/file.py:NAME"; NAME may be that of the metric that a class is, too.
 
     Raises:
         ArgumentError: no such module, file or function.
@@ -82,9 +87,26 @@ def find(spec: str) -> Found:
     for part in name.split("."):
         function = getattr(function, part, None)
     if not callable(function):
-        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ArgumentError(f"{place} has no function {name!r}; it has {', '.join(there[:10]) or 'none'}")
+        named = [each for each in vars(module).values() if isinstance(each, type)]
+        function = next((each for each in named if getattr(each, "name", None) == name), None)
+    if not callable(function):
+        there = {key: value for key, value in vars(module).items() if callable(value) and key[0] != "_"}
+        own = [key for key, value in there.items() if getattr(value, "__module__", "") == module.__name__]
+        known = ", ".join((own or list(there))[:10]) or "none"
+        raise ArgumentError(f"{place} has no function or class {name!r}; it has {known}")
     return Found(source, location, function)
+
+
+def class_at(spec: str) -> Any:
+    """The class at a place, or whatever is there, which this process now finds again where it pickles it.
+
+    Raises:
+        ArgumentError: no such module, file or class.
+    """
+    found = find(spec)
+    if isinstance(found.function, type) and found.location.rpartition(":")[0].endswith(".py"):
+        CLASSES[found.function] = found
+    return found.function
 
 
 def found_of(function: Callable[..., Any]) -> Found:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError
+from ..foundation.arguments import shown
 from ..foundation.registry import Registry, place_of
-from .found import is_spec, passed_to
+from .found import class_at, is_spec, passed_to
 from .functions import FunctionMetric, from_function, from_spec
 from .metric import Metric, build
 from .thresholds import quantile_thresholds
@@ -27,7 +28,7 @@ METRICS: Registry[str, type[Metric]] = Registry(
     "metric",
     group="emuloss.metrics",
     usable=_unusable,
-    hint=", or your own function as 'module:function' or 'file.py:function'",
+    hint=", or your own function or class as 'module:NAME' or 'file.py:NAME'",
 )
 """Metrics by name; other packages offer theirs as entry points: name = "module:Class"."""
 
@@ -76,12 +77,29 @@ def metric_class(name: str) -> type[Metric]:
     return FunctionMetric if name == FunctionMetric.name else METRICS[name]
 
 
+def class_of(name: str | Callable[..., Any]) -> type[Metric] | None:
+    """The class of metrics that has a name, or stands at a place and is registered then.
+
+    Returns:
+        None where it is a function, or the place of one.
+
+    Raises:
+        ArgumentError: an unknown name, no such place, or a class that cannot be registered.
+    """
+    if not isinstance(name, str):
+        return None
+    if not is_spec(name):
+        return metric_class(name)
+    found = class_at(name)
+    return register(found) if isinstance(found, type) and issubclass(found, Metric) else None
+
+
 def metric(
     name: str | Callable[..., Any],
     *,
     quantiles: Any = None,
     fields: np.ndarray | None = None,
-    wet: float = 0.0,
+    wet: float | None = None,
     quantum: float | None = None,
     **arguments: Any,
 ) -> Metric:
@@ -89,15 +107,16 @@ def metric(
 
     Args:
         name: one of `list_metrics()`; or a Python function of a field (H, W), or of a prediction and an
-            observation, which becomes a `FunctionMetric`; or the place of one, "module:function" or
-            "path/file.py:function", in which case the module or file is run.
+            observation, which becomes a `FunctionMetric`; or the place of one, or of a subclass of `Metric`,
+            "module:NAME" or "path/file.py:NAME", in which case the module or file is run.
         quantiles: instead of `thresholds`: place them at these quantile levels of the wet pixels
             of `fields` (see `quantile_thresholds`), and integrate curves over the levels.
         fields: the data whose quantiles are taken, any shape; (N, H, W) for a function, whose outputs and
             levels are found by calling it on the first of them, where they are not given.
-        wet: pixels > wet count.
-        quantum: step of the data's values, or None where they are continuous.
-        **arguments: the metric's own.
+        wet: pixels > wet count; by default those that the data make count, see `quantile_thresholds`.
+        quantum: step of the data's values; by default it is found in them.
+        **arguments: the metric's own, which are listed below for each. One that is called like those above is
+            the metric's as well, such as the `wet` of "sal".
 
     Raises:
         ArgumentError: unknown name, unknown or unusable argument, or no such function.
@@ -105,20 +124,27 @@ def metric(
     if not (isinstance(name, str) or callable(name)) or isinstance(name, type):
         raise ArgumentError(
             f"a metric is given by its name, by a function, or by the place of one, such as "
-            f"'peaks.py:count'; got {name!r}"
+            f"'peaks.py:count'; got {shown(name)}"
         )
-    if quantiles is not None:
+    own = takes(name)
+    # What a metric has an argument for is the metric's.
+    asked = {"quantiles": quantiles, "fields": fields, "wet": wet, "quantum": quantum}
+    arguments |= {key: value for key, value in asked.items() if value is not None and key in own}
+    if quantiles is not None and "quantiles" not in own:
         if fields is None or "thresholds" in arguments:
             raise ArgumentError("quantiles= needs fields= to take them from, and no thresholds=")
-        if "thresholds" not in takes(name):
+        if "thresholds" not in own:
             raise ArgumentError(f"metric {_title(name)!r} has no thresholds; leave quantiles= out")
         arguments["thresholds"] = quantile_thresholds(fields, quantiles, wet=wet, quantum=quantum)
         arguments.setdefault("levels", tuple(quantiles))
+    elif idle := [key for key in ("wet", "quantum") if asked[key] is not None and key not in own]:
+        raise ArgumentError(
+            f"metric {_title(name)!r} has no argument {idle[0]!r}; without quantiles=, leave it out"
+        )
     if not isinstance(name, str):
         return from_function(name, arguments, fields)
-    if is_spec(name):
-        return from_spec(name, arguments, fields)
-    return build(metric_class(name), arguments)
+    cls = class_of(name)
+    return from_spec(name, arguments, fields) if cls is None else build(cls, arguments)
 
 
 def takes(name: str | Callable[..., Any]) -> tuple[str, ...]:
@@ -127,12 +153,9 @@ def takes(name: str | Callable[..., Any]) -> tuple[str, ...]:
     Raises:
         ArgumentError: unknown name, or no such function.
     """
-    of_function = not isinstance(name, str) or is_spec(name)
-    cls = FunctionMetric if of_function else metric_class(str(name))
-    known = tuple(parameter for parameter in inspect.signature(cls).parameters if parameter != "source")
-    if of_function and "thresholds" not in passed_to(name):
-        return tuple(parameter for parameter in known if parameter != "thresholds")
-    return known
+    cls = class_of(name)
+    known = [each for each in inspect.signature(cls or FunctionMetric).parameters if each != "source"]
+    return tuple(each for each in known if cls or each != "thresholds" or each in passed_to(name))
 
 
 def metric_from_config(config: dict[str, Any]) -> Metric:
@@ -153,7 +176,13 @@ def metric_from_config(config: dict[str, Any]) -> Metric:
         raise ArgumentError(
             f"a metric's configuration has the keys 'name' and 'arguments', got {sorted(config)}"
         )
-    return build(metric_class(config["name"]), config["arguments"])
+    name = config["name"]
+    if name != FunctionMetric.name and name not in METRICS:
+        raise ArgumentError(
+            f"unknown metric {name!r}; if it is one of yours, run what registers it first, for a "
+            "configuration never chooses code to run"
+        )
+    return build(metric_class(name), config["arguments"])
 
 
 def _title(name: str | Callable[..., Any]) -> str:

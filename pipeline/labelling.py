@@ -12,6 +12,7 @@ from ..datasets.sources.opening import as_source
 from ..errors import DataError
 from ..foundation.options import flat
 from ..metrics import Metric
+from .places import as_writable
 from .saying import say
 from .settings import Data, Labelling, Teacher
 from .teacher import metric_of
@@ -37,7 +38,7 @@ def label(data: Data, teacher: Teacher, labelling: Labelling) -> LabelledFields:
     engine_named(labelling.engine, labelling.scheduler)  # refuses a wrong choice before any field is read
     source, roles = opened(data, labelling.seed)
     metric = metric_of(teacher, source, roles)
-    labelling.out.parent.mkdir(parents=True, exist_ok=True)
+    as_writable(labelling.out.parent)
     return labelled(source, roles, metric, data, labelling)
 
 
@@ -48,7 +49,7 @@ def opened(data: Data, seed: int) -> tuple[FieldSource, list[str]]:
         ArgumentError: an option that the source does not take, or too few chunks for the split.
         DataError: files that cannot be used.
     """
-    source = as_source(data.fields, seed=seed, **data.source_options)
+    source = as_source(data.fields, **{"seed": seed, **data.opened_with})
     return source, assign_splits(source, test=data.test_chunks, gap=data.gap_chunks)
 
 

@@ -34,7 +34,7 @@ def fields_for(surrogate: Surrogate, fields: object, count: int, seed: int, *, w
     source = as_source(fields, seed=seed)
     unit = surrogate.provenance.unit
     if unit and source.unit and unit != source.unit:
-        raise ArgumentError(f"--fields (={fields!r}) come in {source.unit}, the surrogate takes {unit}")
+        raise ArgumentError(f"fields (={fields!r}) come in {source.unit}, the surrogate takes {unit}")
     roles = ["test"] * len(source) if whole else assign_splits(source)
     found: list[np.ndarray] = []
     for k, role in enumerate(roles):
@@ -55,14 +55,23 @@ def measured(
     fields: np.ndarray,
     curves: np.ndarray,
     *,
+    quick: bool = False,
     thorough: bool = False,
+    seconds: float | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
     """The evaluation of a surrogate on fields, beside their exact curves."""
     unit = surrogate.provenance.unit
     return evaluate(
-        surrogate, fields, curves, thorough=thorough, field_unit=unit, seed=seed, progress=progress
+        surrogate,
+        fields,
+        curves,
+        quick=quick,
+        thorough=thorough,
+        field_unit=unit,
+        seed=seed,
+        progress=progress,
     )
 
 

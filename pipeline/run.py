@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..datasets import FieldSource, LabelledFields
+from ..datasets import LabelledFields
 from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
 from ..emulators.differentiable import Differentiable, Trainable
 from ..errors import ArgumentError
+from ..foundation.interrupts import ENDED, interrupts_ignored
 from ..foundation.launched import processes
 from ..foundation.options import flat
 from ..losses import Provenance
@@ -22,6 +22,8 @@ from ..training.state import LOG
 from ..zoo import Surrogate
 from .labelling import labelled, labels_path, opened, refuse_what_teaches_nothing
 from .measuring import measured, write_evaluation
+from .places import as_writable
+from .rehearsal import rehearse
 from .saying import say
 from .settings import Data, Labelling, Network, Run, Teacher
 from .teacher import metric_of
@@ -56,33 +58,36 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
         ARCHITECTURES[network.arch]  # an unknown one is refused before any field is read
     team = processes()
     if not team.main:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears it, and tells the others
+        interrupts_ignored()  # the main process hears them, and tells the others
     with team.together():
         source, roles = opened(data, training.seed)
         if "test" not in roles:
             raise ArgumentError(
-                f"--test-chunks (={data.test_chunks}) must be at least 1: the surrogate is evaluated on them"
+                f"test_chunks (={data.test_chunks}) must be at least 1: the surrogate is evaluated on them"
             )
         metric = metric_of(teacher, source, roles)
         arch = network.arch or default_architecture(metric)
         emulator = built(arch, metric, network, training.seed)
         check_shape(source.field_shape, emulator.stride)
-        run.out.mkdir(parents=True, exist_ok=True)
+        provenance = Provenance(unit=source.unit, field_shape=list(source.field_shape), license=run.license)
+        rehearse(emulator, arch, source, roles, training, provenance)
+        as_writable(run.out)
         labelling = Labelling(labels_path(run.out), training.seed, progress=run.progress)
         store = team.of_main(lambda: labelled(source, roles, metric, data, labelling))
         refuse_what_teaches_nothing(store, metric, data)
         # Built anew with what the labels tell: the size of a function's values, what stands for thresholds.
         metric = metric.with_found_scales(lambda: found_scales(store.split("train")[1]))
         emulator = built(arch, metric, network, training.seed, _intensities(metric, store))
-        provenance = _provenance(source, store, run)
+        provenance.training = {"source": store.source_config, "fields": store.counts}
         if isinstance(emulator, Trainable):
             provenance.training |= trained(emulator, arch, store, training, run, provenance)
         else:
-            say(f"{arch} has nothing to train: options of the training have no effect")
+            say(f"{arch} has nothing to train: of the training, its time alone limits the evaluation")
         surrogate = Surrogate(emulator, arch, provenance)
         if team.main:
             log = run.out / LOG if isinstance(emulator, Trainable) else None
-            evaluated(surrogate, *store.split("test"), run, log)
+            seconds = None if training.minutes is None else 60 * training.minutes
+            evaluated(surrogate, *store.split("test"), run, log, seconds)
         return surrogate
 
 
@@ -133,7 +138,7 @@ def trained(
     say(f"training on {store.counts['train']} fields, on {where}")
     try:
         trainer.run()
-    except KeyboardInterrupt:
+    except ENDED:
         if trainer.best["weights"] is not None and trainer.team.main:
             Surrogate(emulator, arch, provenance).save_pretrained(run.out)
             say(f"emuloss.load({str(run.out)!r}) gives the best emulator so far")
@@ -142,24 +147,34 @@ def trained(
 
 
 def evaluated(
-    surrogate: Surrogate, fields: np.ndarray, curves: np.ndarray, run: Run, log: Path | None
+    surrogate: Surrogate,
+    fields: np.ndarray,
+    curves: np.ndarray,
+    run: Run,
+    log: Path | None,
+    seconds: float | None,
 ) -> None:
-    """Freeze a surrogate, measure it, draw the report, and put the figures into the checkpoint."""
+    """Freeze a surrogate, measure it, draw the report, and put the figures into the checkpoint.
+
+    Args:
+        surrogate: what was trained.
+        fields: held out.
+        curves: their exact curves.
+        run: where results go.
+        log: of the training; None where there was none.
+        seconds: that the evaluation may take; None: as long as it needs.
+    """
     surrogate.save_pretrained(run.out)
-    say(f"evaluating on {len(fields)} held-out fields")
-    evaluation = measured(surrogate, fields, curves, progress=run.progress)
+    try:
+        evaluation = measured(
+            surrogate, fields, curves, quick=run.quick, seconds=seconds, progress=run.progress
+        )
+    except BaseException:
+        say(f"emuloss.load({str(run.out)!r}) gives the surrogate, which is not evaluated")
+        raise
     surrogate.provenance.evaluation = dict(evaluation.figures)
     write_evaluation(run.out, surrogate, evaluation, fields, curves, log)
     surrogate.save_pretrained(run.out)  # after the picture, which its card shows
-
-
-def _provenance(source: FieldSource, store: LabelledFields, run: Run) -> Provenance:
-    return Provenance(
-        unit=source.unit,
-        field_shape=list(source.field_shape),
-        license=run.license,
-        training={"source": store.source_config, "fields": store.counts},
-    )
 
 
 def _intensities(metric: Metric, store: LabelledFields) -> tuple[float, ...] | None:

@@ -13,8 +13,24 @@ from typing import Any
 from ..errors import ArgumentError
 from ..foundation.arguments import as_increasing
 from ..foundation.options import SEEDS, Options, option
-from ..metrics import Metric, takes
-from .parsing import key_values, names, numbers, whole_numbers
+from ..metrics import Metric, list_metrics, takes
+from .parsing import (
+    as_mapping,
+    as_path,
+    key_values,
+    metric_name,
+    names,
+    numbers,
+    one_or_numbers,
+    whole_numbers,
+)
+
+
+def _sources() -> list[str]:
+    """How fields are asked for, by the kind of their source."""
+    from ..datasets.sources.opening import usages
+
+    return usages()
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,7 @@ class Data(Options):
     Attributes:
         fields: text for `emuloss.datasets.open_source`, a `FieldSource`, or fields (T, H, W) in order of
             time, as a NumPy array or an xarray DataArray.
+        source_options: any other arguments of the source, such as `variable` or `quantity`.
         size: edge length of a field in pixels, or (height, width).
         stride: step between training patches, likewise.
         count: number of synthetic fields.
@@ -33,22 +50,49 @@ class Data(Options):
         unit: of the values, if the data do not say.
         test_chunks: last chunks (files, or blocks of fields) kept for the test; default: a sixth.
         gap_chunks: chunks left out before the test; default: a twelfth of data in order of time.
+
+    Raises:
+        ArgumentError: an argument of the source that is given twice.
     """
 
-    fields: Any = option(help="rain | opera:DIR | images:DIR | FILE (.npy .npz .h5 .nc .zarr)", kind=str)
-    size: int | tuple[int, int] | None = option(None, "edge length of a field, in pixels", kind=int)
-    stride: int | tuple[int, int] | None = option(None, "step between training patches, in pixels", kind=int)
-    count: int | None = option(None, "number of synthetic fields")
-    min_coverage: float | None = option(None, "least share of measured pixels in a patch")
-    bounds: Sequence[float] | None = option(
-        None, "rates below the first are dry, above the second capped; radar: 0.1,150", parse=numbers
+    fields: Any = option(help="where fields come from", kind=str, choices=_sources)
+    source_options: Mapping[str, Any] | None = option(
+        None,
+        "argument of the source, KEY=VALUE, VALUE as JSON or text: variable=rain; repeatable; "
+        "default: the source's own",
+        flag="--source-option",
+        kind=list[str],
+        parse=key_values,
     )
-    pixel_size: float | None = option(None, "edge length of a pixel, if the data do not say")
-    unit: str | None = option(None, "unit of the values, if the data do not say")
+    size: int | tuple[int, int] | None = option(
+        None, "edge length of a field, in pixels; default: the source's, such as 128", kind=int
+    )
+    stride: int | tuple[int, int] | None = option(
+        None, "step between training patches, in pixels; default: the source's", kind=int
+    )
+    count: int | None = option(None, "number of synthetic fields; default: the source's, such as 4096")
+    min_coverage: float | None = option(
+        None, "least share of measured pixels in a patch; default: the source's, such as 0.9"
+    )
+    bounds: Sequence[float] | None = option(
+        None,
+        "rates below the first are dry, above the second capped; default: the source's, such as 0.1,150",
+        parse=numbers,
+    )
+    pixel_size: float | None = option(None, "edge length of a pixel; default: what the data say")
+    unit: str | None = option(None, "unit of the values; default: what the data say")
     test_chunks: int | None = option(
         None, "last files (or blocks of fields) kept for the test; default: a sixth"
     )
-    gap_chunks: int | None = option(None, "files left out before the test")
+    gap_chunks: int | None = option(
+        None, "files left out before the test; default: a twelfth of data in order of time"
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source_options", as_mapping("source_options", self.source_options))
+        for name in _OF_SOURCES:
+            if getattr(self, name) is not None and name in (self.source_options or {}):
+                raise ArgumentError(f"{name} of the source is given by `{name}` and by `source_options`")
 
     @property
     def title(self) -> str:
@@ -56,10 +100,19 @@ class Data(Options):
         return self.fields if isinstance(self.fields, str) else "the fields"
 
     @property
-    def source_options(self) -> dict[str, Any]:
-        """The options of the source that are given."""
-        names = ("size", "stride", "count", "min_coverage", "bounds", "pixel_size", "unit")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+    def opened_with(self) -> dict[str, Any]:
+        """The arguments of the source that are given."""
+        named = {name: getattr(self, name) for name in _OF_SOURCES if getattr(self, name) is not None}
+        return {**(self.source_options or {}), **named}
+
+
+_OF_SOURCES = ("size", "stride", "count", "min_coverage", "bounds", "pixel_size", "unit")
+"""Options that are arguments of sources."""
+
+
+def _metrics() -> list[str]:
+    """Metrics that have a name, and how others are asked for."""
+    return [*list_metrics(), "FILE.py:NAME", "MODULE:NAME"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +120,8 @@ class Teacher(Options):
     """The exact metric: thresholds, with levels or not, or quantiles of the data.
 
     Attributes:
-        metric: the name of a metric, a Python function, or the place of one; or a `Metric`, to which nothing
-            is added.
+        metric: the name of a metric; a Python function, or the place of one, or of a class of metrics; or a
+            `Metric`, to which nothing is added.
         outputs: names of its outputs; default: the metric's.
         metric_options: other arguments of the metric.
         thresholds: in the fields' unit; default: quantiles of the data.
@@ -82,13 +135,19 @@ class Teacher(Options):
 
     metric: str | Metric | Callable[..., Any] = option(
         "minkowski",
-        "a name of `emuloss list --metrics`, or a function, FILE.py:NAME or MODULE:NAME",
-        kind=str,
+        "the exact metric, by its name or as the place of a function or class of yours",
+        parse=metric_name,
+        choices=_metrics,
     )
-    outputs: Sequence[str] | None = option(None, "outputs of the metric; default: the metric's", parse=names)
+    outputs: Sequence[str] | None = option(
+        None,
+        "outputs, such as area,holes (`emuloss list --metrics` shows them); default: the metric's",
+        parse=names,
+    )
     metric_options: Mapping[str, Any] | None = option(
         None,
-        "argument of the metric, KEY=VALUE, VALUE as JSON: windows=[1,5]; repeatable",
+        "argument of the metric, KEY=VALUE, VALUE as JSON or text: windows=[1,5]; repeatable; "
+        "default: the metric's own",
         flag="--metric-option",
         kind=list[str],
         parse=key_values,
@@ -97,10 +156,16 @@ class Teacher(Options):
         None, "thresholds, such as 0.1,1,5; default: quantiles of the data", parse=numbers
     )
     quantiles: Sequence[float] | None = option(
-        None, "levels of the wet pixels at which thresholds lie, such as 0.1,0.5,0.9", parse=numbers
+        None,
+        "levels of the pixels that count at which thresholds lie, such as 0.1,0.5,0.9; "
+        "default: 21 from 0.01 to 0.99",
+        parse=numbers,
     )
     levels: Sequence[float] | None = option(
-        None, "with --thresholds: their quantile levels, over which curves are integrated", parse=numbers
+        None,
+        "of given thresholds: their quantile levels, over which curves are integrated; "
+        "default: evenly spaced",
+        parse=numbers,
     )
     length_unit: str | None = option(None, "unit of the pixel size; default: what the data say")
 
@@ -108,29 +173,25 @@ class Teacher(Options):
         for name in ("thresholds", "quantiles", "levels"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_increasing(name, getattr(self, name)))
-        if not isinstance(self.metric_options, Mapping | None):
-            raise ArgumentError(
-                f"metric_options must be a mapping, such as {{'size': 3}}, got {self.metric_options!r}"
-            )
         if isinstance(self.metric, Metric):
             for name in ("outputs", "metric_options", *_ARGUMENTS, "levels"):
                 if getattr(self, name) is not None:
                     raise ArgumentError(f"{name} is for a metric by name; give it to the metric itself")
             return
+        object.__setattr__(self, "metric_options", as_mapping("metric_options", self.metric_options))
         if self.thresholds and self.quantiles:
-            raise ArgumentError("give either --thresholds or --quantiles")
+            raise ArgumentError("give either `thresholds` or `quantiles`, not both")
         if self.levels and not self.thresholds:
-            raise ArgumentError("--levels go with --thresholds; quantiles are levels by themselves")
+            raise ArgumentError("levels must go with `thresholds`; quantiles are levels by themselves")
         if self.quantiles and (self.quantiles[0] <= 0 or self.quantiles[-1] >= 1):
-            raise ArgumentError(f"--quantiles must lie strictly between 0 and 1, got {list(self.quantiles)}")
+            raise ArgumentError(f"quantiles must lie strictly between 0 and 1, got {list(self.quantiles)}")
         known = takes(self.metric)
         for name, argument in _ARGUMENTS.items():
-            flag = f"--{name.replace('_', '-')}"
             if getattr(self, name) is not None and argument not in known:
-                raise ArgumentError(f"metric {self.title!r} takes no {argument}; leave {flag} out")
+                raise ArgumentError(f"metric {self.title!r} takes no {argument}; leave `{name}` out")
             if getattr(self, name) is not None and argument in (self.metric_options or {}):
                 raise ArgumentError(
-                    f"{argument} of metric {self.title!r} is given by {flag} and --metric-option"
+                    f"{argument} of metric {self.title!r} is given by `{name}` and by `metric_options`"
                 )
 
     @property
@@ -159,22 +220,57 @@ _ARGUMENTS = {
 """Which argument of the metric an option decides."""
 
 
+def _architectures() -> list[str]:
+    """Names of the architectures."""
+    from ..emulators import ARCHITECTURES  # which needs torch
+
+    return list(ARCHITECTURES)
+
+
+def _spectral_norms() -> tuple[str, ...]:
+    """Kinds of spectral normalisation."""
+    from ..emulators.networks.spectral import KINDS
+
+    return KINDS
+
+
 @dataclass(frozen=True)
 class Network(Options):
     """The architecture, and what is chosen about it.
 
     Attributes:
         arch: name of the architecture; default: the one that suits the metric.
+        arch_options: any other arguments of the architecture, such as `hidden`.
+        temperature: relative temperature of a relaxation; one, or one for each threshold.
         spectral: spectral normalisation.
         widths: channels of the network's stages.
         isoperimetric: lower bound of the perimeter in constrained heads.
+
+    Raises:
+        ArgumentError: an argument of the architecture that is given twice.
     """
 
     arch: str | None = option(
-        None, "architecture; default: excursion for minkowski, hybrid for other metrics"
+        None,
+        "architecture; default: excursion for minkowski, hybrid for other metrics",
+        choices=_architectures,
+    )
+    arch_options: Mapping[str, Any] | None = option(
+        None,
+        "argument of the architecture, KEY=VALUE, VALUE as JSON or text: hidden=128; repeatable; "
+        "default: the architecture's own",
+        flag="--arch-option",
+        kind=list[str],
+        parse=key_values,
+    )
+    temperature: float | Sequence[float] | None = option(
+        None,
+        "width of the soft steps of a relaxation (excursion, relaxed), relative; one, or one for each "
+        "threshold, such as 0.1; default: the architecture's, 0.05",
+        parse=one_or_numbers,
     )
     spectral: str | None = option(
-        None, "spectral normalisation: none | power | exact; default: the architecture's"
+        None, "spectral normalisation; default: the architecture's", choices=_spectral_norms
     )
     widths: Sequence[int] | None = option(
         None,
@@ -182,13 +278,26 @@ class Network(Options):
         parse=whole_numbers,
     )
     isoperimetric: str | None = option(
-        None, "lower bound of the perimeter in constrained heads: valid | textbook"
+        None,
+        "lower bound of the perimeter in constrained heads; default: the architecture's, valid",
+        choices=lambda: ("valid", "textbook"),
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arch_options", as_mapping("arch_options", self.arch_options))
+        for name in _OF_ARCHITECTURES:
+            if getattr(self, name) is not None and name in (self.arch_options or {}):
+                raise ArgumentError(f"{name} is given by `{name}` and by `arch_options`")
 
     @property
     def options(self) -> dict[str, Any]:
         """What is chosen, by the names that architectures know."""
-        return {"spectral": self.spectral, "widths": self.widths, "isoperimetric": self.isoperimetric}
+        named = {name: getattr(self, name) for name in _OF_ARCHITECTURES if getattr(self, name) is not None}
+        return {**(self.arch_options or {}), **named}
+
+
+_OF_ARCHITECTURES = ("temperature", "spectral", "widths", "isoperimetric")
+"""Options that are arguments of architectures."""
 
 
 @dataclass(frozen=True)
@@ -198,17 +307,28 @@ class Run(Options):
     Attributes:
         out: folder of the run; an interrupted run in it goes on.
         license: of the checkpoint, as the Hub names it.
+        quick: whether to leave out what takes long in the evaluation: descents and gradients.
         progress: whether to show progress bars.
     """
 
     out: Path = option(help="folder of the run; an interrupted run in it goes on", kind=Path)
-    license: str = option("", "licence of the checkpoint, as the Hub names it: apache-2.0, ...")
+    license: str = option(
+        "", "licence of the checkpoint, as the Hub names it, such as apache-2.0; default: not stated"
+    )
+    quick: bool = option(False, "evaluate without descents and gradients, which take long")
     progress: bool = option(True, "show progress bars")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "out", as_path("out", self.out))
         if self.out.exists() and not self.out.is_dir():
-            raise ArgumentError(f"--out (={str(self.out)!r}) is a file; give a folder")
+            raise ArgumentError(f"out (={str(self.out)!r}) is a file; give a folder")
+
+
+def _engines() -> list[str]:
+    """Names of the engines."""
+    from ..datasets.labels.engines import ENGINES
+
+    return list(ENGINES)
 
 
 @dataclass(frozen=True)
@@ -218,18 +338,20 @@ class Labelling(Options):
     Attributes:
         out: file to write; labelling goes on where it stopped.
         seed: of synthetic fields, and of predictions.
-        engine: where the metric runs: "local" or "dask".
+        engine: where the metric runs: "local" (this machine) or "dask" (the workers of a cluster).
         scheduler: address of the Dask scheduler.
         progress: whether to show progress bars.
     """
 
     out: Path = option(help="file to write, such as labels.h5; goes on where it stopped", kind=Path)
     seed: int = option(0, "seed of synthetic fields, and of predictions", within=SEEDS)
-    engine: str = option("local", "where the metric runs: local (this machine) | dask (a cluster's workers)")
-    scheduler: str | None = option(None, "address of the Dask scheduler, such as tcp://HOST:8786")
+    engine: str = option("local", "where the metric runs", choices=_engines)
+    scheduler: str | None = option(
+        None, "address of the Dask scheduler, such as tcp://HOST:8786; default: none, with engine local"
+    )
     progress: bool = option(True, "show progress bars")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "out", Path(self.out))
+        object.__setattr__(self, "out", as_path("out", self.out))
         if self.out.is_dir():
-            raise ArgumentError(f"--out (={str(self.out)!r}) is a folder; give a file")
+            raise ArgumentError(f"out (={str(self.out)!r}) is a folder; give a file")

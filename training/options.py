@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_choice, as_natural, as_positive, as_share
+from ..foundation.arguments import as_choice, as_natural, as_positive, as_real, as_share, shown
 from ..foundation.options import SEEDS, Options, option
+
+_PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def _penalties() -> tuple[str, ...]:
+    """Penalties that there are, and none."""
+    from .penalties import PENALTIES  # which needs torch
+
+    return ("none", *PENALTIES)
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,12 @@ class Training(Options):
             relaxation; 0 to do without.
     """
 
-    minutes: float | None = option(10.0, "training time; default: 10, or none with --budget")
-    fields: int | None = option(None, "fields seen after which training ends", key="budget")
+    minutes: float | None = option(
+        10.0, "minutes of training, and at most of the evaluation; default: 10, or none with a budget"
+    )
+    fields: int | None = option(
+        None, "fields seen after which training ends; default: none, the time decides", key="budget"
+    )
     batch_size: int = option(32, "fields a step, over all processes")
     learning_rate: float = option(1e-3, "peak learning rate")
     warmup: float = 0.03
@@ -58,8 +71,8 @@ class Training(Options):
     validations: int = 30
     patience: int = 10
     seed: int = option(0, "seed of weights, batches and synthetic fields", within=SEEDS)
-    precision: str = option("auto", "auto | float32 | bfloat16")
-    penalty: str = option("none", "gradient penalty: none | one-sided | two-sided | jacobian")
+    precision: str = option("auto", "precision of the training", choices=lambda: _PRECISIONS)
+    penalty: str = option("none", "penalty of the gradients on the pixels", choices=_penalties)
     penalty_weight: float = option(0.01, "weight of the penalty")
     penalty_limit: float = option(1.5, "slope beyond which it sets in, in log units per field unit")
     penalty_share: float = 0.25
@@ -72,26 +85,23 @@ class Training(Options):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value > 0):
                 title = "budget of fields" if name == "fields" else name
-                raise ArgumentError(f"{title} must be a positive whole number, got {value!r}")
+                raise ArgumentError(f"{title} must be a positive whole number, got {shown(value)}")
         for name in ("minutes", "learning_rate", "clip", "penalty_weight", "penalty_limit"):
             if getattr(self, name) is not None:
                 as_positive(name, getattr(self, name))
         for name in ("weight_decay", "sobolev"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ArgumentError(f"{name} must be 0 or more, got {value!r}")
+            if not 0 <= as_real(getattr(self, name)) < math.inf:
+                raise ArgumentError(f"{name} must be 0 or more, got {shown(getattr(self, name))}")
         as_natural("seed", self.seed)
         for name in ("warmup", "rescaled", "mixed"):
             as_share(name, getattr(self, name))
-        if not 0 < self.penalty_share <= 1:
-            raise ArgumentError(f"penalty_share must be a share in (0, 1], got {self.penalty_share!r}")
+        if not 0 < as_real(self.penalty_share) <= 1:
+            raise ArgumentError(f"penalty_share must be a share in (0, 1], got {shown(self.penalty_share)}")
         if self.rescaled + self.mixed > 1:
             raise ArgumentError(f"rescaled + mixed must be at most 1, got {self.rescaled + self.mixed:g}")
-        as_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        as_choice("precision", self.precision, _PRECISIONS)
         if self.penalty != "none":
-            from .penalties import PENALTIES  # which needs torch
-
-            as_choice("penalty", self.penalty, ("none", *PENALTIES))
+            as_choice("penalty", self.penalty, _penalties())
 
     @property
     def terms(self) -> dict[str, float]:

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import ArgumentError
 from ...foundation.registry import Registry
 from .arrays import Arrays
 from .images import Images
-from .memory import InMemory, is_data_array
+from .memory import InMemory, is_array
 from .odim import Opera
 from .rain import Rain
 from .source import FieldSource
@@ -64,8 +62,8 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
     """The source of fields that are given in any form.
 
     Args:
-        fields: A source, which stays as it is; a specification or a file, see `open_source`; or a NumPy array
-            or xarray DataArray (T, H, W) or (H, W), see `InMemory`.
+        fields: A source, which stays as it is; a specification or a file, see `open_source`; or an array
+            (T, H, W) or (H, W) of NumPy, dask or xarray, see `InMemory`.
         seed: Of what is drawn; a source that draws nothing does without it.
         **options: Options of what is opened, such as `size` or `pixel_size`; none for a source.
 
@@ -86,11 +84,11 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
         spec = os.fspath(fields)
         seeded = seed is not None and "seed" in _options_of(SOURCES[_read_spec(spec)[0]])
         return open_source(spec, **options, **({"seed": seed} if seeded else {}))
-    if isinstance(fields, np.ndarray) or is_data_array(fields):
+    if is_array(fields):
         return _built(InMemory.name, InMemory, [fields], options)
     raise ArgumentError(
-        "fields must be a source, a specification such as 'rain' or 'array:FILE', a NumPy array or an xarray "
-        f"DataArray, got {type(fields).__name__}"
+        "fields must be a source, a specification such as 'rain' or 'array:FILE', a NumPy array, a dask array "
+        f"or an xarray DataArray, got {type(fields).__name__}"
     )
 
 
@@ -136,6 +134,11 @@ def _built(
         if option not in known:
             raise ArgumentError(f"source {name!r} has no option {option!r}; it takes {', '.join(known)}.")
     return kind(*place, **options)
+
+
+def usages() -> list[str]:
+    """How fields are asked for of each source, and as files."""
+    return [*map(_usage, SOURCES), f"FILE ({' '.join(Arrays.suffixes)})"]
 
 
 def _usage(scheme: str) -> str:

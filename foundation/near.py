@@ -1,0 +1,12 @@
+"""What a misspelt name was probably meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """' (did you mean 'count'?)' for 'coutn'; empty where no known name is near."""
+    close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

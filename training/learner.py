@@ -164,13 +164,32 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` gave."""
+        """Go on from a state that `state_dict` gave.
+
+        Raises:
+            Exception: of several kinds, where it is no such state, or that of another network.
+        """
         self.step, self.precision, self.layout = state["step"], state["precision"], state["layout"]
+        if self.precision not in ("auto", *dict(_SETTINGS)):
+            raise ValueError(f"{self.precision!r} is no precision")
         if self.layout != "auto":
             self.emulator.to(memory_format=_LAYOUTS[self.layout])
         self.emulator.load_state_dict(state["weights"])
         self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._load_moments(state["optimizer"])
+
+    def _load_moments(self, optimizer: dict[str, Any]) -> None:
+        """Go on with the moments of an optimizer like this one, whose shapes torch does not look at."""
+        groups, own = [], self.optimizer.state_dict()["param_groups"]
+        for ours, theirs in zip(own, optimizer["param_groups"], strict=True):
+            groups.append(ours | {"lr": float(theirs["lr"])})
+            if any(theirs.get(name, value) != value for name, value in ours.items() if name != "lr"):
+                raise ValueError("it has another optimizer")
+        self.optimizer.load_state_dict({"state": optimizer["state"], "param_groups": groups})
+        for weight, moments in self.optimizer.state.items():
+            shapes = {name: moment.shape for name, moment in moments.items()}
+            if shapes != {"step": torch.Size(), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
+                raise ValueError(f"it has moments {shapes} of a weight of shape {weight.shape}")
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

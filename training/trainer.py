@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from tqdm import tqdm
 from ..emulators.differentiable import Trainable
 from ..emulators.distances import CurveDistance
 from ..errors import ArgumentError
-from ..foundation.interrupts import interrupts_deferred
+from ..foundation.interrupts import ended_by, interrupts_deferred
 from .batches import Batches, loaders, prefetched
 from .learner import Learner
 from .options import Training
-from .state import STATE, digest, read_state, write_log, write_state
+from .state import STATE, digest, read_state, state_errors, stored_state, write_log, write_state
 
 SAVE_EVERY = 60.0
 """Seconds between saved states."""
@@ -113,22 +114,27 @@ class Trainer:
     def run(self) -> None:
         """Train until the budget is spent or validation stops improving; then load the best weights.
 
-        Ctrl-C ends the step at hand, saves the state, loads the best weights and is passed on. What
-        strikes within a step (an error, a second Ctrl-C) leaves the state that was saved before.
-        Another trainer on the same folder goes on from there. Of several processes, all end so when
-        one does.
+        Ctrl-C, and SIGTERM or SIGHUP, which batch systems send, end the step at hand, save the state, load
+        the best weights and are passed on: as KeyboardInterrupt, and as a SystemExit. What strikes within a
+        step (an error, a second Ctrl-C) leaves the state that was saved before. Another trainer on the same
+        folder goes on from there. Of several processes, all end so when one does.
+
+        Raises:
+            DataError: the state cannot be written.
         """
-        with self.team.together():
+        with self.team.together(), interrupts_deferred() as interrupted:
             self.learner.settle(self.batches[0][0])
             try:
                 if not self.finished:
-                    self._train()
+                    self._train(interrupted)
                     self.finished = True
             finally:
                 if self.step and self._between_steps:
                     self.save()
                 if self.best["weights"] is not None:
                     self.emulator.load_state_dict(self.best["weights"])
+            if number := interrupted():  # it came after the last step
+                raise ended_by(number)
 
     def batch(self, k: int) -> tuple[Tensor, Tensor]:
         """Batch k of `batches`; for a GPU in memory that it copies from while it computes."""
@@ -164,11 +170,13 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.folder / STATE
-        found = self.team.of_main(lambda: path.read_bytes() if path.exists() else None)
+        found = self.team.of_main(lambda: stored_state(self.folder))
         if found is not None:
-            self.load_state_dict(read_state(found, path, self.state_dict(), self.learner.device))
+            state = read_state(found, path, self.state_dict(), self.learner.device)
+            with state_errors(path):
+                self.load_state_dict(state)
 
-    def _train(self) -> None:
+    def _train(self, interrupted: Callable[[], int]) -> None:
         bar = tqdm(
             total=100,
             unit="%",
@@ -181,13 +189,12 @@ class Trainer:
         with (
             bar,
             prefetched(self.batch, self.step, loaders(self.team.device, self.team.world_size)) as batches,
-            interrupts_deferred() as interrupted,
         ):
             for fields, curves in batches:
                 told = self.team.all_gather((self.seconds, interrupted()))
                 self.seconds = told[0][0]
-                if any(stop for _, stop in told):
-                    raise KeyboardInterrupt
+                if number := next((number for _, number in told if number), 0):
+                    raise ended_by(number)
                 if self._is_over:
                     break
                 self._between_steps = False

@@ -34,5 +34,7 @@ class RelaxedBoxCount(RelaxedMasks):
 def _box_maxima(fields: Tensor, size: int) -> Tensor:
     """Maxima (N, ceil(H/size), ceil(W/size)) over boxes of fields (N, H, W)."""
     rows, columns = fields.shape[1:]
-    padded = F.pad(fields, (0, -columns % size, 0, -rows % size), value=-math.inf)
-    return F.max_pool2d(padded[:, None], size)[:, 0]
+    # A box that sticks out of the field holds no more than one that ends with it.
+    tall, wide = min(size, rows), min(size, columns)
+    padded = F.pad(fields, (0, -columns % wide, 0, -rows % tall), value=-math.inf)
+    return F.max_pool2d(padded[:, None], (tall, wide))[:, 0]

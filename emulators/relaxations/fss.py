@@ -24,10 +24,13 @@ class RelaxedFSS(RelaxedMasks):
         """Soft curves (N, C, Q)."""
         predicted, observed = (self.memberships(fields) for fields in batch.unbind(1))
         lost = torch.isnan(given).any(1, keepdim=True).to(batch.dtype)
+        widest = 2 * max(batch.shape[-2:]) - 1
         scores = []
-        for size in self.metric.windows:
+        for window in self.metric.windows:
+            # From this size on, each window holds all of the field: shares of larger ones are in proportion.
+            size = min(window, widest)
             # What was not measured is no part of windows; the world outside is, and dry.
-            known = (1 - lost) / (1 - _window_means(lost, size) + lost)
+            known = (1 - lost) / (1 - _window_means(lost, size) * (size / window) ** 2 + lost)
             p, o = (known * _window_means(masks, size) for masks in (predicted, observed))
             error = (p - o).square().sum((2, 3))
             reference = (p.square() + o.square()).sum((2, 3))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from ...errors import ArgumentError
+from ...foundation.arguments import known_names, shown
 from ...foundation.registry import Registry
 from ...metrics import Metric
 from ..differentiable import Relaxation
@@ -28,13 +30,33 @@ def relaxation(metric: Metric, **arguments: Any) -> Relaxation:
 
     Raises:
         NoRelaxation: none is known for it; an `ArgumentError`.
+        ArgumentError: no metric, or an argument that its relaxation does not take, or that is out of range.
     """
+    if not isinstance(metric, Metric):
+        raise ArgumentError(
+            "relax takes a metric, such as emuloss.metric('minkowski', thresholds=[0.1, 1, 5]), "
+            f"got {shown(metric)}"
+        )
     build = RELAXATIONS.of(metric)
     if build is None:
         raise NoRelaxation(
             f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py"
         )
+    takes = arguments_of(build)
+    if unknown := [name for name in arguments if takes and name not in takes]:
+        raise ArgumentError(
+            f"the relaxation of metric {metric.name!r} has no argument {unknown[0]!r}; "
+            f"it takes {known_names(unknown[0], takes)}"
+        )
     return build(metric, **arguments)
+
+
+def arguments_of(build: Callable[..., Relaxation]) -> tuple[str, ...]:
+    """Names of the arguments of a relaxation, beside the metric and its thresholds; empty if it takes any."""
+    parameters = list(inspect.signature(build).parameters.values())[1:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return ()
+    return tuple(parameter.name for parameter in parameters if parameter.name != "thresholds")
 
 
 def relaxable(metric: Metric) -> bool:

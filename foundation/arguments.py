@@ -17,8 +17,8 @@ LARGEST = 1e30
 """Numbers beyond are refused wherever single precision has to hold them, and sums of them."""
 LARGEST_COUNT = 2**31 - 1
 """Whole numbers beyond count nothing that there is; the square of this fits into 64 bits."""
-LONGEST = 2**16
-"""Entries beyond are refused: as many as the grey levels of a 16-bit picture."""
+LONGEST = 2**20
+"""Entries beyond are refused: a sequence of so many numbers is a mistake, or endless."""
 MOST_COUNTS = 96
 """Sizes, windows or scales beyond are refused: each is an output of its own."""
 _LONGEST_SHOWN = 80

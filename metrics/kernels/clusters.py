@@ -8,9 +8,9 @@ field that it touches, so that one sweep over the pixels gives the clusters at e
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
 from .excursions import digitise_field, root_of
 
@@ -53,13 +53,13 @@ def digitise(fields: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
     return bins
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _digitise_all(fields, thresholds, bins):
     for n in range(len(fields)):
         digitise_field(fields[n], thresholds, bins[n])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _descending(bins, levels):
     """Flat positions of the wet pixels, the highest bin first, and where each bin ends among them."""
     ends = np.zeros(levels + 1, np.int64)
@@ -79,7 +79,7 @@ def _descending(bins, levels):
     return order, ends
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _grow(bins, levels, steps, sizes, result):
     """Write the counts of one padded field."""
     rows, columns = bins.shape
@@ -127,7 +127,7 @@ def _grow(bins, levels, steps, sizes, result):
         result[:, level - 1] = now
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _grow_all(bins, levels, steps, sizes, result):
     for n in range(len(bins)):
         _grow(bins[n], levels, steps, sizes, result[n])

@@ -18,9 +18,9 @@ from __future__ import annotations
 import functools
 import itertools
 
-import numba
 import numpy as np
 
+from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
 from .rows import AXIAL_DEGREE, COMPONENTS, DIAGONAL_DEGREE, ROWS
 
@@ -68,7 +68,7 @@ def _tables(diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
     return gains, links
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def digitise_field(field, thresholds, bins):
     """Write the number of thresholds <= value into the interior of bins; 0 for NaN."""
     for i in range(len(field)):
@@ -85,7 +85,7 @@ def digitise_field(field, thresholds, bins):
                 break
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _encode(bins, codes):
     """Write the code of every pixel into the interior of codes: which neighbours join before it."""
     for i in range(1, len(bins) - 1):
@@ -104,7 +104,7 @@ def _encode(bins, codes):
             )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _tally(bins, codes, gains, links, histogram, parent, saddles):
     """Histogram the gains of the wet pixels, link each to its first group, and list the saddles.
 
@@ -128,7 +128,7 @@ def _tally(bins, codes, gains, links, histogram, parent, saddles):
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _trim_degrees(bins, histogram):
     """Take the neighbours outside the field off the degrees of the pixels at its edge."""
     rows, columns = bins.shape[0] - 2, bins.shape[1] - 2
@@ -143,7 +143,7 @@ def _trim_degrees(bins, histogram):
             histogram[here, DIAGONAL_DEGREE] += vertical * horizontal - 4
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def root_of(parent, node):
     """The root of the tree that a node is in; the way to it gets shorter."""
     while parent[node] != node:
@@ -152,7 +152,7 @@ def root_of(parent, node):
     return node
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _join(node, links, parent):
     """Unite the groups that a pixel touches; returns how many components vanish."""
     root = root_of(parent, node)
@@ -167,7 +167,7 @@ def _join(node, links, parent):
     return joined
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _merge(bins, codes, links, histogram, parent, saddles):
     """Take the merges of components off their births, from the highest saddle down."""
     # Counting sort; `slot` is where the next saddle of a bin goes.
@@ -185,7 +185,7 @@ def _merge(bins, codes, links, histogram, parent, saddles):
         histogram[bins[node], COMPONENTS] -= _join(node, links[codes[node]], parent)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _count(fields, thresholds, gains, links, local, components, bins, result):
     """Write the counts of some fields, which share the work space."""
     codes = np.empty(bins.shape, np.uint8)
@@ -248,7 +248,7 @@ def excursion_counts(
     return result
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _from_the_highest(keys, nodes):
     """Sort nodes[0] by keys[0], unsigned integers, from the highest down, stably; returns them sorted.
 
@@ -274,7 +274,7 @@ def _from_the_highest(keys, nodes):
     return nodes[now]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _change(positions, bits, links, codes, changes):
     """Write what each wet pixel adds to the number of components of some padded fields.
 

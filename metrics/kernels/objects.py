@@ -7,9 +7,9 @@ the convex hull is exact.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
 from .clusters import digitise, steps_to_neighbours
 
@@ -17,7 +17,7 @@ COUNT, ECCENTRICITY, SOLIDITY = range(3)
 """Rows of the sums: number of objects, and sums of their eccentricities and solidities."""
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _eccentricity(pixels, y, x, yy, xy, xx):
     """Eccentricity of the ellipse with these moments: sums over pixels of the coordinates and products."""
     # Each is the variance or covariance times pixels squared.
@@ -29,7 +29,7 @@ def _eccentricity(pixels, y, x, yy, xy, xx):
     return np.sqrt(2 * difference / (a + c + difference))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _chain(rows, ends, sign, chain_y, chain_x):
     """Write the convex chain through the middles of the edges of the pixels that end each row on one side.
 
@@ -62,7 +62,7 @@ def _chain(rows, ends, sign, chain_y, chain_x):
     return length
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _hull_pixels(rows, left, right, chain_y, chain_x):
     """Number of pixels whose centre lies in the convex hull of an object, its border included.
 
@@ -87,7 +87,7 @@ def _hull_pixels(rows, left, right, chain_y, chain_x):
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _measure(bins, levels, steps, least, result):
     """Write the sums over the objects of one padded field."""
     rows, columns = bins.shape
@@ -137,7 +137,7 @@ def _measure(bins, levels, steps, least, result):
             result[SOLIDITY, level - 1] += pixels / hull
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _measure_all(bins, levels, steps, least, result):
     for n in range(len(bins)):
         _measure(bins[n], levels, steps, least, result[n])

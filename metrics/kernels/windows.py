@@ -7,11 +7,12 @@ pixel costs the same whatever the size of the window.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from ...foundation.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def _shift(columns, bins, step):
     """Let a row of pixels into the columns (step 1), or out of them (step -1)."""
     for j in range(len(bins)):
@@ -19,7 +20,7 @@ def _shift(columns, bins, step):
             columns[j, q] += step
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def squared_errors(predicted, observed, radius, weights, levels):
     """Sums over the windows centred on the pixels of a field, the world outside it being dry.
 

@@ -10,10 +10,12 @@ from .evaluate import Evaluation, evaluate
 from .fidelity import curve_distance, fidelity, r_squared, sample_r_squared
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, Inverted, inversion, invert, storms
+from .plan import Plan, planned
 from .shift import shift, shifted
 from .slopes import largest_slope
-from .tables import markdown_table, summary_table
+from .tables import markdown_table, markdown_verdict, summary_table, verdict_of
 from .timing import milliseconds_per_field
+from .verdict import headline, verdict
 
 if TYPE_CHECKING:
     from .report import write_report
@@ -25,6 +27,7 @@ __all__ = [
     "GradientQuality",
     "Inversion",
     "Inverted",
+    "Plan",
     "blurred",
     "curve_distance",
     "descend",
@@ -35,18 +38,23 @@ __all__ = [
     "fidelity_by_class",
     "gradient_quality",
     "gradient_sizes",
+    "headline",
     "inversion",
     "invert",
     "largest_slope",
     "markdown_table",
+    "markdown_verdict",
     "milliseconds_per_field",
     "noisy",
+    "planned",
     "r_squared",
     "sample_r_squared",
     "shift",
     "shifted",
     "storms",
     "summary_table",
+    "verdict",
+    "verdict_of",
     "wetness_classes",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Fidelity by how wet the fields are: a mean over all of them hides the few that matter."""
+"""Fidelity by how much of a field is wet, or high: a mean over all fields hides the few that matter."""
 
 from __future__ import annotations
 
@@ -11,24 +11,44 @@ from ..errors import ArgumentError
 from ..metrics import Metric
 from .fidelity import curve_distance, number, over_finite, r_squared, sample_r_squared
 from .figures import ClassFigures, ClassFit
+from .pixels import Values
 
 CLASSES = ("dry", "low", "mid", "high")
-"""Wetness classes: no pixel is wet, see `fullness`; then terciles of the others."""
+"""Classes of fields: no pixel counts, see `fullness`; then terciles of the others."""
 
 
-def fullness(metric: Metric, fields: NDArray[Any]) -> NDArray[np.float64]:
-    """Share of each field's pixels that are wet, (N,); NaN is not.
+def class_title(name: str) -> str:
+    """What tables and pictures call a class: only rain is dry."""
+    return "none" if name == CLASSES[0] else name
 
-    Wet pixels reach the lowest threshold; where the metric has none, they are above 0. Of pairs
-    (N, 2, H, W) the observation counts.
+
+def reached(metric: Metric, values: Values) -> float:
+    """The value that pixels of a data set reach to count as wet, or as high.
+
+    Of data that have a dry value the lowest threshold; of others the one in the middle, since most pixels
+    reach the lowest. Without thresholds the dry value, or the median, which they have to exceed.
+    """
+    if not metric.thresholds:
+        return values.centre
+    return metric.thresholds[0 if values.dry is not None else len(metric.thresholds) // 2]
+
+
+def fullness(metric: Metric, fields: NDArray[Any], level: float | None = None) -> NDArray[np.float64]:
+    """Share of each field's pixels that count, (N,); NaN does not.
+
+    Args:
+        metric: with or without thresholds, see `reached`.
+        fields: (N, H, W); of pairs (N, 2, H, W) the observation counts.
+        level: the value that pixels reach; default: `reached`, of these fields.
     """
     observed = fields if fields.ndim == 3 else fields[:, 1]
-    wet = observed >= metric.thresholds[0] if metric.thresholds else observed > 0
-    return wet.mean((1, 2))
+    if level is None:
+        level = reached(metric, Values.of(observed))
+    return (observed >= level if metric.thresholds else observed > level).mean((1, 2))
 
 
 def wetness_classes(share: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
-    """Indices of the fields of each of `CLASSES`, from the shares (N,) of wet pixels.
+    """Indices of the fields of each of `CLASSES`, from the shares (N,) of pixels that count.
 
     Equal shares keep the order of the fields, so that each field has one class and the terciles
     differ by one field at most.
@@ -39,19 +59,24 @@ def wetness_classes(share: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
 
 
 def fidelity_by_class(
-    metric: Metric, fields: NDArray[Any], exact: ArrayLike, emulated: ArrayLike
+    metric: Metric,
+    fields: NDArray[Any],
+    exact: ArrayLike,
+    emulated: ArrayLike,
+    level: float | None = None,
 ) -> dict[str, ClassFigures]:
-    """Figures of emulated curves against exact ones, by class of wetness.
+    """Figures of emulated curves against exact ones, by how much of a field is wet, or high.
 
     Args:
         metric: the exact metric of both.
         fields: (N, H, W), or pairs (N, 2, H, W).
         exact: (N, C, Q), their exact curves, in the metric's units.
         emulated: (N, C, Q), likewise.
+        level: see `fullness`.
 
     Returns:
         JSON-able, for each of `CLASSES`: "fields", their number; "share", the [least, largest]
-        share of wet pixels in %; and for each of "outputs" "r2_mean" (over the levels where it
+        share of pixels that count, in %; and for each of "outputs" "r2_mean" (over the levels where it
         is defined, see `r_squared`), "distance" (mean of `curve_distance`) and "sample_r2_median"
         (see `sample_r_squared`). None stands where a figure is undefined.
 
@@ -61,7 +86,7 @@ def fidelity_by_class(
     fields, x, e = np.asarray(fields), np.asarray(exact, np.float64), np.asarray(emulated, np.float64)
     if len(fields) != len(x):
         raise ArgumentError(f"fields and curves must come in equal number, got {len(fields)} and {len(x)}")
-    share = fullness(metric, fields)
+    share = fullness(metric, fields, level)
     return {
         name: {
             "fields": len(members),

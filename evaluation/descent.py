@@ -6,6 +6,7 @@ own curves. The exact metric, which the gradient never sees, tells how much of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ from ..emulators.distances import Shortfall
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice, as_count
 from ..metrics import Metric
+from .bars import Progress
 from .fidelity import curve_distance, number
 from .figures import DescentDistances, DescentFigures
-from .pixels import PixelSpace, as_fields, minimise, refined
+from .pixels import PixelSpace, Values, as_fields, minimise, refined
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(prediction, target) -> scalar, for fields (N, H, W)."""
@@ -33,7 +35,7 @@ STARTS = ("blurred", "noisy")
 """What a descent may start from."""
 
 
-def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
+def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[Any]:
     """Fields without their small scales: block means, interpolated back bilinearly.
 
     Each field keeps its mean over the measured pixels, and no value falls below its least one.
@@ -43,12 +45,13 @@ def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
         factor: edge of a block, in pixels; blocks at the edge may be smaller.
 
     Returns:
-        (N, H, W).
+        (N, H, W), in double precision where the fields are, else in single.
 
     Raises:
         ArgumentError: another shape, or factor < 1.
     """
-    x = as_fields("fields", fields).double()
+    given = torch.from_numpy(as_fields("fields", fields))
+    x = given.double()
     as_count("factor", factor)
     rows, columns = x.shape[1:]
     measured = ~torch.isnan(x)
@@ -63,42 +66,55 @@ def blurred(fields: NDArray[Any], factor: int = 8) -> NDArray[np.float32]:
     soft = torch.where(measured, smooth(above) / smooth(measured.double()), 0.0)
     totals = (above.sum((1, 2), keepdim=True), soft.sum((1, 2), keepdim=True))
     kept = torch.where(totals[1] > 0, totals[0] / totals[1], 1.0)
-    return torch.where(measured, least + kept * soft, torch.nan).float().numpy()
+    return torch.where(measured, least + kept * soft, torch.nan).to(given.dtype).numpy()
 
 
 def noisy(
-    fields: NDArray[Any], spread: float = 0.5, speckle: float = 0.05, seed: int = 0
-) -> NDArray[np.float32]:
-    """Fields with noise from pixel to pixel: log-normal factors, and speckle.
+    fields: NDArray[Any],
+    spread: float = 0.5,
+    speckle: float = 0.05,
+    seed: int = 0,
+    *,
+    values: Values | None = None,
+) -> NDArray[Any]:
+    """Fields with noise from pixel to pixel, as strong as their values are spread.
 
-    Every pixel is multiplied by exp(spread * normal), which leaves its median as it was. Then a
-    share of the pixels, picked at random, takes the values of non-zero pixels picked at random
-    from all the fields: rain where it is dry. Fields without any non-zero pixel stay as they are.
+    Where the data have a dry value, as rain has, the distance of each pixel from it is multiplied by
+    exp(spread * normal), which leaves its median as it was; elsewhere `spread * normal`, in units of
+    the typical distance from the median, is added, within the range of the fields. Then a share of the
+    pixels, picked at random, takes the values of pixels picked at random from all the fields, of those
+    that are not dry: rain where it is dry. Fields that are all equal stay as they are.
 
     Args:
         fields: (N, H, W); NaN marks pixels that were not measured, and stays.
-        spread: standard deviation of the logarithm of the factors.
+        spread: strength of the noise, in the above sense.
         speckle: share of the pixels that speckle replaces.
         seed: of the noise; the same seed gives the same fields.
+        values: of the data set that the fields are from; default: theirs.
 
     Returns:
-        (N, H, W).
+        (N, H, W), in double precision where the fields are, else in single.
 
     Raises:
         ArgumentError: another shape, or a number out of range.
     """
-    x = as_fields("fields", fields).numpy()
+    x = as_fields("fields", fields)
     if not (spread >= 0 and 0 <= speckle <= 1):
         raise ArgumentError(
             f"spread must be at least 0, and speckle within [0, 1], got {spread} and {speckle}"
         )
+    found = (values or Values.of(x)).among(x)
     rng = np.random.default_rng(seed)
-    shaken = x * np.exp(spread * rng.standard_normal(x.shape))
-    values = x[(x != 0) & ~np.isnan(x)]
-    if len(values):
+    noise = spread * rng.standard_normal(x.shape)
+    if found.dry is None:
+        shaken = np.clip(x + found.scale * noise, found.lowest, found.highest)
+    else:
+        shaken = found.dry + (x - found.dry) * np.exp(noise)
+    struck_by = x[(x != found.dry) & ~np.isnan(x)]
+    if len(struck_by):
         struck = (rng.random(x.shape) < speckle) & ~np.isnan(x)
-        shaken[struck] = rng.choice(values, np.count_nonzero(struck))
-    return shaken.astype(np.float32)
+        shaken[struck] = rng.choice(struck_by, np.count_nonzero(struck))
+    return shaken.astype(x.dtype)
 
 
 class Descended(NamedTuple):
@@ -120,22 +136,25 @@ def descend(
     *,
     steps: int = 200,
     learning_rate: float = 0.05,
-    progress: bool = False,
+    values: Values | None = None,
+    progress: Progress = False,
 ) -> Descended:
     """Change the pixels of `start` by gradient steps until they look like `target` to the loss.
 
-    Adam with a cosine schedule acts on z = asinh(x/c), c the median size of the target's non-zero
-    pixels, so that a step is a share of a large value and an amount for a small one. Each step
-    ends with a projection: no pixel goes below the least value of start and target.
+    Adam with a cosine schedule acts on z = asinh((x - o)/c), o the dry value of the data, such as 0 mm/h,
+    or the median where they have none, and c the typical distance of the target's pixels from it, so
+    that a step is a share of a large value and an amount for a small one. Each step ends with a
+    projection: no pixel leaves the range of start and target, but upwards where values span decades.
 
     Args:
         loss: loss(prediction, target) -> scalar.
         start: (N, H, W), floating point, physical units. Pixels that are NaN here or in target
-            were not measured: the loss sees 0 there, and they come back as NaN.
+            were not measured: the loss sees the data's least value there, and they come back as NaN.
         target: (N, H, W), on the same device.
         steps: number of gradient steps.
         learning_rate: the first step's, in units of z.
-        progress: show a bar if it takes longer than a few seconds.
+        values: of the data set that the target is from; default: the target's.
+        progress: show a bar if it takes longer than a few seconds; see `Progress`.
 
     Returns:
         The final fields and the history of the loss.
@@ -150,15 +169,18 @@ def descend(
             f"and {tuple(target.shape)}"
         )
     measured = ~(torch.isnan(start) | torch.isnan(target))
-    first, goal = (torch.where(measured, x.detach(), 0.0) for x in (start, target))
-    space = PixelSpace.of(goal, lowest=float(torch.minimum(first, goal).min()))
+    known = target.detach().cpu().numpy()
+    found = values or Values.of(known)
+    first, goal = (torch.where(measured, x.detach(), found.lowest) for x in (start, target))
+    highest = math.inf if found.decades else float(torch.maximum(first, goal).max())
+    space = PixelSpace.of(found.among(known), lowest=float(torch.minimum(first, goal).min()), highest=highest)
     z = space.enter(first).requires_grad_()
     history = minimise(
-        lambda: loss(torch.where(measured, space.leave(z), 0.0), goal),
+        lambda: loss(torch.where(measured, space.leave(z), found.lowest), goal),
         [z],
         [learning_rate],
         steps=steps,
-        project=lambda: z.clamp_(min=space.lowest),
+        project=lambda: z.copy_(space.within(z)),
         progress=progress,
     )
     return Descended(torch.where(measured, space.leave(z.detach()), torch.nan), history)
@@ -195,9 +217,9 @@ class Descent(NamedTuple):
             descent costs, or brings, in the usual error.
     """
 
-    truth: NDArray[np.float32]
-    start: NDArray[np.float32]
-    final: NDArray[np.float32]
+    truth: NDArray[Any]
+    start: NDArray[Any]
+    final: NDArray[Any]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     history: list[float]
@@ -214,7 +236,8 @@ def descent(
     learning_rate: float = 0.05,
     factor: int = 8,
     seed: int = 0,
-    progress: bool = False,
+    values: Values | None = None,
+    progress: Progress = False,
 ) -> Descent:
     """Descend a loss from spoilt fields, and measure with the exact metric what that brings.
 
@@ -227,7 +250,8 @@ def descent(
         learning_rate: see `descend`.
         factor: of a blurred start, see `blurred`.
         seed: of a noisy start, see `noisy`.
-        progress: show a bar if it takes longer than a few seconds.
+        values: of the data set that the fields are from; default: theirs.
+        progress: show a bar if it takes longer than a few seconds; see `Progress`.
 
     Returns:
         Fields, distances and figures.
@@ -236,8 +260,9 @@ def descent(
         ArgumentError: an argument out of range.
     """
     as_choice("start", start, STARTS)
-    truth = as_fields("fields", fields).numpy()
-    first = blurred(truth, factor) if start == "blurred" else noisy(truth, seed=seed)
+    truth = as_fields("fields", fields)
+    values = values or Values.of(truth)
+    first = blurred(truth, factor) if start == "blurred" else noisy(truth, seed=seed, values=values)
     device = device_of(loss)
     final, history = descend(
         loss,
@@ -245,6 +270,7 @@ def descent(
         torch.from_numpy(truth).to(device),
         steps=steps,
         learning_rate=learning_rate,
+        values=values,
         progress=progress,
     )
     reached = final.cpu().numpy()
@@ -281,7 +307,7 @@ def _removed(before: NDArray[np.float64], after: NDArray[np.float64]) -> float |
     return number(100 * (1 - after.sum() / before.sum())) if before.mean() > _NEGLIGIBLE else None
 
 
-def _rmse(first: NDArray[np.float32], second: NDArray[np.float32]) -> float | None:
+def _rmse(first: NDArray[Any], second: NDArray[Any]) -> float | None:
     squares = (first.astype(np.float64) - second) ** 2
     measured = ~np.isnan(squares)
     return float(np.sqrt(squares[measured].mean())) if measured.any() else None

@@ -75,7 +75,7 @@ class ClassFigures(TypedDict):
 
     Attributes:
         fields: their number.
-        share: least and largest share of wet pixels, in %; None of an empty class.
+        share: least and largest share of the pixels that count, in %; None of an empty class.
         outputs: by name.
     """
 
@@ -225,25 +225,73 @@ class ShiftFigures(_ShiftedFields, total=False):
     refused: str
 
 
+class CheckFigures(TypedDict):
+    """What a surrogate is found to be by one criterion, see `emuloss.evaluation.criteria`.
+
+    Attributes:
+        criterion: its name.
+        of: the output or the data set; "" of the whole.
+        value: that was judged; None where it is undefined or was not measured.
+        grade: "good", "fair", "poor", "worse than nothing" or "not measured".
+    """
+
+    criterion: str
+    of: str
+    value: float | None
+    grade: str
+
+
+class VerdictFigures(TypedDict):
+    """What `emuloss.evaluation.verdict` returns.
+
+    Attributes:
+        fit: "fit", "limited", "unfit" or "unknown".
+        why: what speaks against it, in phrases.
+        good_for: what it is good for, in phrases; the lists below likewise.
+        fair_for: what it is of some use for.
+        not_for: what it is of no use for, or worse.
+        not_measured: what nothing is known of.
+        advice: what to do.
+        checks: the judgement by each criterion.
+    """
+
+    fit: str
+    why: list[str]
+    good_for: list[str]
+    fair_for: list[str]
+    not_for: list[str]
+    not_measured: list[str]
+    advice: list[str]
+    checks: list[CheckFigures]
+
+
 class _AlwaysMeasured(TypedDict):
     fidelity: FidelityFigures
     classes: dict[str, ClassFigures]
     timing: TimingFigures
-    gradients: GradientFigures
-    descent: DescentFigures
-    descent_noisy: DescentFigures
     certificate: CertificateFigures
     field_unit: str
 
 
 # By inheritance: Python 3.10 has no NotRequired.
 class Figures(_AlwaysMeasured, total=False):
-    """The figures of an `Evaluation`; those that only a thorough one has may be missing.
+    """The figures of an `Evaluation`.
 
     Attributes:
-        inversion: of unary metrics with thresholds.
-        shift: by name of the data set.
+        gradients: missing in a quick evaluation, as are descents.
+        descent: from blurred fields.
+        descent_noisy: from noisy ones.
+        inversion: of unary metrics with thresholds, in a thorough evaluation.
+        shift: by name of the data set, in a thorough evaluation.
+        reached: the value that pixels reach to count in "classes"; evaluations of earlier versions do not
+            tell it.
+        verdict: missing in evaluations of earlier versions.
     """
 
+    gradients: GradientFigures
+    descent: DescentFigures
+    descent_noisy: DescentFigures
     inversion: InversionFigures
     shift: dict[str, ShiftFigures]
+    reached: float
+    verdict: VerdictFigures

@@ -23,7 +23,7 @@ from ..metrics import Metric
 from .descent import blurred, exact_distance
 from .fidelity import curve_distance, over_finite
 from .figures import Agreement, GradientQualityFigures, GradientSizes
-from .pixels import PixelSpace, as_fields, refined
+from .pixels import PixelSpace, Values, as_fields, refined
 
 _NEGLIGIBLE = 1e-3
 """Gradients below this share of the field's rms gradient count as near zero."""
@@ -34,8 +34,7 @@ _QUANTILES = (0.05, 0.5, 0.95, 1.0)
 class GradientQuality(NamedTuple):
     """Gradients of the distance from the true fields, at blurred fields, along the bumps of tiles.
 
-    They are derivatives with respect to z = asinh(x/c), the space of `descend`; tiles stand in a
-    grid of (R, S).
+    They are derivatives with respect to z, the space of `descend`; tiles stand in a grid of (R, S).
 
     Attributes:
         truth: (N, H, W), the true fields.
@@ -51,8 +50,8 @@ class GradientQuality(NamedTuple):
             surrogate get much beyond.
     """
 
-    truth: NDArray[np.float32]
-    start: NDArray[np.float32]
+    truth: NDArray[Any]
+    start: NDArray[Any]
     exact: NDArray[np.float64]
     surrogate: NDArray[np.float64]
     smoothed: NDArray[np.float64]
@@ -70,17 +69,18 @@ def gradient_quality(
     step: float = 0.3,
     factor: int = 8,
     seed: int = 0,
+    values: Values | None = None,
 ) -> GradientQuality:
     """Compare a surrogate's gradient with that of the exact metric, at blurred fields.
 
-    Everything happens in z = asinh(x/c), c the median size of the fields' non-zero pixels, where
-    noise is multiplicative for large values and additive for small ones.
+    Everything happens in z, the space of `descend`, where noise is multiplicative for large values and
+    additive for small ones.
 
     Args:
         surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable; it
             decides the device. Distances of a pairwise metric are its own values, see `exact_distance`.
         metric: the exact metric.
-        fields: (N, H, W), the true fields; NaN counts as 0.
+        fields: (N, H, W), the true fields; NaN counts as the least value.
         tile: edge of a tile, in pixels.
         perturbations: even number of perturbed copies of each field over which gradients are
             averaged.
@@ -88,6 +88,7 @@ def gradient_quality(
         step: of the central differences, in z.
         factor: of the blur, see `blurred`.
         seed: of the perturbations.
+        values: of the data set that the fields are from; default: theirs.
 
     Returns:
         The gradients, and how well they agree.
@@ -96,14 +97,16 @@ def gradient_quality(
         ArgumentError: an argument out of range, or a surrogate whose gradient is not finite.
     """
     _check_numbers(tile, perturbations, spread, step)
-    truth = torch.nan_to_num(as_fields("fields", fields), nan=0.0)
+    given = as_fields("fields", fields)
+    values = values or Values.of(given)
+    truth = torch.from_numpy(given).nan_to_num(nan=values.lowest)
     start = torch.from_numpy(blurred(truth.numpy(), factor))
-    probe = _Probe.of(truth, tile, step)
+    probe = _Probe.of(truth, values, tile, step)
     loss = SurrogateLoss(surrogate)
     rng = np.random.default_rng(seed)
     found = []
     for first, goal in zip(probe.space.enter(start), truth, strict=True):
-        heights = torch.from_numpy(rng.standard_normal((perturbations, len(probe.bumps)))).float()
+        heights = torch.from_numpy(rng.standard_normal((perturbations, len(probe.bumps)))).to(first)
         copies = first + spread * torch.tensordot(heights, probe.bumps, 1)
         found.append(_slopes(loss, metric, goal, torch.cat([first[None], copies]), probe))
     early, late, own, smoothed = probe.by_tile(np.stack(found, 1))
@@ -170,7 +173,7 @@ def gradient_sizes(
     Raises:
         ArgumentError: an argument out of range, or a gradient that is not finite.
     """
-    truth = as_fields("fields", fields)
+    truth = torch.from_numpy(as_fields("fields", fields))
     start = torch.from_numpy(blurred(truth.numpy(), factor))
     device = device_of(surrogate)
     loss = SurrogateLoss(surrogate, reduction="sum")
@@ -201,11 +204,11 @@ class _Probe(NamedTuple):
     step: float
 
     @classmethod
-    def of(cls, truth: Tensor, tile: int, step: float) -> _Probe:
-        """Bumps of tiles of so many pixels, in the space of fields (N, H, W)."""
+    def of(cls, truth: Tensor, values: Values, tile: int, step: float) -> _Probe:
+        """Bumps of tiles of so many pixels, in the space of fields (N, H, W) of such values."""
         shape = (truth.shape[1], truth.shape[2])
-        space = PixelSpace.of(truth, lowest=float(truth.min()))
-        return cls(space, _bumps(shape, tile), -(-shape[0] // tile), step)
+        space = PixelSpace.of(values.among(truth.numpy()), lowest=float(truth.min()))
+        return cls(space, _bumps(shape, tile).to(truth), -(-shape[0] // tile), step)
 
     def by_tile(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Slopes (..., D) along the bumps as they stand in the field, (..., R, S)."""
@@ -237,7 +240,7 @@ def _exact_slopes(metric: Metric, goal: Tensor, points: Tensor, probe: _Probe) -
     curves = metric(goal[None].numpy()) if metric.arity == 1 else None
 
     def distances(z: Tensor) -> NDArray[np.float64]:
-        fields = space.leave(z.clamp(min=space.lowest)).numpy()
+        fields = space.leave(space.within(z)).numpy()
         if curves is None:
             return exact_distance(metric, fields, goal.expand(len(z), -1, -1).numpy())
         return curve_distance(curves.repeat(len(z), axis=0), metric(fields), metric.levels, metric.scales)
@@ -251,7 +254,7 @@ def _surrogate_slopes(
 ) -> NDArray[np.float64]:
     """Slopes (P, C, D) of the surrogate's distance from a field (H, W), at points (P, H, W) in z."""
     device = device_of(loss)
-    z = points.clamp(min=probe.space.lowest).to(device).requires_grad_()
+    z = probe.space.within(points).to(device).requires_grad_()
     fields, goals = probe.space.leave(z), goal.to(device).expand(len(z), -1, -1)
     if loss.metric.arity == 2:
         distances = loss.by_output(fields, goals)

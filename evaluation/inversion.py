@@ -22,9 +22,10 @@ from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_positive
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
+from .bars import Progress
 from .fidelity import number
 from .figures import InversionErrors, InversionFigures
-from .pixels import PixelSpace, as_fields, minimise, refined, typical_size
+from .pixels import PixelSpace, Values, as_fields, minimise, refined, waves
 
 _TILES = (32, 16, 8, 4, 2, 1)
 """Edges, in pixels, of the tiles that are moved together."""
@@ -56,16 +57,17 @@ def invert(
     *,
     scale: float,
     lowest: float = 0.0,
+    centre: float | None = None,
     steps: int = 600,
     starts: int = 2,
     learning_rate: float = 0.2,
     seed: int = 0,
     anneal: Callable[[float], object] = lambda share: None,
-    progress: bool = False,
+    progress: Progress = False,
 ) -> Inverted:
     """Find fields with given curves, in the eyes of a loss, from noise.
 
-    Adam with a cosine schedule acts on z = asinh(x/scale), on the pixels and, more boldly, on
+    Adam with a cosine schedule acts on z = asinh((x - centre)/scale), on the pixels and, more boldly, on
     tiles of 2 to 32 pixels, which are interpolated: gathering scattered rain into one storm, or
     drying a whole region, is a short way for them and a long one, over barriers, for pixels alone.
     Of several starts the one of the least loss is kept.
@@ -75,8 +77,9 @@ def invert(
             device.
         target_curves: (N, C, Q), the curves to reach, in the metric's units.
         shape: (H, W) of the fields.
-        scale: size of a typical value, in the fields' unit.
+        scale: typical distance of a value from the centre, in the fields' unit.
         lowest: least value of a pixel.
+        centre: value that the noise varies about; default: the least one, as of rain.
         steps: number of gradient steps.
         starts: noise fields to start from, for each target.
         learning_rate: the first step's, in units of z, for the largest tiles; smaller ones take
@@ -84,7 +87,7 @@ def invert(
         seed: of the noise.
         anneal: called before each step with the share of them that is done, in [0, 1), and with 1 at
             the end; may change the loss, such as the temperature of its surrogate.
-        progress: show a bar if it takes longer than a few seconds.
+        progress: show a bar if it takes longer than a few seconds; see `Progress`.
 
     Returns:
         The fields that were found, and their losses.
@@ -94,10 +97,11 @@ def invert(
             the way.
     """
     _check_targets(target_curves, shape)
-    space = PixelSpace.above(lowest, as_positive("scale", scale))
+    space = PixelSpace.about(lowest if centre is None else centre, as_positive("scale", scale), lowest=lowest)
     # Every start of a target stands beside the others.
     goals = target_curves.to(device_of(loss)).repeat_interleave(as_count("starts", starts), 0)
-    pixels = _Pixels.of(_noise(len(goals), shape, seed).to(goals.device), space)
+    noise = torch.from_numpy(waves(len(goals), shape, _ROUGHNESS, seed)).to(goals)
+    pixels = _Pixels.of(noise, space)
     history = minimise(
         lambda: loss(pixels.fields(), target_curves=goals).sum(),
         pixels.grids,
@@ -135,16 +139,14 @@ class _Pixels(NamedTuple):
     def of(cls, noise: Tensor, space: PixelSpace) -> _Pixels:
         """Noise (N, H, W) to which nothing has been added."""
         tilings = [[-(-size // tile) for size in noise.shape[1:]] for tile in _TILES]
-        grids = [
-            torch.zeros(len(noise), 1, *tiles, device=noise.device, requires_grad=True) for tiles in tilings
-        ]
-        return cls(noise.clamp(min=space.lowest), grids, space)
+        grids = [noise.new_zeros(len(noise), 1, *tiles).requires_grad_() for tiles in tilings]
+        return cls(space.within(noise), grids, space)
 
     def fields(self) -> Tensor:
         """The fields (N, H, W), differentiable in the grids."""
         shape = (self.noise.shape[1], self.noise.shape[2])
         added = sum(refined(grid, tile, shape) for grid, tile in zip(self.grids, _TILES, strict=True))
-        return self.space.leave((self.noise + added).clamp(min=self.space.lowest))
+        return self.space.leave(self.space.within(self.noise + added))
 
 
 @torch.no_grad()
@@ -171,8 +173,8 @@ class Inversion(NamedTuple):
             and thresholds, and by output in "outputs"; None where it is not finite.
     """
 
-    targets: NDArray[np.float32]
-    found: NDArray[np.float32]
+    targets: NDArray[Any]
+    found: NDArray[Any]
     figures: InversionFigures
 
 
@@ -184,7 +186,8 @@ def inversion(
     steps: int = 600,
     starts: int = 2,
     seed: int = 0,
-    progress: bool = False,
+    values: Values | None = None,
+    progress: Progress = False,
 ) -> Inversion:
     """Invert a surrogate for drawn storms and real fields, and judge the result exactly.
 
@@ -201,7 +204,8 @@ def inversion(
         steps: see `invert`.
         starts: see `invert`.
         seed: of the noise.
-        progress: show a bar if it takes longer than a few seconds.
+        values: of the data set that the fields are from; default: theirs.
+        progress: show a bar if it takes longer than a few seconds; see `Progress`.
 
     Returns:
         Targets, findings and figures.
@@ -209,21 +213,22 @@ def inversion(
     Raises:
         ArgumentError: see `invert`.
     """
-    real = as_fields("fields", fields).numpy()
-    lowest = float(np.nanmin(real, initial=np.inf)) if not np.isnan(real).all() else 0.0
-    real = np.nan_to_num(real, nan=lowest)
+    real = as_fields("fields", fields)
+    values = (values or Values.of(real)).among(real)
+    real = np.nan_to_num(real, nan=values.lowest)
     shape = (real.shape[1], real.shape[2])
-    named = storms(metric, shape, lowest) | {f"field {k + 1}": field for k, field in enumerate(real)}
-    targets = np.stack(list(named.values()))
+    named = storms(metric, shape, values.lowest) | {f"field {k + 1}": field for k, field in enumerate(real)}
+    targets = np.stack(list(named.values())).astype(real.dtype)
     exact = metric(targets)
     anneal = _annealing(surrogate)
     try:
         inverted = invert(
             SurrogateLoss(surrogate),
-            torch.from_numpy(exact).float(),
+            torch.from_numpy(exact.astype(real.dtype)),
             shape,
-            scale=typical_size(torch.from_numpy(real)),
-            lowest=lowest,
+            scale=values.scale or 1.0,
+            lowest=values.lowest,
+            centre=values.centre,
             steps=steps,
             starts=starts,
             seed=seed,
@@ -263,7 +268,7 @@ def _annealing(surrogate: Differentiable) -> Callable[[float], object]:
     return lower
 
 
-def storms(metric: Metric, shape: tuple[int, int], lowest: float = 0.0) -> dict[str, NDArray[np.float32]]:
+def storms(metric: Metric, shape: tuple[int, int], lowest: float = 0.0) -> dict[str, NDArray[np.float64]]:
     """Draw a large storm, a small one and none, each one smooth bump in the middle of a field.
 
     Args:
@@ -279,23 +284,9 @@ def storms(metric: Metric, shape: tuple[int, int], lowest: float = 0.0) -> dict[
     distance = np.hypot(rows - (shape[0] - 1) / 2, columns - (shape[1] - 1) / 2)
     height = max(metric.thresholds[-1] - lowest, 0.0)
     return {
-        name: (lowest + peak * height * np.exp(-0.5 * (distance / (radius * min(shape))) ** 2)).astype(
-            np.float32
-        )
+        name: lowest + peak * height * np.exp(-0.5 * (distance / (radius * min(shape))) ** 2)
         for name, (radius, peak) in _STORMS.items()
     }
-
-
-def _noise(count: int, shape: tuple[int, int], seed: int) -> Tensor:
-    """Gaussian noise (N, H, W) of all scales, the larger the stronger, with mean 0 and unit variance."""
-    rng = np.random.default_rng(seed)
-    waves = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
-    waves[0, 0] = np.inf
-    spectrum = np.fft.rfft2(rng.standard_normal((count, *shape))) * waves ** (-_ROUGHNESS / 2)
-    noise = np.fft.irfft2(spectrum, shape)
-    # A field of one pixel has no variance.
-    noise /= np.maximum(noise.std((1, 2), keepdims=True), np.finfo(float).tiny)
-    return torch.from_numpy(noise).float()
 
 
 def _log(metric: Metric, curves: NDArray[np.float64]) -> NDArray[np.float64]:

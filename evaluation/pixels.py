@@ -1,4 +1,4 @@
-"""Gradient steps on the pixels of fields, in a space where a step is a share of a large value."""
+"""What values fields take, and gradient steps on their pixels: nothing here knows a unit or a zero."""
 
 from __future__ import annotations
 
@@ -11,49 +11,112 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_count, as_positive
+from ..foundation.arguments import as_count, as_positive, filled
+from ..metrics.distribution import dry_value
+from .bars import Progress, counted
 
-BAR_DELAY = 3.0
-"""Seconds before a progress bar shows."""
+_DECADES = 10.0
+"""Values that reach so many times as far from the dry value as is typical of them span decades."""
+
+
+class Values(NamedTuple):
+    """What values a data set takes. Of a x + b (a > 0) they are the same, moved and scaled.
+
+    Attributes:
+        dry: the value of pixels where there is nothing, such as 0 mm/h; None where there is none, as in
+            temperatures.
+        centre: the dry value, or the median.
+        scale: typical distance from the centre; 0 where all values are equal.
+        lowest: the least value.
+        highest: the largest one.
+    """
+
+    dry: float | None
+    centre: float
+    scale: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, fields: NDArray[Any]) -> Values:
+        """Those of fields of any shape; NaN is left out. Where nothing was measured, all of them are 0."""
+        known = fields[~np.isnan(fields)]
+        if known.size == 0:
+            return cls(None, 0.0, 0.0, 0.0, 0.0)
+        dry = dry_value(known)
+        centre = float(np.median(known)) if dry is None else dry
+        return cls(dry, centre, typical_distance(known, centre), float(known.min()), float(known.max()))
+
+    def among(self, fields: NDArray[Any]) -> Values:
+        """Those of some of the fields: where the data set is dry they are, too."""
+        known = fields[~np.isnan(fields)]
+        if known.size == 0:
+            return self
+        scale = typical_distance(known, self.centre)
+        return self._replace(scale=scale, lowest=float(known.min()), highest=float(known.max()))
+
+    @property
+    def decades(self) -> bool:
+        """Whether values above the dry one span decades, as rates of rain do."""
+        return self.dry is not None and self.highest - self.dry > _DECADES * self.scale
+
+    def times(self, factor: float, fields: NDArray[Any]) -> NDArray[Any]:
+        """Fields whose values are so many times as far from the centre."""
+        dtype = fields.dtype.type
+        return dtype(self.centre) + dtype(factor) * (fields - dtype(self.centre))
+
+
+def typical_distance(known: NDArray[Any], centre: float) -> float:
+    """Median distance from a centre of the values that differ from it; 0 where none does."""
+    sizes = np.abs(known[known != centre] - known.dtype.type(centre))
+    middle = (sizes.size - 1) // 2  # of an even number the lower one: a value that was met
+    return float(np.partition(sizes, middle)[middle]) if sizes.size else 0.0
 
 
 class PixelSpace(NamedTuple):
-    """The space z = asinh(x/scale): logarithmic for pixels beyond the scale, linear for those below.
+    """The space z = asinh((x - origin)/scale): logarithmic for pixels beyond the scale, else linear.
 
     Attributes:
-        scale: in the fields' unit.
+        origin: in the fields' unit.
+        scale: likewise.
         lowest: the least z that a pixel may take.
+        highest: the largest.
     """
 
+    origin: float
     scale: float
     lowest: float
+    highest: float
 
     @classmethod
-    def of(cls, fields: Tensor, lowest: float) -> PixelSpace:
-        """The space of field values from `lowest` on whose scale is the fields' `typical_size`."""
-        return cls.above(lowest, typical_size(fields))
+    def of(cls, values: Values, *, lowest: float, highest: float = math.inf) -> PixelSpace:
+        """The space about the centre of some values, for pixels within a range."""
+        return cls.about(values.centre, values.scale or 1.0, lowest=lowest, highest=highest)
 
     @classmethod
-    def above(cls, lowest: float, scale: float) -> PixelSpace:
-        """The space of field values from `lowest` on, of a given scale."""
-        return cls(scale, math.asinh(lowest / scale))
+    def about(cls, origin: float, scale: float, *, lowest: float, highest: float = math.inf) -> PixelSpace:
+        """The space about an origin, for pixels within a range, all in the fields' unit."""
+        return cls(
+            origin, scale, math.asinh((lowest - origin) / scale), math.asinh((highest - origin) / scale)
+        )
 
     def enter(self, fields: Tensor) -> Tensor:
         """The z of fields, of any shape."""
-        return torch.asinh(fields / self.scale)
+        return torch.asinh((fields - self.origin) / self.scale)
 
     def leave(self, z: Tensor) -> Tensor:
         """The fields of z, of any shape."""
-        return self.scale * torch.sinh(z)
+        return self.origin + self.scale * torch.sinh(z)
 
+    def within(self, z: Tensor) -> Tensor:
+        """The nearest z in the range."""
+        return z.clamp(self.lowest, self.highest)
 
-def typical_size(fields: Tensor) -> float:
-    """Median size of the non-zero pixels, NaN left out; 1 where there are none."""
-    sizes = fields[(fields != 0) & ~torch.isnan(fields)].abs()
-    return float(sizes.median()) if len(sizes) else 1.0
+    def slope(self, fields: Tensor) -> Tensor:
+        """dx/dz at fields."""
+        return ((fields - self.origin) ** 2 + self.scale**2).sqrt()
 
 
 def minimise(
@@ -64,7 +127,7 @@ def minimise(
     steps: int,
     project: Callable[[], object] = lambda: None,
     anneal: Callable[[float], object] = lambda share: None,
-    progress: bool = False,
+    progress: Progress = False,
 ) -> list[float]:
     """Lower an objective of some tensors, in place, by Adam steps with a cosine schedule.
 
@@ -76,7 +139,7 @@ def minimise(
         project: called after each step, without gradient, to put the unknowns back in range.
         anneal: called before each step with the share of them that is done, in [0, 1), and with 1 at
             the end; may change the objective.
-        progress: show a bar if it takes longer than a few seconds.
+        progress: show a bar if it takes longer than a few seconds; see `Progress`.
 
     Returns:
         The objective before each step and after the last one.
@@ -91,9 +154,7 @@ def minimise(
     optimizer = torch.optim.Adam([{"params": x, "lr": rate} for x, rate in zip(unknowns, rates, strict=True)])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history = []
-    for step in tqdm(
-        range(steps), "descent", unit="step", delay=BAR_DELAY, disable=not progress, leave=False
-    ):
+    for step in counted(range(steps), "descent", "step", progress):
         anneal(step / steps)
         value = objective()
         history.append(float(value.detach()))
@@ -129,12 +190,28 @@ def refined(tiles: Tensor, edge: int, shape: tuple[int, int]) -> Tensor:
     return tiles[:, 0, : shape[0], : shape[1]]
 
 
-def as_fields(name: str, fields: NDArray[Any]) -> Tensor:
-    """Fields (N, H, W) as a float32 tensor; ArgumentError where they are none."""
-    array = np.asarray(fields)
+def waves(count: int, shape: tuple[int, int], exponent: float, seed: int) -> NDArray[np.float64]:
+    """Gaussian noise (N, H, W), mean 0, variance 1, whose power falls as wave number to an exponent."""
+    rng = np.random.default_rng(seed)
+    number = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
+    number[0, 0] = np.inf
+    spectrum = np.fft.rfft2(rng.standard_normal((count, *shape))) * number ** (-exponent / 2)
+    noise = np.fft.irfft2(spectrum, shape)
+    # A field of one pixel has no variance.
+    return noise / np.maximum(noise.std((1, 2), keepdims=True), np.finfo(float).tiny)
+
+
+def floating(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers in single precision, or in double, if they are."""
+    return array if array.dtype == np.float64 else array.astype(np.float32)
+
+
+def as_fields(name: str, fields: NDArray[Any]) -> NDArray[Any]:
+    """Fields (N, H, W) in floating point, see `floating`; ArgumentError where they are none."""
+    array = filled(fields)
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "fiub":
         raise ArgumentError(
             f"{name} must be real numbers of shape (N, H, W) with N, H, W >= 1, "
             f"got {array.dtype} of {array.shape}"
         )
-    return torch.from_numpy(array.astype(np.float32))
+    return floating(array)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..datasets.sources.rain import Rain
@@ -18,21 +17,28 @@ from ..metrics import Metric
 from .emulate import emulate
 from .fidelity import fidelity
 from .figures import FidelityFigures, ShiftFigures, ShiftFit
-from .pixels import as_fields, typical_size
+from .pixels import Values, as_fields, typical_distance, waves
 
 _FACTORS = (0.3, 3.0)
 _REGIMES = ("stratiform", "convective", "all-wet")
+_TEXTURES = {"rough": 1.0, "smooth": 4.0}
+"""Spectral exponents of the noise that stands for other textures, where there is no weather."""
+_GAUSSIAN_SCALE = 0.6745
+"""Median distance of normal numbers from 0, in standard deviations."""
 _BETWEEN = (3 - 5**0.5) / 2
 """How far between two neighbours the other thresholds lie. A midpoint may be a value that quantised
 data take, of which it is then chance how many count as wet."""
 
 
-def shifted(fields: NDArray[Any], *, count: int = 64, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def shifted(
+    fields: NDArray[Any], *, count: int = 64, seed: int = 0, values: Values | None = None
+) -> dict[str, NDArray[Any]]:
     """Fields unlike the given ones, by name of what was changed.
 
-    - "x 0.3", "x 3": the intensities.
-    - "stratiform", "convective", "all-wet": synthetic rain (`emuloss.datasets.Rain`), brought to
-      the median non-zero pixel of the given fields.
+    - "x 0.3", "x 3": the distance of the pixels from the dry value, or from the median where there is none.
+    - "stratiform", "convective", "all-wet", where the data have a dry value: synthetic rain
+      (`emuloss.datasets.Rain`), brought to the typical wet pixel of the given fields.
+    - "rough", "smooth", where they have none: Gaussian noise with their median and typical spread.
     - "coarse": block means of 2 x 2 pixels, mirrored to fill the old size: the texture of another
       pixel size.
     - "larger": twice as high and half as wide again, by mirroring; "smaller": the middle quarter.
@@ -42,6 +48,7 @@ def shifted(fields: NDArray[Any], *, count: int = 64, seed: int = 0) -> dict[str
         count: fields of each kind, the same ones of the given fields for all kinds; a quarter as
             many for "larger". No more than there are.
         seed: of the choice among the given fields, and of the rain.
+        values: of the data set that the fields are from; default: theirs.
 
     Returns:
         {name: (n, H', W')}.
@@ -54,9 +61,10 @@ def shifted(fields: NDArray[Any], *, count: int = 64, seed: int = 0) -> dict[str
     if min(shape) < 2:
         raise ArgumentError(f"fields must be at least 2 x 2 pixels, got {tuple(shape)}")
     x = _picked(fields, count, seed)
+    values = (values or Values.of(as_fields("fields", fields))).among(x)
     rows, columns = x.shape[1:]
-    sets = {f"x {factor:g}": np.float32(factor) * x for factor in _FACTORS}
-    sets |= _rain(x, seed)
+    sets = {f"x {factor:g}": values.times(factor, x) for factor in _FACTORS}
+    sets |= _noise(x, values, seed) if values.dry is None else _rain(x, values, seed)
     even = x[:, : rows // 2 * 2, : columns // 2 * 2].reshape(len(x), rows // 2, 2, columns // 2, 2)
     sets["coarse"] = _mirrored(even.mean((2, 4)), (rows, columns))
     sets["larger"] = _mirrored(x[: -(-len(x) // 4)], (2 * rows, 3 * columns // 2))
@@ -73,6 +81,7 @@ def shift(
     count: int = 64,
     seed: int = 0,
     batch_size: int = 64,
+    values: Values | None = None,
     progress: bool = False,
 ) -> dict[str, ShiftFigures]:
     """Measure a surrogate's fidelity on fields unlike the given ones, and at other thresholds.
@@ -85,6 +94,7 @@ def shift(
         count: see `shifted`.
         seed: see `shifted`.
         batch_size: fields that the surrogate sees at a time.
+        values: see `shifted`.
         progress: show a bar if it takes longer than a few seconds.
 
     Returns:
@@ -96,9 +106,13 @@ def shift(
     Raises:
         ArgumentError: an argument out of range.
     """
-    sets = {"unshifted": _picked(fields, count, seed), **shifted(fields, count=count, seed=seed)}
+    values = values or Values.of(as_fields("fields", fields))
+    sets = {
+        "unshifted": _picked(fields, count, seed),
+        **shifted(fields, count=count, seed=seed, values=values),
+    }
 
-    def measured(asked: Differentiable, teacher: Metric, x: NDArray[np.float32]) -> ShiftFigures:
+    def measured(asked: Differentiable, teacher: Metric, x: NDArray[Any]) -> ShiftFigures:
         shape = (x.shape[1], x.shape[2])
         try:
             emulated = emulate(asked, x, batch_size=batch_size, progress=progress)
@@ -108,7 +122,7 @@ def shift(
         return {"fields": len(x), "field_shape": list(shape), "outputs": outputs}
 
     figures = {name: measured(surrogate, metric, x) for name, x in sets.items()}
-    other = _between_thresholds(surrogate)
+    other = _between_thresholds(surrogate, values)
     if other is not None:
         figures["thresholds"] = measured(other, other.metric, sets["unshifted"])
     return figures
@@ -122,32 +136,32 @@ def _fits(found: FidelityFigures) -> dict[str, ShiftFit]:
     }
 
 
-def _between_thresholds(surrogate: Differentiable) -> Differentiable | None:
+def _between_thresholds(surrogate: Differentiable, values: Values) -> Differentiable | None:
     """The surrogate at thresholds between its own; None where it cannot be asked there."""
     if not surrogate.threshold_free:
         return None
     metric = surrogate.metric
     try:
-        other = metric.with_arguments(thresholds=_between(metric.thresholds), levels=None)
+        other = metric.with_arguments(thresholds=_between(metric.thresholds, values.scale), levels=None)
     except ArgumentError:  # a kind of metric whose thresholds are no argument
         return None
     return surrogate.at(other)
 
 
-def _picked(fields: NDArray[Any], count: int, seed: int) -> NDArray[np.float32]:
+def _picked(fields: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
     """Some of the fields, in their order."""
-    x = as_fields("fields", fields).numpy()
+    x = as_fields("fields", fields)
     return x[np.sort(np.random.default_rng(seed).choice(len(x), min(count, len(x)), replace=False))]
 
 
-def _between(thresholds: Sequence[float]) -> list[float]:
-    """One threshold between each two; a single one is moved by that share."""
+def _between(thresholds: Sequence[float], scale: float) -> list[float]:
+    """One threshold between each two; a single one is moved by that share of the data's scale."""
     if len(thresholds) == 1:
-        return [thresholds[0] * (1 + _BETWEEN)]
+        return [thresholds[0] + _BETWEEN * scale]
     return [low + _BETWEEN * (high - low) for low, high in itertools.pairwise(thresholds)]
 
 
-def _rain(x: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float32]]:
+def _rain(x: NDArray[Any], values: Values, seed: int) -> dict[str, NDArray[Any]]:
     """As many fields of synthetic rain of each regime, of the same shape and of similar intensity."""
     shape = (x.shape[1], x.shape[2])
 
@@ -155,11 +169,21 @@ def _rain(x: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float32]]:
         source = Rain(len(x), shape, seed=seed, regimes=regime)
         return np.concatenate([source.read(k, "test") for k in range(len(source))])
 
-    factor = typical_size(torch.from_numpy(x)) / typical_size(torch.from_numpy(drawn("mixed")))
-    return {regime: np.float32(factor) * drawn(regime) for regime in _REGIMES}
+    factor = values.scale / typical_distance(drawn("mixed"), 0.0)
+    dtype = x.dtype.type
+    return {regime: dtype(values.centre) + dtype(factor) * drawn(regime).astype(dtype) for regime in _REGIMES}
 
 
-def _mirrored(x: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _noise(x: NDArray[Any], values: Values, seed: int) -> dict[str, NDArray[Any]]:
+    """As many Gaussian fields of each texture, of the same shape, median and spread."""
+    shape, spread = (x.shape[1], x.shape[2]), values.scale / _GAUSSIAN_SCALE
+    return {
+        name: (values.centre + spread * waves(len(x), shape, exponent, seed)).astype(x.dtype)
+        for name, exponent in _TEXTURES.items()
+    }
+
+
+def _mirrored(x: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Fields continued to a larger shape by mirroring at their far edges."""
     return np.pad(
         x, ((0, 0), *((0, new - old) for old, new in zip(x.shape[1:], shape, strict=True))), "symmetric"

@@ -17,8 +17,9 @@ from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
 from ..foundation.arguments import as_natural
 from ..metrics import Metric
+from .bars import Progress, counted
 from .descent import blurred
-from .pixels import PixelSpace, as_fields, typical_size
+from .pixels import PixelSpace, Values, as_fields
 
 _FADES = (1.0, 0.3, 0.1)
 """Factors of the fields to start from: curves on a log scale are steepest where little is wet."""
@@ -27,11 +28,17 @@ _NEAR = 1e-2
 _LEAST = 1e-3
 """Least distance, likewise: below, rounding of the curves could pass for a slope."""
 _RATE = 0.05
-"""First learning rate of a pair's place, in units of z = asinh(x/c)."""
+"""First learning rate of a pair's place, in units of z, see `PixelSpace`."""
 
 
 def largest_slope(
-    surrogate: Differentiable, fields: NDArray[Any], *, steps: int = 100, seed: int = 0
+    surrogate: Differentiable,
+    fields: NDArray[Any],
+    *,
+    steps: int = 100,
+    seed: int = 0,
+    values: Values | None = None,
+    progress: Progress = False,
 ) -> float:
     """Search for the largest slope ||F(y) - F(x)|| / ||y - x|| of a surrogate, in 2-norms.
 
@@ -51,6 +58,8 @@ def largest_slope(
             four pairs. For a pairwise metric (N, 2, H, W): prediction and observation both change.
         steps: steps of the search; 0 gives the largest slope of the first pairs.
         seed: of the noise.
+        values: of the data set that the fields are from; default: theirs.
+        progress: show a bar if it takes longer than a few seconds; see `Progress`.
 
     Returns:
         The largest slope met, per field unit.
@@ -59,11 +68,12 @@ def largest_slope(
         ArgumentError: an argument out of range, or a surrogate whose curves or gradient are not
             finite.
     """
-    x = as_fields("fields", _tall(surrogate.metric, fields)).double()
+    given = as_fields("fields", _tall(surrogate.metric, fields))
     as_natural("steps", steps)
-    lowest = float(torch.nan_to_num(x, nan=torch.inf).min()) if not torch.isnan(x).all() else 0.0
-    x = torch.nan_to_num(x, nan=lowest)
-    space = PixelSpace.above(lowest, typical_size(x))
+    found = (values or Values.of(given)).among(given)
+    lowest = found.lowest
+    x = torch.from_numpy(given).double().nan_to_num(nan=lowest)
+    space = PixelSpace.of(found, lowest=lowest)
     # A copy, for double precision must not reach the caller's surrogate.
     precise = copy.deepcopy(surrogate).double().eval()
     logs = _log_curves_of_tall(precise)
@@ -73,16 +83,16 @@ def largest_slope(
     optimizer = torch.optim.Adam([z], lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     largest = 0.0
-    for step in range(steps + 1):
+    for step in counted(range(steps + 1), "slopes", "step", progress):
         rise, *uphill = _rise(logs, first, second)
         largest = max(largest, float((rise / _norms(second - first)).max()))
         if step == steps:
             break
-        # Uphill for both fields of a pair together; dx/dz = sqrt(x^2 + c^2).
-        z.grad = -(uphill[0] + uphill[1]) * (first**2 + space.scale**2).sqrt()
+        # Uphill for both fields of a pair together.
+        z.grad = -(uphill[0] + uphill[1]) * space.slope(first)
         optimizer.step()
         schedule.step()
-        z.clamp_(min=space.lowest)
+        z.copy_(space.within(z))
         first = space.leave(z)
         second = _apart(first, uphill[1] - uphill[0], length, lowest, _LEAST * space.scale)
     return largest

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .figures import DescentFigures, Figures, Fit
+from .classes import class_title
+from .figures import DescentFigures, Figures, Fit, GradientFigures, VerdictFigures
+from .verdict import paragraphs, verdict
 
 _TEXTBOOK = "P^2 >= 4 pi A"
-_OUTPUTS = ("output", "unit", "R2 mean", "R2 worst", "at u", "distance", "blurred", "descended", "removed")
+_FIDELITY = ("output", "unit", "R2 mean", "R2 worst", "at u", "distance")
+_DESCENT = ("blurred", "descended", "removed")
+_WIDTH = 99
+"""Columns of a terminal that are used."""
+_LABEL = 12
+"""Columns of a verdict's labels."""
 
 
 class _Table(NamedTuple):
@@ -20,13 +28,16 @@ class _Table(NamedTuple):
 
 
 def summary_table(figures: Figures) -> str:
-    """The figures of `Evaluation` as aligned plain text, under 100 columns.
+    """The figures of `Evaluation` as aligned plain text, under 100 columns, the verdict at the end.
 
     It reads well in a terminal and in a Markdown code block.
     """
     lines = [_title(figures)]
     for part in _parts(figures):
         lines += ["", *(part.splitlines() if isinstance(part, str) else _aligned(part))]
+    lines.append("")
+    for label, text in paragraphs(verdict_of(figures)):
+        lines += _hanging(label, text)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -38,14 +49,32 @@ def markdown_table(figures: Figures) -> str:
     return "\n".join(lines)
 
 
+def markdown_verdict(figures: Figures) -> str:
+    """The verdict as a list in Markdown, for the head of a model card."""
+    return "\n".join(f"- **{label}**: {text}." for label, text in paragraphs(verdict_of(figures)))
+
+
+def verdict_of(figures: Figures) -> VerdictFigures:
+    """The verdict that was stored, or, of an evaluation of an earlier version, what it would be."""
+    return figures.get("verdict") or verdict(figures)
+
+
+def _hanging(label: str, text: str) -> list[str]:
+    """A paragraph behind its label."""
+    indent = " " * _LABEL
+    return textwrap.wrap(text, _WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=indent)
+
+
 def _parts(figures: Figures) -> Iterator[_Table | str]:
     """Tables and notes, in the order in which they are read."""
-    yield _Table(_OUTPUTS, _output_rows(figures), left=2)
-    yield _descent_note(figures)
-    yield _gradient_note(figures)
+    yield _output_table(figures)
+    if "descent" in figures and "descent_noisy" in figures:
+        yield _descent_note(figures["descent"], figures["descent_noisy"], figures["field_unit"])
+    if "gradients" in figures:
+        yield _gradient_note(figures["gradients"], figures["field_unit"])
     outputs = tuple(figures["fidelity"]["outputs"])
-    yield "R2 mean and distance by wetness:"
-    yield _Table(("class", "fields", "wet", *outputs), _class_rows(figures), left=1)
+    yield f"R2 mean and distance by share of the pixels that reach {_reached(figures)}:"
+    yield _Table(("share", "fields", "%", *outputs), _class_rows(figures), left=1)
     if "shift" in figures:
         yield "R2 mean and distance on shifted data:"
         yield _Table(("shift", "fields", *outputs), _shift_rows(figures, outputs), left=1)
@@ -68,34 +97,45 @@ def _title(figures: Figures) -> str:
     return f"{_plural(found['fields'], 'field')} of {rows} x {columns} pixels, {along}"
 
 
-def _output_rows(figures: Figures) -> list[tuple[str, ...]]:
+def _output_table(figures: Figures) -> _Table:
+    """Fidelity by output, and the descent where there was one."""
     rows: list[tuple[str, ...]] = []
     for name, found in figures["fidelity"]["outputs"].items():
-        reached = figures["descent"]["outputs"][name]
-        rows.append(
-            (
-                name,
-                found["unit"],
-                _r_squared(found["r2_mean"]),
-                _r_squared(found["r2_worst"]),
-                _text(found["r2_worst_threshold"], ".4g"),
-                _text(found["distance"], ".4f"),
+        cells = (
+            name,
+            found["unit"],
+            _r_squared(found["r2_mean"]),
+            _r_squared(found["r2_worst"]),
+            _text(found["r2_worst_threshold"], ".4g"),
+            _text(found["distance"], ".4f"),
+        )
+        if "descent" in figures:
+            reached = figures["descent"]["outputs"][name]
+            cells += (
                 _text(reached["before"], ".4f"),
                 _text(reached["after"], ".4f"),
                 _percent(reached["removed"]),
             )
-        )
-    return rows
+        rows.append(cells)
+    return _Table(_FIDELITY + _DESCENT * ("descent" in figures), rows, left=2)
+
+
+def _reached(figures: Figures) -> str:
+    """The value that pixels reach to count in classes."""
+    unit = f" {figures['field_unit']}" if figures["field_unit"] else ""
+    value = figures.get("reached", next(iter(figures["fidelity"]["thresholds"]), None))
+    return "the ground" if value is None else f"{value:.4g}{unit}"
 
 
 def _class_rows(figures: Figures) -> list[tuple[str, ...]]:
-    """A row for each class of wetness that has fields."""
+    """A row for each class that has fields."""
     rows: list[tuple[str, ...]] = []
     for name, found in figures["classes"].items():
         if found["share"] is not None:
             low, high = (f"{share:.3g}" for share in found["share"])
-            wet = f"{low} %" if low == high else f"{low}-{high} %"
-            rows.append((name, str(found["fields"]), wet, *map(_fit, found["outputs"].values())))
+            share = low if low == high else f"{low}-{high}"
+            fits = map(_fit, found["outputs"].values())
+            rows.append((class_title(name), str(found["fields"]), share, *fits))
     return rows
 
 
@@ -133,10 +173,9 @@ def _violation_rows(figures: Figures) -> list[tuple[str, ...]]:
     return rows
 
 
-def _descent_note(figures: Figures) -> str:
-    found, noise = figures["descent"], figures["descent_noisy"]
+def _descent_note(found: DescentFigures, noise: DescentFigures, field_unit: str) -> str:
     steps, fields = _plural(found["steps"], "gradient step"), _plural(found["fields"], "field")
-    unit = f" {figures['field_unit']}" if figures["field_unit"] else ""
+    unit = f" {field_unit}" if field_unit else ""
 
     def pixels(way: DescentFigures) -> str:
         before, after = (_text(rmse, ".3g") for rmse in (way["rmse_before"], way["rmse_after"]))
@@ -149,14 +188,13 @@ def _descent_note(figures: Figures) -> str:
     )
 
 
-def _gradient_note(figures: Figures) -> str:
-    found = figures["gradients"]
+def _gradient_note(found: GradientFigures, field_unit: str) -> str:
     total, sizes = found["total"], found["sizes"]
     cosine, smoothed, ceiling = (
         _text(value, ".2f") for value in (total["cosine"], total["cosine_smoothed"], total["ceiling"])
     )
     outputs = ", ".join(f"{name} {_text(each['cosine'], '.2f')}" for name, each in found["outputs"].items())
-    per = f" per {figures['field_unit']}" if figures["field_unit"] else ""
+    per = f" per {field_unit}" if field_unit else ""
     return (
         f"Gradient: cosine with the exact one {cosine} at blurred fields\n({outputs});\n"
         f"{smoothed} when smoothed as well, {ceiling} between two exact estimates.\n"

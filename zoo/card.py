@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from ..evaluation import markdown_table
+from ..evaluation import markdown_table, markdown_verdict
 from ..evaluation.figures import Figures
 from ..metrics import Metric
 from .manifest import Manifest
@@ -59,6 +59,7 @@ def card(manifest: Manifest, metric: Metric, *, threshold_free: bool, pictures: 
     ]
     if manifest.evaluation:
         figures = cast(Figures, manifest.evaluation)  # those of another form raise, as is told above
+        sections += ["## Verdict", markdown_verdict(figures)]
         sections += ["## Measured on held-out fields", markdown_table(figures)]
     sections += [f"![{name.partition('.')[0]}]({name})" for name in pictures]
     sections += ["## Citation", _CITATION]
@@ -166,7 +167,9 @@ def _results(manifest: Manifest) -> Iterator[Any]:
         for name, found in fidelity["outputs"].items()
         for what, key in (("R2", "r2_mean"), ("distance", "distance"))
     }
-    measured["share of the exact distance removed in descent, %"] = manifest.evaluation["descent"]["removed"]
+    descent = manifest.evaluation.get("descent")  # a quick evaluation has none
+    if descent is not None:
+        measured["share of the exact distance removed in descent, %"] = descent["removed"]
     source = (_sources(manifest.training) or ["fields"])[0]
     for name, value in measured.items():
         if value is not None:

@@ -353,7 +353,7 @@ def test_evaluation(metric: Minkowski, surrogate: RelaxedMinkowski, found: Evalu
     fields = rain()
     assert set(found.figures) == {
         "fidelity", "classes", "timing", "gradients", "descent", "descent_noisy", "certificate",
-        "field_unit",
+        "field_unit", "reached", "verdict",
     }  # fmt: skip
     assert json.loads(json.dumps(found.figures, allow_nan=False)) == found.figures
     np.testing.assert_allclose(
@@ -367,6 +367,22 @@ def test_evaluation(metric: Minkowski, surrogate: RelaxedMinkowski, found: Evalu
     np.testing.assert_array_equal(found.gradients.truth, fields[fullest])
     assert found.figures["gradients"]["sizes"]["fields"] == 8
     assert found.inversion is None
+
+
+def test_a_quick_evaluation_says_what_it_left_out(
+    tmp_path: Path, metric: Minkowski, surrogate: RelaxedMinkowski
+) -> None:
+    fields = rain()
+    quick = evaluate(surrogate, fields, metric(fields), quick=True, progress=False)
+    assert not {"descent", "descent_noisy", "gradients"} & quick.figures.keys()
+    assert quick.descent is quick.descent_noisy is quick.gradients is None
+    text = summary_table(quick.figures)
+    assert "descended" not in text
+    assert "training, from smooth predictions" in text[text.index("\nunmeasured") :]
+    write_report(tmp_path / "report.png", surrogate, quick, fields, metric(fields))
+    size_of_png(tmp_path / "report.png")
+    with pytest.raises(ArgumentError, match="quick and thorough"):
+        evaluate(surrogate, fields, metric(fields), quick=True, thorough=True)
 
 
 @pytest.fixture(scope="module")

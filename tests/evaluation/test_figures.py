@@ -69,6 +69,9 @@ def test_measured_figures_have_the_declared_form() -> None:
     of_fields = measured(Minkowski((0.1, 1.0)), rain_array(6, 32, 32))
     assert of_fields.keys() == get_type_hints(Figures).keys()
     of_pairs = measured(FSS((0.1, 1.0), windows=(1, 3)), pairs_of_rain(6))
-    assert of_pairs.keys() == Figures.__required_keys__
-    for figures in (of_fields, of_pairs):
+    assert of_pairs.keys() == of_fields.keys() - {"inversion", "shift"}
+    fields, metric = rain_array(6, 32, 32), Minkowski((0.1, 1.0))
+    quick = evaluate(relaxation(metric), fields, metric(fields), quick=True, progress=False).figures
+    assert quick.keys() == Figures.__required_keys__ | {"reached", "verdict"}
+    for figures in (of_fields, of_pairs, quick):
         assert misfits(json.loads(json.dumps(figures, allow_nan=False)), Figures) == []

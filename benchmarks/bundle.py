@@ -16,7 +16,7 @@ from emuloss.evaluation import milliseconds_per_field
 from emuloss.zoo import load, verify
 from emuloss.zoo.card import placed
 from emuloss.zoo.contract import CARD, SEALED
-from emuloss.zoo.loading import MODELS
+from emuloss.zoo.names import MODELS
 
 LARGEST = 40e6
 """Bytes that all bundled surrogates may have together."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import ArgumentError
-
-if TYPE_CHECKING:
-    from ..evaluation.figures import Figures
 
 Source = Annotated[str, typer.Argument(help="bundled name, folder, or org/repo[@revision] on the Hub")]
 
@@ -36,7 +33,7 @@ def _print_metrics(filter: str) -> None:
     from ..emulators import relaxable
     from ..metrics import list_metrics, metric, takes
     from ..zoo import info, list_models
-    from ..zoo.loading import matches
+    from ..zoo.names import matches
 
     pretrained = {info(name).metric for name in list_models()}
     rows = [("metric", "arity", "outputs", "relaxation", "pretrained")]
@@ -65,12 +62,12 @@ def _yes(flag: bool) -> str:
 
 def show(source: Source) -> None:
     """Show what a frozen surrogate emulates, and how well."""
-    from ..evaluation import summary_table
     from ..zoo import info
+    from ..zoo.recorded import summary
 
     found = info(source)
     print(found)
-    print(summary_table(cast("Figures", found.evaluation)) if found.evaluation else "not evaluated")
+    print(summary(found.evaluation) if found.evaluation else "not evaluated")
 
 
 def verify(source: Source) -> None:

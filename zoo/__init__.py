@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..foundation.lazy import lazily
 from ..losses import SurrogateLoss
-from .loading import ModelInfo, info, list_models, load, verify
+from .info import ModelInfo
+from .loading import info, load, verify
+from .names import list_models
 from .surrogate import Surrogate, relax
 
 if TYPE_CHECKING:

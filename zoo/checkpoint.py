@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..emulators import ARCHITECTURES
 from ..emulators.differentiable import Differentiable
+from ..emulators.drawing import DrawnFrom
 from ..errors import ArgumentError, CheckpointError, IncompatibleError, plain
 from ..foundation.files import write_together
 from ..losses.surrogate import Provenance, frozen
@@ -108,7 +109,12 @@ def _card(manifest: Manifest, module: Differentiable, pictures: list[str]) -> st
 
 def _single(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as it is written: in single precision, if it holds fractions."""
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+    return tensor.to(_written_as(tensor)).contiguous()
+
+
+def _written_as(tensor: torch.Tensor) -> torch.dtype:
+    """The dtype in which a tensor is written, whatever torch's default is here and now."""
+    return torch.float32 if tensor.is_floating_point() else tensor.dtype
 
 
 def load(directory: str | Path, *, device: str | torch.device | None = None) -> Loaded:
@@ -143,10 +149,9 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
 def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiable:
     """The frozen module of a manifest and its weights; subject: what they are, for messages."""
     try:
-        # Building draws random weights, of which the caller's generator should know nothing.
-        with torch.random.fork_rng(devices=[]):
+        with _neutral():
             module = _build(manifest, len(weights))
-        _fill(module, load_tensors(weights))
+            _fill(module, load_tensors(weights))
     except Exception as error:  # whatever a constructor stumbles over in a foreign configuration
         raise IncompatibleError(
             f"{subject} does not fit this version of emuloss: {plain(error) or type(error).__name__}; "
@@ -155,15 +160,26 @@ def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiab
     return module
 
 
+@contextmanager
+def _neutral() -> Iterator[None]:
+    """What is built within has nothing of the caller's settings, nor do these change.
+
+    Random weights, which are built before the right ones are there, come from no generator of the caller's.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"), DrawnFrom(0):
+        yield
+
+
 def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """Load weights; unlike torch, refuse numbers of another type, which it would convert, and NaN."""
     expected = module.state_dict()
     for name, tensor in tensors.items():
-        if name in expected and tensor.dtype != expected[name].dtype:
-            raise ArgumentError(f"weight {name!r} holds {tensor.dtype}, not {expected[name].dtype}")
+        dtype = _written_as(expected[name]) if name in expected else tensor.dtype
+        if tensor.dtype != dtype:
+            raise ArgumentError(f"weight {name!r} holds {tensor.dtype}, not {dtype}")
         if not tensor.isfinite().all():
             raise ArgumentError(f"weight {name!r} holds numbers that are not finite")
-    module.load_state_dict(tensors, strict=True)
+    module.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
 
 
 def _build(manifest: Manifest, weights_size: int) -> Differentiable:
@@ -190,13 +206,13 @@ def _build(manifest: Manifest, weights_size: int) -> Differentiable:
 
 @contextmanager
 def _parameters_within(budget: int) -> Iterator[None]:
-    """Refuse to build parameters of more than budget bytes in this thread, before any is filled."""
+    """Refuse to build parameters that take more than budget bytes, in this thread, before any is filled."""
     thread, left = threading.get_ident(), budget
 
     def count(module: torch.nn.Module, name: str, parameter: torch.Tensor | None) -> None:
         nonlocal left
         if parameter is not None and threading.get_ident() == thread:
-            left -= parameter.nbytes
+            left -= parameter.numel() * _written_as(parameter).itemsize
             if left < 0:
                 raise ArgumentError("its architecture is too large for its weights")
 

@@ -111,9 +111,7 @@ def download(place: Place, name: str, commit: str, size: int | None) -> Path:
     path = place.shelf / "snapshots" / commit / name
 
     def fetched(line: Line) -> Path:
-        content = _received(line, place, name, commit, size)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_safely(path, memoryview(content))
+        write_safely(path, memoryview(_received(line, place, name, commit, size)))
         return path
 
     return _retried(place, _seconds(size), PAUSES, fetched)
@@ -137,9 +135,7 @@ def note(place: Place, commit: str) -> None:
     """
 
     def noted(line: Line) -> None:
-        path = place.shelf / "refs" / place.revision
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_safely(path, commit.encode())
+        write_safely(place.shelf / "refs" / place.revision, commit.encode())
 
     within(PATIENCE, place, noted)
 

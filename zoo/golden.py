@@ -23,41 +23,51 @@ TOLERANCE = 1e-4
 """Relative error of curves and gradients beyond which a replay fails."""
 _SIDE, _LARGEST_SIDE = 64, 256
 """Pixels along a side of golden fields, where no shape was trained on, and at most."""
-_WET_SHARE = 0.5
+_SHARE_ABOVE = 0.5
 """Share of a golden field's pixels above the lowest threshold."""
 _FIELDS = 3
+_LARGEST = 1e30
+"""Size of the largest value."""
 
 
 def golden_fields(
     metric: Metric, shape: tuple[int, int], intensities: Sequence[float] = DEFAULT_INTENSITIES
 ) -> Tensor:
-    """Three fields (3, H, W), float32, scaled to the thresholds: drizzle and rain, rain with NaN, nothing.
+    """Three fields (3, H, W), float32: one without ties, one with a flat ground and NaN, a constant one.
 
     Intensities stand for the thresholds of a metric without. Of a pairwise metric three pairs
-    (3, 2, H, W): such fields as predictions, with others as observations.
+    (3, 2, H, W): such fields as predictions, with others as observations. Values: see `golden_values`.
+    """
+    values = golden_values(metric.thresholds or intensities, shape, pairs=metric.arity == 2)
+    return torch.from_numpy(values.clip(-_LARGEST, _LARGEST).astype(np.float32))
+
+
+def golden_values(thresholds: Sequence[float], shape: tuple[int, int], *, pairs: bool) -> np.ndarray:
+    """The golden fields in double precision; they follow the thresholds from one unit to any other.
 
     Half of the pixels lie below the lowest threshold; the ranks of the others are spread evenly over
     the intervals between thresholds, of which each thus sees pixels whatever its unit. In the first
     field no two pixels are equal: at ties the gradients of many surrogates are matters of rounding.
     """
     rng = np.random.default_rng(0)
-    thresholds = metric.thresholds or tuple(intensities)
     lowest, highest = thresholds[0], thresholds[-1]
-    dry = 0.0 if lowest > 0 else lowest - max(abs(lowest), 1.0)
-    above = np.linspace(1 - _WET_SHARE, 1, len(thresholds) + 1)
-    knots = [dry, *thresholds, highest + (highest - dry)]
+    # A lone threshold tells nothing of the size of its unit.
+    beyond = (highest - lowest) / (len(thresholds) - 1) if len(thresholds) > 1 else abs(lowest) or 1.0
+    ground = lowest - beyond
+    above = np.linspace(1 - _SHARE_ABOVE, 1, len(thresholds) + 1)
+    knots = [ground, *thresholds, highest + beyond]
     first, second = np.interp(_ranks(_smooth_noise(rng, (2, *shape))), [0, *above], knots)
-    second[second < lowest] = dry
+    second[second < lowest] = ground
     # A corner that no radar sees, and a few pixels within.
     second[: max(1, shape[0] // 4), : max(1, shape[1] // 3)] = np.nan
     second[shape[0] // 2, ::5] = np.nan
-    fields = np.stack([first, second, np.full(shape, dry)])
-    if metric.arity == 2:
+    fields = np.stack([first, second, np.full(shape, ground)])
+    if pairs:
         observations = np.interp(_ranks(_smooth_noise(rng, (_FIELDS, *shape))), [0, *above], knots)
         # Half of the first prediction is in its observation, so that they have to do with one another.
         observations[0] = (observations[0] + first) / 2
         fields = np.stack([fields, observations], axis=1)
-    return torch.from_numpy(fields.clip(-1e30, 1e30).astype(np.float32))
+    return fields
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Checkpoints of the Hugging Face Hub, fetched at one commit and checked.
 
 They stand in the cache of huggingface_hub. That client reads HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE once,
-when it is first imported, and HF_TOKEN at every call; HF_ENDPOINT is read here at every call. Requests are made
-here, one a file: left alone, the client writes where a server's answer says, reads answers of any length, waits
-for minutes where the Hub is unreachable, and never looks at a cached file again.
+when it is first imported, and HF_TOKEN at every call; HF_ENDPOINT is read here at every call. Requests are
+made here, one a file: left alone, the client writes where a server's answer says, reads answers of any size,
+waits for minutes where the Hub is unreachable, and never looks at a cached file again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Names that load: bundled surrogates, directories, the Hub; what each says about itself, and publishing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from emuloss.errors import (
     ArgumentError,
     CheckpointError,
     CorruptedError,
+    EmulossError,
     HubConnectionError,
     IncompatibleError,
     NotFoundError,
@@ -23,7 +25,7 @@ from emuloss.errors import (
 )
 from emuloss.evaluation import evaluate
 from emuloss.losses import Provenance
-from emuloss.zoo import Surrogate, contract, loading, publish, verify
+from emuloss.zoo import Surrogate, contract, names, publish, verify
 from hub_standin import TOKEN
 
 BUNDLED = [
@@ -94,7 +96,7 @@ def test_the_bundled_ones_are_listed():
 
 
 def test_they_are_small():
-    files = [path for path in loading.MODELS.rglob("*") if path.is_file()]
+    files = [path for path in names.MODELS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 40e6
     assert {path.name for path in files} == {
         "config.json",
@@ -117,7 +119,7 @@ def test_bundled(name):
     assert surrogate.trained_on["source"]["name"] in ("opera", "rain")
     assert surrogate.evaluation["fidelity"]["fields"] >= 300
     assert not any(p.requires_grad for p in surrogate.parameters())
-    assert f'emuloss.load("{name}")' in (loading.MODELS / name / "README.md").read_text()
+    assert f'emuloss.load("{name}")' in (names.MODELS / name / "README.md").read_text()
     fields = rain(4, seed=9)
     prediction = torch.from_numpy(fields[:2]).requires_grad_()
     surrogate.as_loss()(prediction, torch.from_numpy(fields[2:])).backward()
@@ -141,8 +143,8 @@ def test_a_bundled_one_says_what_was_measured(name):
 
 
 def test_filters(monkeypatch):
-    names = ("x-2", "x-10", "y-1", "X-3")
-    monkeypatch.setattr(loading, "bundled", lambda: names)
+    known = ("x-2", "x-10", "y-1", "X-3")
+    monkeypatch.setattr(names, "bundled", lambda: known)
     assert emuloss.list_models() == ["X-3", "x-2", "x-10", "y-1"]
     assert emuloss.list_models("x-*") == ["x-2", "x-10"]
     assert emuloss.list_models("-1") == ["x-10", "y-1"]  # text without wildcards, wherever it stands
@@ -184,7 +186,7 @@ def test_a_bundled_name_comes_first_unless_it_is_a_path(tmp_path, run, monkeypat
         (3, ArgumentError, "source must be"),
         ("~nosuchuser/x", CheckpointError, "is no directory"),
         ("./a\nb", CheckpointError, "is no directory"),
-        ("runs/my run", ArgumentError, "write org/repo"),
+        ("mine/my run", ArgumentError, "write org/repo"),
         ("nothing", ArgumentError, "bundled: clusters-opera, .*minkowski-opera, "),
         ("runs/of/mine", CheckpointError, "is no directory"),
         ("./nothing", CheckpointError, "is no directory"),
@@ -252,7 +254,7 @@ def test_from_the_hub(there, evaluated):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format_version": 2}, "format_version is 2"),
+        ({"format_version": 3}, "format_version is 3"),
         ({"metric": {"name": "unheard-of", "arguments": {}}}, "unheard-of"),
         ({"architecture": {"name": "unheard-of", "arguments": {}}}, "unknown architecture"),
         ({"evaluation": {"fidelity": 3}}, "evaluation.fidelity.outputs"),
@@ -287,13 +289,57 @@ def test_a_directory_of_that_name_comes_first(there, run, tmp_path, monkeypatch)
 
 
 def test_whoever_mistypes_a_directory_learns_of_it(standin, monkeypatch, tmp_path):
-    with pytest.raises(NotFoundError, match="no directory 'runs/frist' exists here"):
-        emuloss.load("runs/frist")
-    with pytest.raises(OfflineError, match="no directory 'runs/frist' exists here"):
-        emuloss.load("runs/frist", local_files_only=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFoundError, match=r"^no directory 'mine/frist' exists here"):
+        emuloss.load("mine/frist")
+    with pytest.raises(OfflineError, match=r"^no directory 'mine/frist' exists here"):
+        emuloss.load("mine/frist", local_files_only=True)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(HubConnectionError, match="no directory 'runs/frist' exists here"):
-        emuloss.load("runs/frist")
+    with pytest.raises(HubConnectionError, match=r"^no directory 'mine/frist' exists here"):
+        emuloss.load("mine/frist")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("runs/frist", "'runs/frist' is no directory .did you mean 'runs/first'"),
+        ("./runs/frist", "did you mean './runs/first'"),
+        ("runs/thing", "such as 'runs/first', 'runs/second', or runs/thing@main for a repository"),
+        ("rnus/first", None),  # what could be a repository, and is none
+        ("runs/first/again", "'runs/first/again' is no directory"),
+        ("rnus/of/mine", "nor is 'rnus/of'"),
+        ("runs", "has no config.json itself; give one of 'runs/first', 'runs/second' in it"),
+        ("frist", "did you mean 'runs/first'"),
+        ("./minkovski-opera", "did you mean 'minkowski-opera'"),
+        ("runs/minkovski-opera", "did you mean 'minkowski-opera'"),
+        ("https://huggingface.co/org/repo/tree/main", "give the name 'org/repo'"),
+    ],
+)
+def test_names_that_look_like_paths_are_told_of_the_disk(source, words, run, standin, monkeypatch, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(run, tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EmulossError) as caught:
+        emuloss.load(source)
+    assert "\n" not in str(caught.value)
+    assert bool(standin.requests) == (words is None)
+    if words is not None:
+        assert re.search(words, str(caught.value)), str(caught.value)
+
+
+def test_a_runs_folder_that_is_not_there_asks_nobody(standin, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="'runs/typo' is no directory, nor is 'runs'"):
+        emuloss.load("runs/typo")
+    assert standin.requests == []
+
+
+def test_a_repository_whose_owner_has_a_folder_here_is_named_with_its_revision(there, monkeypatch, tmp_path):
+    (tmp_path / "org").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="org/repo@main for a repository of the Hub"):
+        emuloss.load(REPO)
+    assert emuloss.load(f"{REPO}@main").revision == there.repositories[REPO].branches["main"]
 
 
 def test_two_revisions(standin):

@@ -15,6 +15,7 @@ import pytest
 import torch
 from emuloss.emulators import ARCHITECTURES
 from emuloss.errors import ArgumentError, CheckpointError, EmulossError
+from emuloss.foundation.files import unfinished
 from emuloss.losses import Provenance
 from emuloss.zoo import Surrogate, checkpoint, contract, schema
 from torch import nn
@@ -287,7 +288,7 @@ def deep(levels):
 
 CHANGES = {
     "another format": (lambda c: c.update(format="other\n" * 1000), "format"),
-    "a later version": (lambda c: c.update(format_version=2), "version"),
+    "a later version": (lambda c: c.update(format_version=schema.FORMAT_VERSION + 1), "version"),
     "version true": (lambda c: c.update(format_version=True), "format_version"),
     "an unknown key": (lambda c: c.update({"new\nkey": 1}), "unknown keys: new key"),
     "a missing key": (lambda c: c.pop("units"), "missing: units"),
@@ -482,7 +483,7 @@ def test_unwritable_place(tmp_path):
 @pytest.mark.parametrize("name", FILES)
 def test_full_disk_leaves_the_older_checkpoint(folder, name):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    (folder / f"{name}.tmp").symlink_to("/dev/full")
+    unfinished(folder / name).symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match="No space left"):
         emulated(seed=1).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,41 @@
+"""Random numbers that leave those of the caller as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class DrawnFrom(TorchDispatchMode):
+    """A context in which this thread's random numbers on the CPU come from a generator of its own.
+
+    To set the state of torch's generator and put it back afterwards would do in one thread alone: all share it.
+
+    Args:
+        seed: of the generator, which gives what `torch.manual_seed` with this seed would lead to.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator of torch; those that draw get the generator."""
+        given = kwargs or {}
+        if torch.Tag.nondeterministic_seeded in func.tags and given.get("generator") is None:
+            drawing = _with_generator(func)
+            if drawing is not None:
+                return drawing(*args, **{**given, "generator": self.generator})
+        return func(*args, **given)
+
+
+def _with_generator(func: Any) -> Any:
+    """The form of an operator that takes a generator; None if it has none."""
+    name = func._overloadname
+    forms = (name, "generator" if name == "default" else f"{name}_generator")
+    known = (getattr(func.overloadpacket, form, None) for form in forms)
+    return next((form for form in known if form and "generator" in str(form._schema)), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -10,10 +12,13 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..emulators.certificates import BOUNDS, Layers, bound_of
-from ..emulators.differentiable import Differentiable, Relaxation, WidePrecision
+from ..emulators.differentiable import Differentiable, Relaxation
 from ..emulators.distances import Distance
+from ..emulators.embedded import Embedded
 from ..emulators.fields import stacked
 from ..errors import ArgumentError
+from ..foundation.arguments import known_names
+from ..foundation.docs import takes_those_of
 from ..metrics import Metric
 from .loss import SurrogateLoss
 
@@ -42,7 +47,7 @@ class Provenance:
     evaluation: dict[str, Any] = field(default_factory=dict)
 
 
-class FrozenSurrogate(WidePrecision, Differentiable):
+class FrozenSurrogate(Embedded, Differentiable):
     """A frozen, differentiable stand-in for a metric: physical fields in, physical curves out.
 
     Its weights take no gradient and it stays in evaluation mode, whatever its parent does;
@@ -89,6 +94,11 @@ class FrozenSurrogate(WidePrecision, Differentiable):
     def thresholds(self) -> tuple[float, ...]:
         """The Q thresholds, in the field's unit; empty for a metric without."""
         return self.metric.thresholds
+
+    @property
+    def unit(self) -> str:
+        """Unit of the fields that it was made for; empty if not stated."""
+        return self.provenance.unit
 
     @property
     def lower_better(self) -> bool | None:
@@ -152,9 +162,6 @@ class FrozenSurrogate(WidePrecision, Differentiable):
             return self.module(fields)
         if self.metric.arity != 2:
             raise ArgumentError(f"metric {self.metric.name!r} takes one batch of fields, got two")
-        for name, value in (("predictions", fields), ("observations", observations)):
-            if not isinstance(value, Tensor):
-                raise ArgumentError(f"{name} must be a torch tensor, got {type(value).__name__}")
         return self.module(stacked(fields, observations))
 
     @property
@@ -207,6 +214,7 @@ class FrozenSurrogate(WidePrecision, Differentiable):
             raise ArgumentError(f"metric {self.metric.name!r} has no thresholds")
         return self.at(self.metric.with_arguments(thresholds=thresholds, levels=levels, **arguments))
 
+    @takes_those_of(SurrogateLoss)
     def as_loss(
         self,
         *,
@@ -216,17 +224,21 @@ class FrozenSurrogate(WidePrecision, Differentiable):
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
+        missing: str = "target",
         in_state_dict: bool = True,
+        **unknown: object,
     ) -> SurrogateLoss:
         """A loss module `loss(prediction, target)`.
 
         Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
         metric itself, turned so that smaller is better, which has neither `reference` nor `trust`.
-        Arguments: see `SurrogateLoss`.
 
         Raises:
-            ArgumentError: an argument out of range.
+            ArgumentError: an argument out of range, or an unknown one.
         """
+        for name in unknown:
+            known = list(inspect.signature(SurrogateLoss).parameters)[1:]
+            raise ArgumentError(f"as_loss has no argument {name!r}; it takes {known_names(name, known)}")
         return SurrogateLoss(
             self,
             distance=distance,
@@ -235,12 +247,19 @@ class FrozenSurrogate(WidePrecision, Differentiable):
             reduction=reduction,
             weights=weights,
             trust=trust,
+            missing=missing,
             in_state_dict=in_state_dict,
         )
 
-    def extra_repr(self) -> str:
-        """What `print` shows beside the module."""
-        return f"architecture={self.architecture!r}, metric={self.metric.name!r}, outputs={self.outputs}"
+    def __dir__(self) -> list[str]:
+        """Without a temperature where there is none: who goes through all attributes then meets no error."""
+        names: list[str] = list(super().__dir__())
+        return names if self.relaxation is not None else [name for name in names if name != "temperature"]
+
+    def __repr__(self) -> str:
+        """A few lines, without the layers of a network."""
+        described = f"architecture: {self.architecture}\n{self.extra_repr()}"
+        return f"{type(self).__name__}(\n{textwrap.indent(described, '  ')}\n)"
 
 
 def frozen(module: D) -> D:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..foundation.arguments import shown
+from ..foundation.docs import entry, with_section
 from ..foundation.registry import Registry, place_of
 from .found import class_at, is_spec, passed_to
 from .functions import FunctionMetric, from_function, from_spec
@@ -60,7 +61,10 @@ def register(cls: M) -> M:
             f"metric name {name!r} of {place_of(cls)} is taken by {place_of(FunctionMetric)}; "
             "choose another name"
         )
-    return METRICS.register(name)(cls)
+    registered = METRICS.register(name)(cls)
+    known = {kind.name: kind for kind in METRICS.things()} | {"a function of your own": FunctionMetric}
+    metric.__doc__ = with_section(_DOC, "Metrics", (entry(name, kind) for name, kind in known.items()))
+    return registered
 
 
 def list_metrics() -> list[str]:
@@ -92,6 +96,16 @@ def class_of(name: str | Callable[..., Any]) -> type[Metric] | None:
         return metric_class(name)
     found = class_at(name)
     return register(found) if isinstance(found, type) and issubclass(found, Metric) else None
+
+
+def introduce(place: str) -> None:
+    """Make a function or a class of the user's own known, of which configurations may speak from now on.
+
+    Raises:
+        ArgumentError: no such place, or a class that cannot be registered.
+    """
+    if class_of(place) is None:
+        from_spec(place, {})
 
 
 def metric(
@@ -145,6 +159,9 @@ def metric(
         return from_function(name, arguments, fields)
     cls = class_of(name)
     return from_spec(name, arguments, fields) if cls is None else build(cls, arguments)
+
+
+_DOC = metric.__doc__
 
 
 def takes(name: str | Callable[..., Any]) -> tuple[str, ...]:

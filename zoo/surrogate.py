@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..emulators import relaxation
+from ..emulators import RELAXATIONS, relaxation
+from ..foundation.docs import entry, with_section
 from ..losses import FrozenSurrogate
 from ..metrics import Metric
 from . import checkpoint
@@ -58,17 +60,32 @@ class Surrogate(FrozenSurrogate):
             return publish(folder, repo, **options)
 
 
-def relax(metric: Metric, **arguments: Any) -> Surrogate:
+def relax(
+    metric: Metric,
+    *,
+    temperature: float | Sequence[float] | None = None,
+    forward: str | None = None,
+    **arguments: Any,
+) -> Surrogate:
     """Analytical surrogate of a metric; no training.
 
     Args:
-        metric: one of the kinds "minkowski", "fss", "csi" and "boxcount", or "sal" with the amplitude alone.
-        **arguments: `temperature` (relative to each threshold; default 0.05), `forward` ("soft", or
-            "exact": exact values with the gradient of the soft ones), and of
-            `emuloss.emulators.RelaxedMinkowski` also `tail` (share and temperature of a hotter sigmoid
-            mixed in).
+        metric: one whose relaxation is known, see below: of the kinds "minkowski", "fss", "csi" and
+            "boxcount", or "sal" with the amplitude alone.
+        temperature: how soft it is, relative to the data; a hot relaxation has gradients that reach far, a
+            cold one is close to the metric. Default: that of the relaxation.
+        forward: "soft", or "exact": exact values with the gradient of the soft ones. Default: "soft".
+        **arguments: others of the relaxation, which are listed below for each.
 
     Raises:
-        ArgumentError: the metric has no known relaxation, or an argument is out of range.
+        ArgumentError: no metric, one without a known relaxation, or an argument that is unknown or out of
+            range.
     """
-    return Surrogate(relaxation(metric, **arguments), "relaxed")
+    asked = {"temperature": temperature, "forward": forward}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Surrogate(relaxation(metric, **given, **arguments), "relaxed")
+
+
+relax.__doc__ = with_section(
+    relax.__doc__, "Relaxations", (entry(kind.__name__, kind) for kind in RELAXATIONS.things())
+)

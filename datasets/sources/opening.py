@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ArgumentError
+from ...foundation.docs import entry, with_section
 from ...foundation.registry import Registry
 from .arrays import Arrays
 from .images import Images
@@ -33,7 +34,8 @@ SOURCES: Registry[str, type[FieldSource]] = Registry(
 The first parameter of a class, where it has no default, takes the place of the data, after the colon; the
 others are options. Other packages offer theirs as entry points: scheme = "module:Class".
 """
-for _scheme, _kind in {"rain": Rain, "opera": Opera, "images": Images, "array": Arrays}.items():
+_OWN: dict[str, type[FieldSource]] = {"rain": Rain, "opera": Opera, "images": Images, "array": Arrays}
+for _scheme, _kind in _OWN.items():
     SOURCES.register(_scheme)(_kind)
 
 _PLACES = {"folder": "DIR", "path": "FILE"}
@@ -45,7 +47,7 @@ def open_source(spec: str, **options: Any) -> FieldSource:
 
     Args:
         spec: "rain", "opera:DIR", "images:DIR", "array:FILE", or a file with one of the suffixes of `Arrays`.
-        **options: Options of the source, such as `size`, `stride`, `count` or `seed`.
+        **options: Options of the source, which are listed below for each.
 
     Returns:
         The source.
@@ -56,6 +58,11 @@ def open_source(spec: str, **options: Any) -> FieldSource:
     """
     scheme, place = _read_spec(spec)
     return _built(scheme, SOURCES[scheme], [place] if place else [], options)
+
+
+open_source.__doc__ = with_section(
+    open_source.__doc__, "Sources", (entry(scheme, kind) for scheme, kind in _OWN.items())
+)
 
 
 def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldSource:
@@ -87,7 +94,7 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
     if is_array(fields):
         return _built(InMemory.name, InMemory, [fields], options)
     raise ArgumentError(
-        "fields must be a source, a specification such as 'rain' or 'array:FILE', a NumPy array, a dask array "
+        "fields must be a source, a specification like 'rain' or 'array:FILE', a NumPy array, one of dask, "
         f"or an xarray DataArray, got {type(fields).__name__}"
     )
 

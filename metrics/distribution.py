@@ -1,4 +1,4 @@
-"""What the values of a data set have in common: the step they are multiples of, and the value of its dry pixels.
+"""What the values of a data set have in common: the step between them, and the value of its dry pixels.
 
 Both are found in the values alone, and move with them: of a x + b (a > 0) they are a times the step, and a
 times the dry value plus b.
@@ -21,14 +21,14 @@ _ROUNDING = 2.0**-23
 _RESOLVED = 20
 """A step is told from rounding where it is so many times as large."""
 _ATOM = 0.1
-"""Least share of the pixels at the dry value: there are as many where nothing is, and few of any other value."""
+"""Least share of the pixels at the dry value: many are where nothing is, and few at any other value."""
 
 
 def found_quantum(values: object) -> float | None:
     """The step between the values of quantised data, such as grey levels or rates in 0.1 mm/h.
 
-    It is the greatest common divisor of the distances between values, up to the rounding of float32. Values that
-    are as good as continuous have none.
+    It is the greatest common divisor of the distances between values, up to the rounding of float32. Values
+    that are as good as continuous have none.
 
     Args:
         values: any shape; what is not finite is left out.
@@ -52,8 +52,8 @@ def found_quantum(values: object) -> float | None:
 def dry_value(values: object) -> float | None:
     """The value of the pixels where there is nothing, such as 0 mm/h or the floor of dBZ.
 
-    Data that are partly nothing take their least value in many pixels, and no other in more, but for the greatest
-    one, of full cover.
+    Data that are partly nothing take their least value in many pixels, and no other in more, but for the
+    greatest one, of full cover.
 
     Args:
         values: any shape; what is not finite is left out.
@@ -110,7 +110,7 @@ def _shortened(step: float) -> tuple[float, ...]:
 
 
 def offset_of(values: NDArray[np.float64], quantum: float) -> float:
-    """How far values are from the multiples of their step, on average over the circle; 0 where they fit those."""
+    """How far values are from multiples of their step, on average over the circle; 0 where they fit them."""
     turns = np.exp(2j * math.pi * (values / quantum % 1)).mean()
     found = float(np.angle(turns)) / (2 * math.pi) * quantum if abs(turns) > 0.9 else 0.0
     return _simplest((0.0, found), lambda each: _misfit(values - each, quantum))

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_increasing, as_positive, filled
+from ..foundation.arguments import as_array, as_increasing, as_positive
 from .distribution import dry_value, found_quantum, offset_of
 
 WET_LEVELS = (0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99)
-"""The 21 quantile levels of the pixels that count, of wet ones in rain, at which thresholds lie by default."""
+"""The 21 quantile levels, of wet pixels in rain, at which thresholds lie by default."""
 
 _APART = 1 / 200
 """Least distance between thresholds, as a share of that between the quartiles."""
@@ -31,19 +31,19 @@ def quantile_thresholds(
 ) -> tuple[float, ...]:
     """Thresholds at quantiles of the data, between its own steps.
 
-    A threshold that equals a value the data can take makes `x >= u` hang on float rounding. Where the data is
-    quantised, each quantile is therefore moved half a step down. Quantiles that fall on the same step are moved
-    to the next free one, and none is moved out of the data's range, below which all pixels count and above
-    which none does: thresholds are strictly increasing, and each parts the data.
+    A threshold that equals a value the data can take makes `x >= u` hang on float rounding. Where the data
+    is quantised, each quantile is therefore moved half a step down. Quantiles that fall on the same step are
+    moved to the next free one, and none is moved out of the data's range, below which all pixels count and
+    above which none does: thresholds are strictly increasing, and each parts the data.
 
     They do not know the unit: of a x + b (a > 0) they are a u + b.
 
     Args:
         fields: any shape, in physical units; what is NaN, infinite or masked is left out.
         quantiles: levels in (0, 1), strictly increasing.
-        wet: pixels > wet count. By default all do, but for the dry ones of data that are partly nothing: those
-            at the least value, if a tenth of all pixels have it and none but the greatest is more frequent (see
-            `emuloss.metrics.dry_value`).
+        wet: pixels > wet count. By default all do, but for the dry ones of data that are partly nothing:
+            those at the least value, if a tenth of all pixels have it and none but the greatest is more
+            frequent (see `emuloss.metrics.dry_value`).
         quantum: step of the data's values; by default it is found in them, if they have one (see
             `emuloss.metrics.found_quantum`).
 
@@ -55,7 +55,7 @@ def quantile_thresholds(
     """
     levels = np.array(_inner_levels(quantiles))
     quantum = None if quantum is None else as_positive("quantum", quantum)
-    measured = filled(fields).reshape(-1)
+    measured = as_array("fields", fields).reshape(-1)
     measured = measured[np.isfinite(measured)]
     if not measured.size:
         raise ArgumentError("fields hold no value that was measured: no quantile can be taken")
@@ -135,13 +135,13 @@ def _between_values(counted: Values, levels: Values, lower: float) -> Values:
 
 
 def _spaced(found: Values, first: float, last: float, apart: float) -> Values:
-    """Numbers at least so far apart, from `first` to `last`: raised where too near, lowered where too high."""
+    """Numbers at least so far apart, from first to last: raised where too near, lowered where too high."""
     ranks = apart * np.arange(len(found))
     raised = np.maximum.accumulate(np.maximum(found, first) - ranks) + ranks
     return np.minimum(raised, last - ranks[::-1])
 
 
 def _shares(gaps: NDArray[np.intp]) -> Values:
-    """Where thresholds lie in their gaps, (0, 1), given the gap of each, in order: each gap is shared evenly."""
+    """Where thresholds lie in their gaps, in (0, 1), given the gap of each in order: evenly in each gap."""
     place = np.arange(len(gaps)) - np.searchsorted(gaps, gaps) + 1
     return place / (np.bincount(gaps)[gaps] + 1)

@@ -3,76 +3,96 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
-from ...foundation.files import first_line
-from ...foundation.hdf5 import open_hdf5
-from .frames import Frames, Size
+from ...foundation.near import did_you_mean
+from .frames import Frames, Size, axes_of_frames
+from .stored import SUFFIXES, Stored, open_arrays
 
 
 class Arrays(Frames):
     """Frames of an array (T, H, W) in order of time, or one frame (H, W), whole or cut into patches.
 
-    A chunk holds whole frames: at most 64 fields, or one frame where that has more patches.
+    A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
+    besides these are left out.
+
+    Numbers that a file packs by `scale_factor` and `add_offset` are unpacked; its markers of missing values
+    (`_FillValue`, `missing_value`, ..., what lies outside `valid_range`, a boolean array "mask" or NAME_mask
+    in .npz) are NaN. Numbers that are packed otherwise are refused.
+
+    Attributes:
+        variable: Name of the array.
     """
 
     name = "array"
-    suffixes = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zarr")
+    suffixes = SUFFIXES
 
     def __init__(
         self,
         path: str | Path,
         variable: str | None = None,
-        pixel_size: float = 1.0,
-        unit: str = "",
+        pixel_size: float | None = None,
+        unit: str | None = None,
         size: Size = None,
         stride: Size = None,
         quantum: float | None = None,
+        length_unit: str | None = None,
+        nodata: float | Sequence[float] | None = None,
+        wet: float | None = None,
     ) -> None:
-        """Look into the file; values are read chunk by chunk later.
+        """Look into the file; most values are read chunk by chunk later.
 
         Args:
             path: A .npy, .npz, .h5, .hdf5, .nc or .zarr file; the last two need the extra `emuloss[xarray]`.
             variable: Name of the array in files that hold several.
-            pixel_size: Side of a pixel, in the unit that lengths are to be measured in.
-            unit: Physical unit of the values.
+            pixel_size: Side of a pixel, in `length_unit`; by default the spacing of the file's coordinates in
+                m or km, or 1 where it has none.
+            unit: Physical unit of the values; by default what the file says. It converts nothing.
             size: Size of the patches to cut, one number or (height, width); whole frames if None.
             stride: Distance between training patches; their size by default.
-            quantum: Step that the values are known to be multiples of, if any.
+            quantum: Step that the values lie apart; by default it is found in them, if they have one.
+            length_unit: Unit of the pixel size; by default that of the file's coordinates, or "pixel".
+            nodata: Numbers, as they are in the file, that stand for nothing measured.
+            wet: See `FieldSource`; by default the data tell.
 
         Raises:
             ArgumentError: If an argument is out of range, the variable is unknown or not chosen, the suffix
                 is not one of `Arrays.suffixes`, or xarray is missing.
-            DataError: If the file is missing or damaged, or its array is not (T, H, W) or (H, W) of real
-                numbers.
+            DataError: If the file is missing or damaged, its array is not (T, H, W) or (H, W) of real
+                numbers, or its numbers are packed in a way that is not known.
         """
-        super().__init__(pixel_size, unit, quantum, size, stride)
+        super().__init__(
+            pixel_size=pixel_size,
+            length_unit=length_unit,
+            unit=unit,
+            size=size,
+            stride=stride,
+            quantum=quantum,
+            wet=wet,
+            nodata=nodata,
+        )
         self.path = Path(path)
         if self.path.suffix.lower() not in self.suffixes:
             raise ArgumentError(f"`path` (={str(path)!r}) must end in {', '.join(self.suffixes)}.")
         if not self.path.exists():
             raise DataError(f"{self.path} does not exist; give an array file.")
-        with _open_arrays(self.path) as arrays:
+        with open_arrays(self.path) as arrays:
             self.variable = _choose(arrays, variable, self.path)
-            array = arrays[self.variable]
-            shape, kind = array.shape, array.dtype.kind
-        self.lay_out(str(self.path), shape, kind)
+            what = f"{self.path}, {self.variable}" if len(arrays) > 1 else str(self.path)
+            self.lay_out(what, arrays[self.variable])
+        self.find_quantum()
 
     def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
         """Read the frames (n, H, W) from the first to before the last, as far as there are any."""
-        with _open_arrays(self.path) as arrays:
-            array = arrays[self.variable]
-            frames = array[first:last] if len(self.shape) == 3 else array[...][None]
-            return np.asarray(frames, np.float32)
+        with open_arrays(self.path, self.variable) as arrays:
+            values = self.packing.unpacked(arrays[self.variable].array[self.at(first, last)])
+        return values if len(self.axes) == 3 else values[None]
 
     def origin(self) -> dict[str, Any]:
         """The file, which counts by its name and by its first, middle and last frame."""
@@ -85,61 +105,24 @@ class Arrays(Frames):
         }
 
 
-def _choose(arrays: Mapping[str, Any], variable: str | None, path: Path) -> str:
+def _choose(arrays: Mapping[str, Stored], variable: str | None, path: Path) -> str:
     """Name of the array to read: the one asked for, or the only one that can hold fields."""
     if variable is not None:
         if variable not in arrays:
-            raise ArgumentError(f"`variable` (={variable!r}) is not in {path}; it holds {', '.join(arrays)}.")
+            raise ArgumentError(
+                f"`variable` (={variable!r}) is not in {path}; it holds {', '.join(arrays)}"
+                f"{did_you_mean(variable, arrays)}."
+            )
         return variable
-    fitting = [name for name in arrays if len(arrays[name].shape) in (2, 3)]
+    fitting = [name for name, stored in arrays.items() if _may_hold_fields(stored.array)]
     if not fitting:
-        raise DataError(f"{path} holds no array of shape (T, H, W) or (H, W).")
+        held = ", ".join(f"{name} {stored.array.shape}" for name, stored in arrays.items()) or "nothing"
+        raise DataError(f"{path} holds no array of shape (T, H, W) or (H, W), but {held}.")
     if len(fitting) > 1:
         raise ArgumentError(f"`variable` must choose one of {', '.join(fitting)} in {path}.")
     return fitting[0]
 
 
-@contextmanager
-def _open_arrays(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Open a file as a mapping from names to arrays that are read when sliced."""
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".npy":
-            yield {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
-        elif suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                yield archive
-        elif suffix in (".h5", ".hdf5"):
-            with open_hdf5(path) as file:
-                yield _list_datasets(file)
-        else:
-            engine = "zarr" if suffix == ".zarr" else "netcdf4"
-            with _import_xarray(path).open_dataset(path, engine=engine, decode_times=False) as dataset:
-                yield {str(name): dataset[name] for name in dataset.data_vars}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        raise DataError(
-            f"{path} cannot be read as {suffix}, truncated or of another format ({first_line(error)})."
-        ) from error
-
-
-def _list_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """The data sets of a file by their whole name, those in groups included."""
-    found: dict[str, h5py.Dataset] = {}
-
-    def keep(name: str, member: Any) -> None:
-        if isinstance(member, h5py.Dataset):
-            found[name] = member
-
-    file.visititems(keep)
-    return found
-
-
-def _import_xarray(path: Path) -> Any:
-    """The module that reads NetCDF and Zarr files, which is optional."""
-    try:
-        import xarray
-    except ImportError as error:
-        raise ArgumentError(f"{path.name} needs xarray; run: pip install 'emuloss[xarray]'.") from error
-    return xarray
+def _may_hold_fields(array: Any) -> bool:
+    """Whether an array has two or three axes and holds numbers."""
+    return len(axes_of_frames(array.shape)) in (2, 3) and array.dtype.kind in "biuf"

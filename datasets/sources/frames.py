@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, as_pixel_size, as_positive, as_shape
 from ...metrics import found_quantum
-from .grids import Grid
-from .packing import as_markers
+from .grids import Grid, grid_of
+from .packing import as_markers, packing_of
 from .patches import chunk_length, count_patches, cut, too_small
 from .source import FieldSource, as_wet
+from .stored import Stored, unit_of
 
 Size = int | tuple[int, int] | None
 
@@ -26,7 +27,8 @@ class Frames(FieldSource):
     A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
     besides these are left out.
 
-    A subclass calls `__init__`, then `lay_out` once it knows the array, and gives its frames in `frames_at`.
+    A subclass calls `__init__`, then `lay_out` once it knows the array, gives its frames in `frames_at`, and
+    calls `find_quantum` at the end.
 
     Attributes:
         shape: Shape of the array.
@@ -35,10 +37,11 @@ class Frames(FieldSource):
         frames: Number of frames.
         chunk: Number of frames in a chunk.
         nodata: Numbers that stand for nothing measured, as they are kept.
+        packing: How the numbers of the array are packed.
     """
 
     chronological = True
-    describing = ("pixel_size", "unit", "quantum")
+    describing: ClassVar[tuple[str, ...]] = ("pixel_size", "unit", "quantum")
 
     def __init__(
         self,
@@ -68,24 +71,25 @@ class Frames(FieldSource):
         self._size = None if size is None else as_shape("size", size)
         self._stride = None if stride is None else as_shape("stride", stride)
 
-    def lay_out(self, what: str, shape: tuple[int, ...], kind: str) -> None:
-        """Settle fields and chunks for an array.
+    def lay_out(self, what: str, stored: Stored) -> None:
+        """Settle fields, chunks and what values mean: what is asked for, or else what the array says.
 
         Args:
             what: What messages call the array, such as its file.
-            shape: Its shape.
-            kind: The letter of its kind of numbers, as NumPy's `dtype.kind`.
+            stored: The array.
 
         Raises:
-            DataError: If it is not (T, H, W) or (H, W) of real numbers, has no frame, or its frames are too
-                small.
+            DataError: If it is not (T, H, W) or (H, W) of real numbers, has no frame, its frames are too
+                small, or its numbers are packed in a way that is not known.
         """
-        self.shape = tuple(int(n) for n in shape)
+        self.shape = tuple(int(n) for n in stored.array.shape)
         self.axes = axes_of_frames(self.shape)
-        if len(self.axes) not in (2, 3):
-            raise DataError(f"{what}: shape {self.shape} is not (T, H, W) or (H, W); {_remedy(self.shape)}.")
-        if kind not in "biuf":
-            raise DataError(f"{what}: its values are not real numbers (NumPy's kind {kind!r}); convert them.")
+        kind = stored.array.dtype.kind
+        if len(self.axes) not in (2, 3) or kind not in "biuf":
+            raise DataError(
+                f"{what}: shape {self.shape} is not (T, H, W) or (H, W) of real numbers; "
+                f"{_remedy(len(self.axes), kind)}."
+            )
         *times, height, width = (self.shape[axis] for axis in self.axes)
         frame = (height, width)
         self.field_shape = frame if self._size is None else self._size
@@ -96,33 +100,22 @@ class Frames(FieldSource):
         if 0 in self.shape:
             raise DataError(f"{what}: shape {self.shape} holds no frame.")
         self.chunk = chunk_length(self.frames, count_patches(frame, self.field_shape, self.stride))
+        self.packing = packing_of(
+            stored.attributes, stored.array.dtype, what, around=stored.around, nodata=self.nodata
+        )
+        self.unit = unit_of(stored) if self._unit is None else self._unit
+        told = Grid()
+        if self._pixel_size is None and stored.axes:
+            told = grid_of(what, *(stored.axes[axis] for axis in self.axes[-2:]))
+        self.pixel_size = told.pixel_size if self._pixel_size is None else self._pixel_size
+        self.length_unit = told.length_unit if self._length_unit is None else self._length_unit
 
-    def describe(self, unit: str, grid: Grid, step: float | None = None) -> None:
-        """Settle what values mean, once frames can be read: what is asked for, or else what the data say.
-
-        Args:
-            unit: Unit that the data tell; empty where they do not.
-            grid: Pixels that the data tell.
-            step: Step that the data tell, for values that show none.
-        """
-        self.unit = unit if self._unit is None else self._unit
-        self.pixel_size = grid.pixel_size if self._pixel_size is None else self._pixel_size
-        told = grid.length_unit if self._pixel_size is None else "pixel"
-        self.length_unit = told if self._length_unit is None else self._length_unit
+    def find_quantum(self) -> None:
+        """Settle the step of the values, once frames can be read: what is asked for, or what is found."""
         self.quantum = self._quantum
         if self.quantum is None:
-            seen = np.concatenate([self.frames_at(i, i + 1) for i in self.some_frames])
-            self.quantum = found_quantum(seen) or step
-
-    @property
-    def asks_for_pixels(self) -> bool:
-        """Whether the size of a pixel is to be found in the data."""
-        return self._pixel_size is None
-
-    @property
-    def some_frames(self) -> list[int]:
-        """Numbers of the first, the middle and the last frame."""
-        return sorted({0, self.frames // 2, self.frames - 1})
+            seen = [self.frames_at(i, i + 1) for i in (0, self.frames // 2, self.frames - 1)]
+            self.quantum = found_quantum(np.stack(seen)) or self.packing.step
 
     def at(self, first: int, last: int) -> tuple[int | slice, ...]:
         """The index of frames from the first to before the last in the array, which has other axes, too."""
@@ -174,8 +167,8 @@ def axes_of_frames(shape: Sequence[int]) -> list[int]:
     return axes
 
 
-def _remedy(shape: tuple[int, ...]) -> str:
-    """What to do about an array that has too few axes, or too many."""
-    if len(shape) < 2:
-        return "give an array of frames"
-    return "choose one member of each further axis, such as array[:, 0]"
+def _remedy(axes: int, kind: str) -> str:
+    """What to do about an array that has too few axes or too many, or other values."""
+    if kind not in "biuf":
+        return f"convert its values, which are of NumPy's kind {kind!r}"
+    return "reshape it" if axes < 2 else "choose one member of each further axis, such as array[:, 0]"

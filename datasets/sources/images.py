@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_natural, as_positive, as_shape
+from ...foundation.arguments import as_name, as_natural, as_pixel_size, as_positive, as_shape
+from ...metrics import found_quantum
+from .attributes import numbers_of
+from .packing import as_markers, equals
 from .patches import chunk_length, count_patches, cut, too_small
-from .source import FieldSource
+from .source import FieldSource, as_wet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
 _LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, ITU-R BT.601."""
+_GDAL_NODATA = 42113
+"""Tag under which TIFF files of GDAL name the level that stands for nothing measured."""
 
 
 class Images(FieldSource):
@@ -37,8 +46,11 @@ class Images(FieldSource):
         pixel_size: float = 1.0,
         unit: str = "",
         seed: int = 0,
+        nodata: float | Sequence[float] | None = None,
+        quantum: float | None = None,
+        wet: float | None = None,
     ) -> None:
-        """Find the pictures; only the first is opened.
+        """Find the pictures; a few of them are opened.
 
         Args:
             folder: Folder of png, jpeg, tiff, bmp or webp files.
@@ -48,24 +60,30 @@ class Images(FieldSource):
             pixel_size: Side of a pixel, in the unit that lengths are to be measured in.
             unit: What the grey values are called.
             seed: Seed of the order of the files.
+            nodata: Grey levels, as they are in the files (255, say), that stand for nothing measured.
+            quantum: Step that the grey values lie apart; by default it is found in them: 1/255 in pictures of
+                8 bits.
+            wet: See `FieldSource`; by default the data tell.
 
         Raises:
             ArgumentError: If an argument is out of range.
             DataError: If the folder is missing or holds no picture, or the first picture cannot be used.
         """
         self.folder = Path(folder)
-        self.pixel_size = as_positive("pixel_size", pixel_size)
-        self.unit = unit
+        self.pixel_size = as_pixel_size(pixel_size)
+        self.unit = as_name("unit", unit, "grey")
+        self.nodata = as_markers(nodata)
+        self.wet = as_wet(wet)
         self.seed = as_natural("seed", seed)
         if stride is not None and size is None:
             raise ArgumentError(f"`stride` (={stride!r}) needs `size`: whole pictures are not cut.")
         self.files = _shuffled(_pictures_in(self.folder), self.seed)
-        first = _read_grey(self.files[0])
-        self.quantum = None
+        first = _read_grey(self.files[0], self.nodata)
         self.cuts = size is not None
         self.field_shape = (first.shape[0], first.shape[1]) if size is None else as_shape("size", size)
         self.stride = self.field_shape if stride is None else as_shape("stride", stride)
         self.chunk = chunk_length(len(self.files), count_patches(first.shape, self.field_shape, self.stride))
+        self.quantum = self._found_quantum(first) if quantum is None else as_positive("quantum", quantum)
 
     def __len__(self) -> int:
         return -(-len(self.files) // self.chunk)
@@ -92,11 +110,18 @@ class Images(FieldSource):
             "pixel_size": self.pixel_size,
             "unit": self.unit,
             "seed": self.seed,
+            **({"nodata": list(self.nodata)} if self.nodata else {}),
         }
+
+    def _found_quantum(self, first: NDArray[np.float32]) -> float | None:
+        """Step of the grey values in the first, the middle and the last picture."""
+        others = sorted({len(self.files) // 2, len(self.files) - 1} - {0})
+        pictures = [first, *(_read_grey(self.files[k], self.nodata) for k in others)]
+        return found_quantum(np.concatenate([picture.ravel() for picture in pictures]))
 
     def _read_fields(self, path: Path, stride: tuple[int, int]) -> NDArray[np.float32]:
         """A picture, or its patches, (n, H, W)."""
-        picture = _read_grey(path)
+        picture = _read_grey(path, self.nodata)
         if not self.cuts and picture.shape != self.field_shape:
             raise DataError(
                 f"{path}: shape {picture.shape} differs from {self.field_shape}; give `size` to cut patches."
@@ -126,30 +151,40 @@ def _shuffled(files: list[Path], seed: int) -> list[Path]:
     return [files[i] for i in order]
 
 
-def _read_grey(path: Path) -> NDArray[np.float32]:
-    """Read a picture as luminance (ITU-R BT.601) between 0 and 1, at any depth, without transparency."""
-    import torch
-    from PIL import Image
-    from torchvision.transforms.v2 import functional
+def _read_grey(path: Path, nodata: Sequence[float]) -> NDArray[np.float32]:
+    """Read a picture as luminance (ITU-R BT.601) between 0 and 1, at any depth.
+
+    Pixels that are wholly transparent, have one of the levels `nodata`, or the level that a TIFF file itself
+    names as such, are NaN.
+    """
+    from PIL import Image as pillow
 
     try:
-        with Image.open(path) as picture:
-            indirect = picture.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB")
-            levels = functional.pil_to_tensor(picture.convert("RGB") if indirect else picture)
+        with pillow.open(path) as picture:
+            markers = (*nodata, *numbers_of(getattr(picture, "tag_v2", {}).get(_GDAL_NODATA, ())))
+            levels, white, missing = _luminance(picture)
     except Exception as error:  # the decoders behind PIL share no class of errors
         raise DataError(
             f"{path}: not a readable picture ({type(error).__name__}); remove or repair it."
         ) from error
-    grey = levels[:3] if len(levels) >= 3 else levels[:1]
-    if levels.is_floating_point():
-        scaled = grey.float()
-    elif levels.dtype == torch.int32:  # how PIL holds greys of 16 bits in some files
-        scaled = grey.float() / 65535
-    else:
-        scaled = functional.to_dtype(grey, torch.float32, scale=True)
-    # torchvision's own weights for grey add up to 0.9999, which darkens a grey picture kept as RGB.
-    field = (_LUMINANCE if len(scaled) == 3 else (1.0,)) @ scaled.flatten(1).numpy()
-    field = field.reshape(scaled.shape[1:])
-    if not (field.min() >= 0 and field.max() <= 1):
+    for marker in markers:
+        missing |= equals(levels, marker)
+    field = np.where(missing, np.nan, levels / white).astype(np.float32)
+    if not (np.nanmin(field, initial=0) >= 0 and np.nanmax(field, initial=0) <= 1):
         raise DataError(f"{path}: grey values outside 0 to 1; scale them, or save them as an array.")
-    return np.ascontiguousarray(field, np.float32)
+    return field
+
+
+def _luminance(picture: Image) -> tuple[NDArray[np.float64], float, NDArray[np.bool_]]:
+    """Grey levels (H, W) of a picture, the level of white, and which pixels are missing."""
+    transparent = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
+    if picture.mode.startswith("I;16") or (picture.mode in ("1", "L", "F", "I") and not transparent):
+        stored = np.asarray(picture)
+        white = 65535.0 if stored.dtype.itemsize > 1 else 255.0
+        levels = stored.astype(np.float64)
+        return levels, 1.0 if stored.dtype.kind in "bf" else white, np.isnan(levels)
+    bands = np.asarray(picture.convert("RGBA"), np.float64)
+    # Weighed levels of a grey picture that is kept in colours would differ from them by rounding.
+    grey = (bands[..., :2] == bands[..., 1:3]).all()
+    levels = bands[..., 0] if grey else bands[..., :3] @ _LUMINANCE
+    return levels, 255.0, bands[..., 3] == 0

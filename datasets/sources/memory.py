@@ -1,24 +1,26 @@
-"""Fields that are in memory already: NumPy arrays, and arrays of xarray."""
+"""Fields that are in memory already: arrays of NumPy, dask and xarray."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError
-from ...foundation.arguments import as_name
+from ...errors import ArgumentError, DataError
 from .frames import Frames, Size
+from .stored import Stored, is_data_array, of_data_array
 
 
 class InMemory(Frames):
     """Frames of an array (T, H, W) in order of time, or one frame (H, W), whole or cut into patches.
 
-    A chunk holds whole frames: at most 64 fields, or one frame where that has more patches.
+    A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
+    besides these are left out.
 
     Attributes:
         variable: Name of an xarray array; None where it has none.
@@ -31,42 +33,65 @@ class InMemory(Frames):
     def __init__(
         self,
         fields: Any,
-        pixel_size: float = 1.0,
+        pixel_size: float | None = None,
         unit: str | None = None,
-        length_unit: str = "pixel",
+        length_unit: str | None = None,
         size: Size = None,
         stride: Size = None,
         quantum: float | None = None,
+        nodata: float | Sequence[float] | None = None,
+        wet: float | None = None,
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
 
         Args:
-            fields: NumPy array or xarray DataArray (T, H, W) or (H, W) of real numbers; NaN where nothing
-                was measured, as where a masked array is masked.
-            pixel_size: Side of a pixel, in `length_unit`.
+            fields: NumPy array, dask array or xarray DataArray (T, H, W) or (H, W) of real numbers; NaN where
+                nothing was measured, as where a masked array is masked. What a DataArray says by attributes
+                of CF about its numbers counts, see `Arrays`.
+            pixel_size: Side of a pixel, in `length_unit`; by default the spacing of a DataArray's
+                coordinates in m or km, or 1.
             unit: Physical unit of the values; that of a DataArray is its attribute "units" by default.
-            length_unit: Unit of the pixel size.
+            length_unit: Unit of the pixel size; by default that of the coordinates, or "pixel".
             size: Size of the patches to cut, one number or (height, width); whole frames if None.
             stride: Distance between training patches; their size by default.
-            quantum: Step that the values are known to be multiples of, if any.
+            quantum: Step that the values lie apart; by default it is found in them, if they have one.
+            nodata: Values that stand for nothing measured.
+            wet: See `FieldSource`; by default the data tell.
 
         Raises:
             ArgumentError: If an argument is out of range, or `fields` is no such array.
-            DataError: If the array is not (T, H, W) or (H, W) of real numbers.
+            DataError: If the array is not (T, H, W) or (H, W) of real numbers, or says that its numbers are
+                packed.
         """
-        labelled = is_data_array(fields)
-        if not (labelled or isinstance(fields, np.ndarray)):
+        if not is_array(fields):
             raise ArgumentError(
-                f"fields must be a NumPy array or an xarray DataArray, got {type(fields).__name__}"
+                "fields must be a NumPy array or a dask array or an xarray DataArray, "
+                f"got {type(fields).__name__}"
             )
-        if unit is None:
-            unit = str(fields.attrs.get("units", "")) if labelled else ""
-        super().__init__(pixel_size, unit, quantum, size, stride)
-        self.length_unit = as_name("length_unit", length_unit, "km")
-        self.variable = None if not labelled or fields.name is None else str(fields.name)
-        self.lay_out("fields" if self.variable is None else self.variable, fields.shape, fields.dtype.kind)
-        values = _unmasked(fields.values if labelled else fields)
-        self.values = values if values.ndim == 3 else values[None]
+        super().__init__(
+            pixel_size=pixel_size,
+            length_unit=length_unit,
+            unit=unit,
+            size=size,
+            stride=stride,
+            quantum=quantum,
+            wet=wet,
+            nodata=nodata,
+        )
+        stored = of_data_array(fields) if is_data_array(fields) else Stored(fields)
+        name = fields.name if is_data_array(fields) else None
+        self.variable = None if name is None else str(name)
+        what = "fields" if self.variable is None else self.variable
+        self.lay_out(what, stored)
+        if self.packing.scales and fields.dtype.kind == "f":
+            raise DataError(
+                f"{what}: floating-point values with the attributes scale_factor and add_offset may be "
+                "packed or not; delete these attributes from what is unpacked."
+            )
+        # What holds the values of a DataArray may be masked.
+        values = self.packing.unpacked(fields.data if is_data_array(fields) else fields)
+        self.values = values.reshape(-1, *(self.shape[axis] for axis in self.axes[-2:]))
+        self.find_quantum()
 
     def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
         """The frames (n, H, W) from the first to before the last, as far as there are any."""
@@ -85,14 +110,8 @@ class InMemory(Frames):
         return seen.hexdigest()[:16]
 
 
-def is_data_array(thing: object) -> bool:
-    """Whether something is an xarray DataArray; xarray is not imported to find out."""
-    xarray = sys.modules.get("xarray")
-    return xarray is not None and isinstance(thing, xarray.DataArray)
-
-
-def _unmasked(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Values in single precision; NaN where they are masked."""
-    if isinstance(array, np.ma.MaskedArray):
-        return np.ma.filled(array.astype(np.float32), np.nan)
-    return np.asarray(array, np.float32)
+def is_array(thing: object) -> bool:
+    """Whether something is an array of NumPy, dask or xarray; the last two are not imported to find out."""
+    dask = sys.modules.get("dask.array")
+    of_dask = dask is not None and isinstance(thing, dask.Array)
+    return of_dask or isinstance(thing, np.ndarray) or is_data_array(thing)

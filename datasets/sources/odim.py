@@ -3,12 +3,14 @@
 Format: Michelson et al., "EUMETNET OPERA weather radar information model for implementation with the HDF5
 file format", version 2.x. A file holds groups /datasetN/dataM; gain, offset, nodata, undetect and quantity
 stand in a `what` group beside the data, or in that of the data set, or at the root, and the nearest one
-counts.
+counts. Writers differ in case and in the types of attributes, leave markers out that they do not need, and
+round the size of a pixel.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,15 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_choice, as_positive, as_shape, as_share
+from ...foundation.arguments import as_choice, as_positive, as_shape, as_share, shown
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
+from .attributes import attribute, number_of, text_of
+from .packing import equals
 from .patches import cut, too_small
-from .source import FieldSource
+from .source import FieldSource, as_wet
 
 _MARSHALL_PALMER = (200.0, 1.6)
 """Factor and exponent of the reflectivity of rain, Z = factor * R ** exponent."""
 _QUANTITIES = ("RATE", "DBZH")
+_SAME_SIZE = 1e-3
+"""Difference of pixels that are of one size, as a share of it: writers compute sizes from corners."""
+_POLAR = ("PVOL", "SCAN", "RAY", "AZIM", "ELEV", "ETOP")
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,8 @@ class _Layout:
     shape: tuple[int, int]
     gain: float
     offset: float
-    nodata: float
-    undetect: float
+    nodata: float | None
+    undetect: float | None
     pixel_size: float
     time: str
 
@@ -71,6 +78,7 @@ class Opera(FieldSource):
         pattern: str = "*.h*",
         quantity: str = "RATE",
         quantum: float | None = 0.01,
+        wet: float = 0.0,
     ) -> None:
         """Find the files and check that every one can be used.
 
@@ -84,6 +92,7 @@ class Opera(FieldSource):
             pattern: Shell pattern of the file names.
             quantity: "RATE" (mm/h) or "DBZH" (dBZ).
             quantum: Step that rates are rounded to, in mm/h; None leaves them alone.
+            wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles.
 
         Raises:
             ArgumentError: If an argument is out of range.
@@ -98,6 +107,7 @@ class Opera(FieldSource):
         self.bounds = _as_bounds(bounds)
         self.quantity = as_choice("quantity", quantity, _QUANTITIES)
         self.quantum = None if quantum is None else as_positive("quantum", quantum)
+        self.wet = as_wet(wet)
         layouts = {path: _read_layout(path, self.quantity) for path in _files_in(self.folder, pattern)}
         self.files = sorted(layouts, key=lambda path: (layouts[path].time, path.name))
         self.pixel_size = layouts[self.files[0]].pixel_size
@@ -106,7 +116,7 @@ class Opera(FieldSource):
 
     def _check_grid(self, path: Path, layout: _Layout) -> None:
         """Raise DataError for a file whose pixels are not those of the first, or that no patch fits into."""
-        if layout.pixel_size != self.pixel_size:
+        if not math.isclose(layout.pixel_size, self.pixel_size, rel_tol=_SAME_SIZE):
             raise DataError(
                 f"{path.name}: pixel size {layout.pixel_size} km differs from {self.pixel_size} km in "
                 f"{self.files[0].name}; keep one grid in a folder."
@@ -131,7 +141,7 @@ class Opera(FieldSource):
         path = self.files[k]
         layout = _read_layout(path, self.quantity)
         with _open(path) as file:
-            raw = file[layout.dataset][()]
+            raw = file[layout.dataset][()].reshape(layout.shape)
         values = raw.astype(np.float64) * layout.gain + layout.offset
         if self.quantity == "DBZH":
             factor, exponent = _MARSHALL_PALMER
@@ -193,16 +203,11 @@ def _clean(
     slack = 0.0 if quantum is None else quantum * 1e-6
     values[values < bounds[0] - slack] = 0.0
     values[values > bounds[1]] = bounds[1]
-    values[_equals(raw, layout.undetect)] = 0.0
-    values[_equals(raw, layout.nodata)] = np.nan
+    if layout.undetect is not None:
+        values[equals(raw, layout.undetect)] = 0.0
+    if layout.nodata is not None:
+        values[equals(raw, layout.nodata)] = np.nan
     return values.astype(np.float32)
-
-
-def _equals(raw: NDArray[Any], marker: float) -> NDArray[np.bool_]:
-    """Where `raw` holds a marker value, compared in the precision of the file."""
-    if np.isnan(marker):
-        return np.zeros(raw.shape, bool) if raw.dtype.kind in "iu" else np.isnan(raw)
-    return raw == (raw.dtype.type(marker) if raw.dtype.kind == "f" else marker)
 
 
 @contextmanager
@@ -211,7 +216,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     try:
         with open_hdf5(path) as file:
             yield file
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # h5py reports damage as any of these
         raise DataError(
             f"{path}: not a readable HDF5 file, truncated or of another format ({first_line(error)})."
         ) from error
@@ -224,46 +229,69 @@ def _read_layout(path: Path, quantity: str) -> _Layout:
         DataError: it is damaged, is not an ODIM composite, lacks the quantity, or its pixels are not square.
     """
     with _open(path) as file:
-        name = _find_dataset(file, path, quantity)
-        data = file[name]
-        if data.ndim != 2 or data.dtype.kind not in "iuf":
+        data = _find_dataset(file, path, quantity)
+        shape = tuple(n for n in data.shape if n > 1) if data.ndim > 2 else data.shape
+        name = str(data.name).lstrip("/")
+        if len(shape) != 2 or data.dtype.kind not in "iuf":
             raise DataError(
                 f"{path}: /{name} has shape {data.shape} and type {data.dtype}; expected a 2-D grid."
             )
         places = (data.parent, data.parent.parent, file)
 
-        def number(group: str, key: str, default: float | None = None) -> float:
-            value = _nearest(places, group, key)
-            value = default if value is None else value
-            if value is None:
-                raise DataError(
-                    f"{path}: not an ODIM composite, attribute {group}/{key} is missing for /{name}."
-                )
-            return float(value)
+        def number(group: str, *keys: str) -> float | None:
+            for key in keys:
+                value = _nearest(data, places, group, key)
+                if value is not None and number_of(value) is None:
+                    raise DataError(f"{path}: attribute {group}/{key} (={shown(value)}) is not a number.")
+                if value is not None:
+                    return number_of(value)
+            return None
 
-        width, height = (number("where", key) / 1000 for key in ("xscale", "yscale"))
-        if not np.isclose(width, height):
-            raise DataError(f"{path}: pixels of {width} by {height} km are not square; regrid the file.")
+        gain, nodata = number("what", "gain"), number("what", "nodata", "_FillValue", "missing_value")
+        if nodata is None and data.dtype.kind == "u":
+            nodata = float(np.iinfo(data.dtype).max)  # which nearly every writer takes
         return _Layout(
             dataset=name,
-            shape=(int(data.shape[0]), int(data.shape[1])),
-            gain=number("what", "gain", 1.0),
-            offset=number("what", "offset", 0.0),
-            nodata=number("what", "nodata"),
+            shape=(int(shape[0]), int(shape[1])),
+            gain=1.0 if gain is None else gain,
+            offset=number("what", "offset") or 0.0,
+            nodata=nodata,
             undetect=number("what", "undetect"),
-            pixel_size=width,
-            time=_read_time(file),
+            pixel_size=_pixel_size(path, file, number("where", "xscale"), number("where", "yscale")),
+            time=_read_time(file, places),
         )
 
 
-def _find_dataset(file: h5py.File, path: Path, quantity: str) -> str:
-    """Name of the first /datasetN/dataM/data that holds the quantity."""
+def _pixel_size(path: Path, file: h5py.File, width: float | None, height: float | None) -> float:
+    """Side of a square pixel in km, from those in m.
+
+    Raises:
+        DataError: they are missing, or differ.
+    """
+    if width is None or height is None:
+        kind = text_of(_nearest(file, (file,), "what", "object")).upper()
+        what = f"it holds a polar {kind}; make a composite of it" if kind in _POLAR else "add it"
+        missing = "xscale" if width is None else "yscale"
+        raise DataError(f"{path}: not an ODIM composite, attribute where/{missing} is missing; {what}.")
+    if not math.isclose(abs(width), abs(height), rel_tol=_SAME_SIZE) or not width:
+        raise DataError(
+            f"{path}: pixels of {abs(width) / 1000:g} by {abs(height) / 1000:g} km are not square; "
+            "regrid the file."
+        )
+    return abs(width) / 1000
+
+
+def _find_dataset(file: h5py.File, path: Path, quantity: str) -> h5py.Dataset:
+    """The first /datasetN/dataM/data that holds the quantity."""
     seen = set()
     for dataset in _numbered(file, "dataset"):
         for data in _numbered(dataset, "data"):
-            found = _text(_nearest((data, dataset, file), "what", "quantity"))
-            if found == quantity and isinstance(data.get("data"), h5py.Dataset):
-                return str(data["data"].name).lstrip("/")
+            grid = _member(data, "data")
+            if not isinstance(grid, h5py.Dataset):
+                continue
+            found = text_of(_nearest(grid, (data, dataset, file), "what", "quantity")).upper()
+            if found == quantity:
+                return grid
             seen.add(found or "unnamed")
     if not seen:
         raise DataError(f"{path}: not an ODIM file, group /dataset1/data1 is missing.")
@@ -274,26 +302,29 @@ def _find_dataset(file: h5py.File, path: Path, quantity: str) -> str:
 
 def _numbered(group: h5py.Group, prefix: str) -> list[h5py.Group]:
     """Subgroups prefix1, prefix2, ... in order of their numbers."""
-    names = [name for name in group if re.fullmatch(rf"{prefix}\d+", name)]
+    names = [name for name in group if re.fullmatch(rf"{prefix}\d+", name.casefold())]
     groups = (group[name] for name in sorted(names, key=lambda name: int(name[len(prefix) :])))
     return [member for member in groups if isinstance(member, h5py.Group)]
 
 
-def _nearest(places: tuple[h5py.Group, ...], group: str, key: str) -> Any:
-    """An attribute of the first of `places` whose subgroup sets it, or None."""
+def _nearest(data: h5py.HLObject, places: tuple[h5py.Group, ...], group: str, key: str) -> Any:
+    """An attribute of the data, or of the first of `places` whose subgroup sets it, or which does itself."""
+    holders = [data]
     for place in places:
-        if group in place and key in place[group].attrs:
-            return place[group].attrs[key]
-    return None
+        subgroup = _member(place, group)
+        holders += [place] if subgroup is None else [subgroup, place]
+    return next((found for each in holders if (found := attribute(each.attrs, key)) is not None), None)
 
 
-def _read_time(file: h5py.File) -> str:
-    """Nominal time YYYYMMDDhhmmss from /what, or an empty string, which leaves the order to file names."""
-    what = file["what"].attrs if "what" in file else {}
-    date, time = _text(what.get("date")), _text(what.get("time"))
-    return date + time if date and time else ""
+def _member(group: h5py.Group, name: str) -> Any:
+    """A member of a group by its name, in upper or lower case; None if it has none."""
+    return next((group[each] for each in group if each.casefold() == name), None)
 
 
-def _text(value: Any) -> str:
-    """Text of an attribute, which may be missing."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+def _read_time(file: h5py.File, places: tuple[h5py.Group, ...]) -> str:
+    """Nominal time YYYYMMDDhhmmss, or the start of the data; or "", which leaves the order to file names."""
+    for group, keys in (((file,), ("date", "time")), (places, ("startdate", "starttime"))):
+        found = [text_of(_nearest(file, group, "what", key)) for key in keys]
+        if all(found):
+            return "".join(found)
+    return ""

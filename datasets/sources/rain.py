@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError
 from ...foundation.arguments import as_choice, as_count, as_natural, as_positive, as_shape
 from .patches import chunk_length
-from .source import FieldSource
+from .source import FieldSource, as_wet
 
 _DRIZZLE = 0.1
 """Rate in mm/h below which a pixel is dry, as in radar products."""
@@ -87,6 +87,7 @@ class Rain(FieldSource):
         quantum: float | None = 0.01,
         pixel_size: float = 2.0,
         regimes: str | Sequence[str] | None = None,
+        wet: float = 0.0,
     ) -> None:
         """Describe the fields; none is drawn yet.
 
@@ -99,6 +100,7 @@ class Rain(FieldSource):
             pixel_size: Side of a pixel in km.
             regimes: Names from `REGIMES` or "mixed"; each field draws one of them with equal chance. "mixed"
                 resembles a rainy summer evening over Europe, and is the default.
+            wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles.
 
         Raises:
             ArgumentError: If an argument is out of range or a regime unknown.
@@ -107,6 +109,7 @@ class Rain(FieldSource):
         self.field_shape = as_shape("size", size)
         self.seed = as_natural("seed", seed)
         self.quantum = None if quantum is None else as_positive("quantum", quantum)
+        self.wet = as_wet(wet)
         self.pixel_size = as_positive("pixel_size", pixel_size)
         names = [regimes] if isinstance(regimes, str) else list(regimes or ["mixed"])
         self.regimes = tuple(as_choice("each of regimes", name, ("mixed", *REGIMES)) for name in names)

@@ -112,7 +112,7 @@ class TestInMemory:
             ({"pixel_size": 0}, "pixel_size must be a positive number, got 0"),
             ({"quantum": -1.0}, "quantum must be a positive number, got -1.0"),
             ({"unit": 3}, "unit must be a string such as 'mm/h', got 3"),
-            ({"length_unit": None}, "length_unit must be a string such as 'km', got None"),
+            ({"length_unit": 2}, "length_unit must be a string such as 'km', got 2"),
             ({"size": "x"}, "size must be a whole number or a pair"),
             ({"size": 4, "stride": 0}, "stride must be a whole number of at least 1, got 0"),
             ({"stride": 2}, "`stride` .* needs `size`"),

@@ -184,10 +184,14 @@ class TestErrors:
         with pytest.raises(DataError, match=r"a\.h5: not an ODIM file, group /dataset1/data1"):
             Opera(tmp_path)
 
-    @pytest.mark.parametrize("key", ["nodata", "undetect", "xscale"])
+    @pytest.mark.parametrize("key", ["xscale", "yscale"])
     def test_missing_attribute(self, tmp_path, key):
-        write(tmp_path / "a.h5", np.zeros((4, 4)), leave_out=[key])
-        with pytest.raises(DataError, match=rf"a\.h5: .*attribute wh\w+/{key} is missing"):
+        path = write(tmp_path / "a.h5", np.zeros((4, 4)), leave_out=[key])
+        with pytest.raises(DataError, match=rf"a\.h5: .*attribute where/{key} is missing; add it"):
+            Opera(tmp_path, size=2)
+        with h5py.File(path, "a") as file:
+            file["what"].attrs["object"] = "PVOL"
+        with pytest.raises(DataError, match=r"it holds a polar PVOL"):
             Opera(tmp_path, size=2)
 
     def test_grid(self, tmp_path):

@@ -46,6 +46,7 @@ class Data(Options):
         count: number of synthetic fields.
         min_coverage: least share of measured pixels in a patch.
         bounds: rates below the first are dry, above the second capped.
+        wet: pixels above it count where thresholds are placed at quantiles.
         pixel_size: edge length of a pixel, if the data do not say.
         unit: of the values, if the data do not say.
         test_chunks: last chunks (files, or blocks of fields) kept for the test; default: a sixth.
@@ -79,6 +80,9 @@ class Data(Options):
         "rates below the first are dry, above the second capped; default: the source's, such as 0.1,150",
         parse=numbers,
     )
+    wet: float | None = option(
+        None, "pixels above it set default thresholds; default: rain above 0, other fields as the data tell"
+    )
     pixel_size: float | None = option(None, "edge length of a pixel; default: what the data say")
     unit: str | None = option(None, "unit of the values; default: what the data say")
     test_chunks: int | None = option(
@@ -106,7 +110,7 @@ class Data(Options):
         return {**(self.source_options or {}), **named}
 
 
-_OF_SOURCES = ("size", "stride", "count", "min_coverage", "bounds", "pixel_size", "unit")
+_OF_SOURCES = ("size", "stride", "count", "min_coverage", "bounds", "wet", "pixel_size", "unit")
 """Options that are arguments of sources."""
 
 
@@ -125,7 +129,7 @@ class Teacher(Options):
         outputs: names of its outputs; default: the metric's.
         metric_options: other arguments of the metric.
         thresholds: in the fields' unit; default: quantiles of the data.
-        quantiles: levels of the wet pixels at which thresholds lie.
+        quantiles: levels of the pixels that count, wet ones in rain, at which thresholds lie.
         levels: with thresholds: their quantile levels, over which curves are integrated.
         length_unit: unit of the pixel size; default: what the data say.
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..datasets import FieldSource
-from ..metrics import WET_LEVELS, Metric, metric, takes
+from ..foundation.units import refuse_other_unit
+from ..metrics import WET_LEVELS, Metric, metric, quantile_thresholds, takes
 from .settings import Teacher
 
 _SAMPLED_CHUNKS = 16
-"""Training chunks whose wet pixels set the default thresholds."""
+"""Training chunks whose pixels set the default thresholds."""
 
 
 def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metric:
@@ -21,14 +22,19 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
     Args:
         asked: what is chosen about it.
         source: where the fields come from: their pixel size and units are the metric's, if it has such
-            arguments, and thresholds lie at quantiles of them, unless they are given.
+            arguments, and thresholds lie at quantiles of them, unless they are given: of the pixels above the
+            source's `wet`, or of those that the data make count.
         roles: of the source's chunks.
 
     Raises:
-        ArgumentError: an argument that the metric does not take, or that is out of range.
+        ArgumentError: an argument that the metric does not take, or that is out of range; a metric whose
+            fields have another unit.
         DataError: a chunk that cannot be read.
     """
     if isinstance(asked.metric, Metric):
+        taken = asked.metric.arguments().get("field_unit", "unit")
+        wanted = "" if taken == "unit" else taken
+        refuse_other_unit("fields", source.unit, wanted, f"metric {asked.metric.title!r}")
         return asked.metric
     known = takes(asked.metric)
     of_data = {
@@ -41,11 +47,14 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
     placed = "thresholds" in known and "thresholds" not in arguments
     # Refuses the other arguments before any field is read.
     found = metric(asked.metric, **arguments | ({"thresholds": [1.0]} if placed else {}))
-    if placed:
-        arguments |= {"quantiles": asked.quantiles or WET_LEVELS, "quantum": source.quantum}
-    elif not found.probes_fields:
+    if not (placed or found.probes_fields):
         return found
-    return metric(asked.metric, fields=_sample(source, roles), **arguments)
+    sample = _sample(source, roles)
+    if placed:
+        levels = asked.quantiles or WET_LEVELS
+        placed_at = quantile_thresholds(sample, levels, wet=source.wet, quantum=source.quantum)
+        arguments |= {"thresholds": placed_at, "levels": levels}
+    return metric(asked.metric, fields=sample, **arguments)
 
 
 def _sample(source: FieldSource, roles: Sequence[str]) -> np.ndarray:

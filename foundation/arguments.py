@@ -210,6 +210,15 @@ def as_name(name: str, value: Any, example: str) -> str:
     return value
 
 
+def as_positives(name: str, values: Any) -> tuple[float, ...]:
+    """Validate a sequence of finite numbers above 0.
+
+    Raises:
+        ArgumentError: it is not one.
+    """
+    return tuple(as_positive(f"each of {name}", value) for value in _listed(name, values, "numbers"))
+
+
 def as_increasing(name: str, values: Iterable[float], largest: float = math.inf) -> tuple[float, ...]:
     """Validate a sequence of finite, strictly increasing numbers, none of them beyond the largest.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_name
+from ..foundation.arguments import as_name, as_real, shown
 from .constraints import AtLeast, AtMost, Constraint, NonDecreasing, NonIncreasing
 
 Bounds = tuple[tuple[str, float | None, float | None], ...]
@@ -30,7 +29,7 @@ def as_names(name: str, values: Any) -> tuple[str, ...]:
         or not all(isinstance(each, str) and each for each in names)
         or len(set(names)) != len(names)
     ):
-        raise ArgumentError(f"{name} must be distinct names, got {values!r}")
+        raise ArgumentError(f"{name} must be distinct names, got {shown(values)}")
     return names
 
 
@@ -38,7 +37,7 @@ def as_units(units: Any, count: int) -> tuple[str, ...]:
     """Validate one unit for each output."""
     given = () if isinstance(units, str) or not isinstance(units, Sequence) else tuple(units)
     if len(given) != count:
-        raise ArgumentError(f"units must match the {count} outputs one by one, got {units!r}")
+        raise ArgumentError(f"units must match the {count} outputs one by one, got {shown(units)}")
     return tuple(as_name("each of units", unit, "km") for unit in given)
 
 
@@ -46,16 +45,17 @@ def as_finite(name: str, value: Any) -> float | None:
     """Validate a finite number, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not (isinstance(value, Real) and math.isfinite(value)):
-        raise ArgumentError(f"{name} must be a finite number or None, got {value!r}")
-    return float(value)
+    number = as_real(value)
+    if not math.isfinite(number):
+        raise ArgumentError(f"{name} must be a finite number or None, got {shown(value)}")
+    return number
 
 
 def as_bounds(bounds: Any, outputs: tuple[str, ...]) -> Bounds:
     """Validate bounds: a mapping, or triples."""
     wrong = ArgumentError(
         f"bounds must be {{output: (low, high)}}, low < high, either of them None, for outputs out of "
-        f"{', '.join(outputs)}; got {bounds!r}"
+        f"{', '.join(outputs)}; got {shown(bounds)}"
     )
     try:
         rows = [(o, *pair) for o, pair in bounds.items()] if isinstance(bounds, Mapping) else list(bounds)
@@ -74,7 +74,7 @@ def as_directions(monotone: Any, outputs: tuple[str, ...]) -> Directions:
     """Validate directions: a mapping, or pairs."""
     wrong = ArgumentError(
         f"monotone must be {{output: 'non-increasing' or 'non-decreasing'}} for outputs out of "
-        f"{', '.join(outputs)}; got {monotone!r}"
+        f"{', '.join(outputs)}; got {shown(monotone)}"
     )
     try:
         rows = monotone.items() if isinstance(monotone, Mapping) else monotone

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, FieldError, one_line
-from ..foundation.arguments import as_increasing, as_levels, as_pixel_size, as_positive
+from ..foundation.arguments import (
+    as_flag,
+    as_increasing,
+    as_levels,
+    as_pixel_size,
+    as_positives,
+    as_real,
+    shown,
+)
 from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
 from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, parameters_of
 from .metric import Metric, build
@@ -93,25 +101,23 @@ class FunctionMetric(Metric):
         else:
             self.levels = (0.5,) if levels is None else as_increasing("levels", levels)
         self.pixel_size = as_pixel_size(pixel_size)
-        if arity not in (1, 2) or isinstance(arity, bool):
-            raise ArgumentError(f"arity must be 1 (a field) or 2 (prediction and observation), got {arity!r}")
+        if as_real(arity) not in (1, 2):
+            raise ArgumentError(
+                f"arity must be 1 (a field) or 2 (prediction and observation), got {shown(arity)}"
+            )
         self.arity = int(arity)
-        flags = {"batched": batched, "invariant": invariant, "symmetric": symmetric}
-        for flag, value in flags.items():
-            if not isinstance(value, bool):
-                raise ArgumentError(f"{flag} must be True or False, got {value!r}")
-        self.batched, self.invariant, self.symmetric = batched, invariant, symmetric
+        self.batched = as_flag("batched", batched)
+        self.invariant = as_flag("invariant", invariant)
+        self.symmetric = as_flag("symmetric", symmetric)
         self.identity = as_finite("identity", identity)
-        if lower_better not in (None, True, False):
-            raise ArgumentError(f"lower_better must be True, False or None, got {lower_better!r}")
-        self.lower_better = lower_better
+        self.lower_better = None if lower_better is None else as_flag("lower_better", lower_better)
         if arity == 1 and (symmetric or identity is not None or lower_better is not None):
             raise ArgumentError("symmetric, identity and lower_better are for functions of arity 2")
         self._bounds = as_bounds(bounds, self.outputs)
         self._monotone = as_directions(monotone, self.outputs)
         self.constraints = constraints_of(self._monotone, self._bounds)
         if scales is not None:
-            self.scales = tuple(as_positive("each of scales", scale) for scale in scales)
+            self.scales = as_positives("scales", scales)
             if len(self.scales) != len(self.outputs):
                 raise ArgumentError(
                     f"scales must match the {len(self.outputs)} outputs one by one, got {len(self.scales)}"
@@ -216,10 +222,12 @@ class FunctionMetric(Metric):
                 call(*(each[n : n + 1] for each in fields), index=n)
             whole = f"{error.reason} (of the batch of {number} fields; not of any of them alone)"
             raise FieldError(0, whole if number > 1 else error.reason) from error
-        if np.ndim(results) == 0 or len(results) != number:
-            raise FieldError(
-                0, f"{self.source} is batched and gave shape {np.shape(results)} for {number} fields"
-            )
+        try:
+            shape = np.shape(results)
+        except ValueError:  # of one shape each, which is told of the first that differs
+            shape = (len(results),)
+        if shape[:1] != (number,):
+            raise FieldError(0, f"{self.source} is batched and gave shape {shape} for {number} fields")
         return results
 
     def _as_curves(self, result: Any, index: int) -> np.ndarray:
@@ -305,11 +313,15 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
     given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
     probing = fields is not None and not {"outputs", "levels"} <= given.keys()
     if probing:
-        given = implied(found, given, np.asarray(fields))
+        called = {
+            name: given[name] for name in ("thresholds", "pixel_size", "arity", "batched") if name in given
+        }
+        asked = FunctionMetric(found.source, (name_in(found.source),), **called)
+        given = implied(found, asked, given, fields)
     given.setdefault("outputs", (name_in(found.source),))
     metric = FunctionMetric(found.source, **given)._of(found)
     if probing:
-        metric(*first_of(np.asarray(fields), metric.arity))  # tells now what labelling would meet later
+        metric(*first_of(fields, metric.arity))  # tells now what labelling would meet later
     return metric
 
 

@@ -690,7 +690,7 @@ def test_argument_errors(arguments: dict, named: list[str]) -> None:
     ("fields", "named"),
     [
         (np.zeros((4, 4)), "(4, 4)"),
-        (np.zeros((1, 1, 4, 4)), "(1, 1, 4, 4)"),
+        (np.zeros((1, 2, 4, 4)), "(1, 2, 4, 4)"),
         (np.zeros((2, 0, 4)), "(2, 0, 4)"),
         (np.zeros((2, 4, 0)), "(2, 4, 0)"),
         (np.zeros((1, 2, 2), complex), "complex128"),

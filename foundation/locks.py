@@ -42,9 +42,7 @@ def one_writer(path: Path) -> Iterator[bool]:
         yield held is not None
     finally:
         if held is not None:
-            with contextlib.suppress(OSError):
-                place.unlink()  # before others may hold it
-            os.close(held)
+            _given_back(held, place)
 
 
 def _taken(place: Path, path: Path) -> int | None:
@@ -60,21 +58,27 @@ def _taken(place: Path, path: Path) -> int | None:
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-            if os.path.samestat(os.fstat(file), os.stat(place)):
-                return file
         except BlockingIOError:
-            holder = os.pread(file, 200, 0).decode(errors="replace")
+            holder = os.pread(file, 200, 0).decode(errors="replace") or "it has just begun"
             os.close(file)
             raise DataError(
-                f"another process is writing {path} ({holder or 'just begun'}); "
-                "wait for it, or choose another path"
+                f"another process is writing {path} ({holder}); wait for it, or choose another path"
             ) from None
-        except FileNotFoundError:
-            pass  # who held it before has removed it since it was opened here
         except OSError:
-            os.close(file)
+            _given_back(file, place)
             return None
-        os.close(file)
+        with contextlib.suppress(OSError):  # the disk may be full
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(place)):
+                return file
+        os.close(file)  # of a lock that who held it before has removed since it was opened here
     return None
+
+
+def _given_back(file: int, place: Path) -> None:
+    """Remove the file of a lock, which nobody else can hold yet, and close it."""
+    with contextlib.suppress(OSError):
+        place.unlink()
+    os.close(file)

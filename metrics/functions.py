@@ -18,6 +18,7 @@ from ..foundation.arguments import (
     as_pixel_size,
     as_positives,
     as_real,
+    known_names,
     shown,
 )
 from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
@@ -308,7 +309,8 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
     known = [name for name in inspect.signature(FunctionMetric).parameters if name != "source"]
     if unknown := sorted(arguments.keys() - known):
         raise ArgumentError(
-            f"metric {found.source!r} has no argument {unknown[0]!r}; it takes {', '.join(known)}"
+            f"metric {found.source!r} has no argument {unknown[0]!r}; "
+            f"it takes {known_names(unknown[0], known)}"
         )
     given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
     probing = fields is not None and not {"outputs", "levels"} <= given.keys()

@@ -150,7 +150,8 @@ def metric(
         if "thresholds" not in own:
             raise ArgumentError(f"metric {_title(name)!r} has no thresholds; leave quantiles= out")
         arguments["thresholds"] = quantile_thresholds(fields, quantiles, wet=wet, quantum=quantum)
-        arguments.setdefault("levels", tuple(quantiles))
+        if "levels" in own:
+            arguments.setdefault("levels", tuple(quantiles))
     elif idle := [key for key in ("wet", "quantum") if asked[key] is not None and key not in own]:
         raise ArgumentError(
             f"metric {_title(name)!r} has no argument {idle[0]!r}; without quantiles=, leave it out"

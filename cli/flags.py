@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from ..errors import EmulossError
 
@@ -27,6 +30,22 @@ def told_in_flags(flags: Callable[[], Mapping[str, str]]) -> Iterator[None]:
         yield
     except EmulossError as error:
         raise Told(in_flags(str(error), flags())) from error
+
+
+def flagged(**flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a command: its errors name flags, those given, or else the parameters with dashes."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        known = {name: f"--{name.replace('_', '-')}" for name in inspect.signature(command).parameters}
+
+        @functools.wraps(command)
+        def call(*given: Any, **named: Any) -> None:
+            with told_in_flags(lambda: known | flags):
+                command(*given, **named)
+
+        return call
+
+    return decorate
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:

@@ -8,45 +8,71 @@ from typing import Annotated
 import typer
 
 from ..errors import ArgumentError
+from ..foundation.options import SEEDS
+from ..pipeline.parsing import key_values, metric_name
+from .flags import flagged
 from .zoo import Source
 
+Fields = Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE")]
+SourceOptions = Annotated[
+    list[str] | None,
+    typer.Option("--source-option", help="argument of the source of fields, KEY=VALUE; repeatable"),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option("--metric", help="place of a metric of yours: FILE.py:NAME; a checkpoint imports nothing"),
+]
+Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="seed of all noise, and of rain")]
 
+
+@flagged(source_options="--source-option", teacher="--metric")
 def evaluate(
     source: Source,
-    fields: Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE")] = "rain",
+    fields: Fields = "rain",
+    source_options: SourceOptions = None,
     count: Annotated[int, typer.Option(min=1, help="most fields to evaluate on")] = 400,
     whole: Annotated[
         bool, typer.Option(help="take all the data, not the last part that training leaves for the test")
     ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="leave out descents and gradients, too")] = False,
     thorough: Annotated[
-        bool, typer.Option(help="invert the surrogate and shift the data, too; takes minutes")
-    ] = True,
+        bool | None,
+        typer.Option(help="invert the surrogate and shift the data, too; default: yes, unless quick"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and report.png")] = None,
     save: Annotated[
         bool, typer.Option("--save", help="put the figures into the checkpoint itself, a folder")
     ] = False,
-    function: Annotated[
-        str | None,
-        typer.Option("--metric", help="place of a metric that is a function of yours: FILE.py:NAME"),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of all noise and of rain")] = 0,
-    progress: Annotated[bool, typer.Option(help="show progress bars")] = True,
+    teacher: Teacher = None,
+    seed: Seed = 0,
+    progress: Annotated[bool, typer.Option(help="show a progress bar")] = True,
 ) -> None:
     """Measure a frozen surrogate on labelled fields: fidelity, gradients, descent, inversion, shift."""
     from ..evaluation import summary_table
-    from ..metrics import metric
     from ..pipeline.measuring import fields_for, measured, write_evaluation
+    from ..pipeline.places import as_writable
     from ..zoo import load
 
     if save and not Path(source).is_dir():
         raise ArgumentError(f"--save needs a folder to write to, got {source!r}; copy the checkpoint first")
+    if quick and thorough:
+        raise ArgumentError("quick and thorough cannot be meant together; leave one of them out")
+    _introduce(teacher)
     surrogate = load(source)
-    if function is not None:
-        metric(function)  # a checkpoint's configuration imports nothing: its user has to name it
-    sample = fields_for(surrogate, fields, count, seed, whole=whole)
+    # What cannot be written to is told before minutes are spent.
+    folders = [as_writable(folder) for folder in [*([out] if out else []), *([Path(source)] if save else [])]]
+    sample = fields_for(surrogate, fields, count, seed, whole=whole, options=_keyed(source_options))
     exact = surrogate.metric(*surrogate.metric.parts(sample))
-    found = measured(surrogate, sample, exact, thorough=thorough, seed=seed, progress=progress)
-    for folder in [*([out] if out else []), *([Path(source)] if save else [])]:
+    found = measured(
+        surrogate,
+        sample,
+        exact,
+        quick=quick,
+        thorough=not quick if thorough is None else thorough,
+        seed=seed,
+        progress=progress,
+    )
+    for folder in folders:
         write_evaluation(folder, surrogate, found, sample, exact)
     if save:
         surrogate.provenance.evaluation = dict(found.figures)
@@ -54,14 +80,16 @@ def evaluate(
     print(summary_table(found.figures))
 
 
+@flagged(source_options="--source-option", teacher="--metric")
 def certify(
     source: Source,
-    fields: Annotated[
-        str, typer.Option(help="fields from which steep places are searched: rain | opera:DIR | FILE")
-    ] = "rain",
-    count: Annotated[int, typer.Option(min=1, help="how many of them")] = 8,
+    fields: Fields = "rain",
+    source_options: SourceOptions = None,
+    count: Annotated[int, typer.Option(min=1, help="fields from which steep places are searched")] = 8,
     steps: Annotated[int, typer.Option(min=0, help="steps of the search")] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of the search and of rain")] = 0,
+    teacher: Teacher = None,
+    seed: Seed = 0,
+    progress: Annotated[bool, typer.Option(help="show a progress bar")] = True,
 ) -> None:
     """Bound a frozen surrogate's Lipschitz constant, and search for the largest slope that it has.
 
@@ -73,13 +101,27 @@ def certify(
     from ..pipeline.measuring import fields_for
     from ..zoo import load
 
+    _introduce(teacher)
     surrogate = load(source)
-    sample = fields_for(surrogate, fields, count, seed, whole=True)
+    sample = fields_for(surrogate, fields, count, seed, whole=True, options=_keyed(source_options))
     certificate = certificate_of(surrogate, sample.shape[-2:])
     print(certificate)
     for name, norm in certificate.layers:
         print(f"  {name:40} {norm:.6g}")
-    slope = largest_slope(surrogate, sample, steps=steps, seed=seed)
+    slope = largest_slope(surrogate, sample, steps=steps, seed=seed, progress=progress)
     print(f"largest slope found: {slope:.6g}")
     if certificate.bound is not None:
         print(f"share of the bound:  {slope / certificate.bound:.3g}")
+
+
+def _introduce(teacher: str | None) -> None:
+    """Make a metric of the user's own known: a checkpoint's configuration imports nothing."""
+    from ..metrics.registry import introduce
+
+    if teacher is not None:
+        introduce(metric_name("--metric", teacher))
+
+
+def _keyed(given: list[str] | None) -> dict[str, object]:
+    """Arguments of the source."""
+    return key_values("--source-option", given or [])

@@ -29,14 +29,16 @@ def _train(**given: Any) -> None:
 
 
 def tell(surrogate: Surrogate, folder: Path) -> None:
-    """What came out of a training: a table, and how to use it."""
-    from ..evaluation import summary_table
+    """What came out of a training: a table, how to use it, and what it is good for."""
+    from ..evaluation import headline, summary_table, verdict_of
 
-    print(summary_table(cast("Figures", surrogate.evaluation)))
+    figures = cast("Figures", surrogate.evaluation)
+    print(summary_table(figures), flush=True)
     say(
         f"frozen in {folder}: loss = emuloss.load({str(folder)!r}).as_loss(); "
         f"pictures in {folder / 'report.png'}"
     )
+    say(headline(verdict_of(figures)))
 
 
 def _label(**given: Any) -> None:

@@ -16,7 +16,10 @@ from .differentiable import Differentiable, Relaxation
 from .networks.certified import CertifiedEmulator
 from .networks.emulator import ConvEmulator
 from .relaxations.excursion import Excursion
-from .relaxations.relaxation import relaxation
+from .relaxations.relaxation import relaxation, takes_spreads
+
+
+_OF_DATA = ("intensities", "spreads")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Architecture:
         """Names of the arguments, beside the metric, that it takes."""
         parameters = list(inspect.signature(self.build).parameters.values())[1:]
         return (*(p.name for p in parameters if p.kind is not p.VAR_KEYWORD), *self.passed_on)
+
+    def told_by_data(self, metric: Metric) -> tuple[str, ...]:
+        """Names of the arguments that training fields tell: values that stand for thresholds, and spreads."""
+        names = ("intensities",) if self.build is relaxation and not takes_spreads(metric) else _OF_DATA
+        return tuple(name for name in names if name in self.takes)
 
     def given(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Some options as `build` takes them: those that are not None, sequences as lists.
@@ -84,7 +92,7 @@ for _name, _architecture in {
     "hybrid": _network(readout="all", masks=7, prior=0.05),
     "certified": Architecture(CertifiedEmulator, CertifiedEmulator.argument_rules),
     "excursion": Architecture(Excursion, Excursion.argument_rules),
-    "relaxed": Architecture(relaxation, Relaxation.argument_rules, passed_on=("temperature", "forward")),
+    "relaxed": Architecture(relaxation, Relaxation.argument_rules, passed_on=("temperature", "forward", "spreads")),
 }.items():
     ARCHITECTURES.register(_name)(_architecture)
 

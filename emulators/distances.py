@@ -82,7 +82,9 @@ class Shortfall(Distance):
         weights = trapezoid_weights(metric.levels)
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
         for name, values in zip(("signs", "offsets", "inner"), zip(*ways, strict=True), strict=True):
-            self.register_buffer(name, torch.tensor(values)[:, None], persistent=False)
+            # Truth values as numbers, too: averaged models take means of buffers.
+            column = torch.tensor(values, dtype=torch.float32)[:, None]
+            self.register_buffer(name, column, persistent=False)
 
     @classmethod
     def of(cls, metric: Metric) -> Shortfall:
@@ -92,7 +94,7 @@ class Shortfall(Distance):
     def forward(self, curves: Tensor, reference: Tensor | None = None) -> Tensor:
         """Means over levels (N, C) of curves (N, C, Q); there is no reference."""
         oriented = self.offsets.to(curves.dtype) + self.signs.to(curves.dtype) * curves
-        oriented = torch.where(self.inner, oriented.abs(), oriented)
+        oriented = torch.where(self.inner > 0, oriented.abs(), oriented)
         return (oriented * self.weights.to(curves.dtype)).sum(-1)
 
 
@@ -108,7 +110,7 @@ def _way(metric: Metric, output: int) -> tuple[float, float, bool]:
         better_low = best < high
     if better_low is None:
         raise ArgumentError(
-            f"metric {metric.name!r} does not say whether smaller is better; set its lower_better"
+            f"metric {metric.title!r} does not say whether smaller is better; set lower_better=True, or =False"
         )
     return (1.0, 0.0, False) if better_low else (-1.0, high if math.isfinite(high) else 0.0, False)
 

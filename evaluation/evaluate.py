@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,32 @@ from numpy.typing import NDArray
 
 from ..emulators.certificates import certify
 from ..emulators.differentiable import Differentiable
+from ..emulators.relaxations.relaxation import relaxable
 from ..errors import ArgumentError
-from ..foundation.arguments import as_count
+from ..foundation.arguments import as_count, filled
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
-from .classes import fidelity_by_class, fullness
+from .bars import Bar, Progress
+from .classes import fidelity_by_class, fullness, reached
 from .descent import STARTS, Descent, descent
 from .emulate import emulate
 from .fidelity import fidelity
 from .figures import CertificateFigures, Figures, ShiftFigures
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
+from .pixels import Values, floating
+from .plan import Effort, Plan
 from .shift import shift
 from .slopes import largest_slope
 from .timing import milliseconds_per_field
+from .verdict import verdict
 
 _SIZED = 64
 """Most fields whose gradients are sized."""
 _INVERTED = 2
 """Most real fields whose curves are inverted."""
-_SEARCHED, _SEARCH_STEPS = 2, 30
-"""Fields from which steep places are searched, and steps of the search."""
+_SEARCHED = 2
+"""Fields from which steep places are searched."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,13 @@ class Evaluation:
             "timing" (see `milliseconds_per_field`), "gradients" (see
             `GradientQuality`, and "sizes", see `gradient_sizes`), "descent" from blurred fields and
             "descent_noisy" (see `Descent`), "certificate" (the global Lipschitz "bound", None where there
-            is none, and then the "reason"; the "largest_slope" found), and "field_unit"; of a thorough
-            evaluation also "inversion" (see `Inversion`) and "shift" (see `shift`).
+            is none, and then the "reason"; the "largest_slope" found), "field_unit", "reached" (the
+            value that pixels reach to count in the classes) and "verdict" (see `verdict`); of a thorough
+            evaluation also "inversion" (see `Inversion`) and "shift" (see `shift`). A quick one has
+            neither gradients nor descents.
         emulated: (N, C, Q), the surrogate's curves of the fields.
-        descent: the fields that were descended from their blur, before and after.
+        descent: the fields that were descended from their blur, before and after; None in a quick
+            evaluation, as the two below.
         descent_noisy: the same fields, descended from noise on them.
         gradients: the surrogate's gradients beside exact ones.
         inversion: what noise became, in a thorough evaluation.
@@ -55,9 +64,9 @@ class Evaluation:
 
     figures: Figures
     emulated: NDArray[np.float64]
-    descent: Descent
-    descent_noisy: Descent
-    gradients: GradientQuality
+    descent: Descent | None = None
+    descent_noisy: Descent | None = None
+    gradients: GradientQuality | None = None
     inversion: Inversion | None = None
 
 
@@ -69,14 +78,17 @@ def evaluate(
     batch_size: int = 64,
     descent_fields: int = 4,
     descent_steps: int = 200,
+    quick: bool = False,
     thorough: bool = False,
+    plan: Plan | None = None,
     field_unit: str = "",
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """Measure a surrogate: fidelity, broken constraints, time, gradients, and descent.
+    """Measure a surrogate: fidelity, broken constraints, time, gradients, and descent; and judge it.
 
-    The surrogate is left as it was, and all but the time is the same in every run.
+    The surrogate is left as it was, and all but the time is the same in every run. Nothing but figures per
+    unit of the fields changes where fields and thresholds are turned into a x + b (a > 0) together.
 
     Args:
         surrogate: maps fields (N, H, W) to curves (N, C, Q), differentiable. It runs on the device where it
@@ -89,11 +101,15 @@ def evaluate(
         descent_fields: how many of the fuller fields are descended (all, where there are fewer);
             exact gradients are taken at the same.
         descent_steps: gradient steps each.
+        quick: leave out gradients and descents, which take most of the time; the verdict then says that
+            they were not measured.
         thorough: invert the surrogate and shift the data, too; this takes a minute or more. Storms to
             invert to are drawn from thresholds, and neither is done for pairs.
+        plan: how much of it to do in the time there is, in place of `descent_fields`, `descent_steps` and
+            `quick`; see `planned`.
         field_unit: name of the fields' unit, for tables and pictures.
         seed: of all noise.
-        progress: show bars for what takes longer than a few seconds.
+        progress: show one bar for all of it.
 
     Returns:
         Figures, and the arrays that pictures need.
@@ -105,9 +121,15 @@ def evaluate(
     check_surrogate(surrogate)
     as_count("batch_size", batch_size)
     as_count("descent_fields", descent_fields)
-    examined = _Examined(surrogate, np.asarray(fields), np.asarray(curves), batch_size, seed, progress)
+    if quick and thorough:
+        raise ArgumentError("quick and thorough cannot be meant together; leave one of them out")
+    effort = plan.effort if plan else Effort(0 if quick else descent_fields, descent_steps)
+    examined = _Examined(surrogate, filled(fields), np.asarray(curves), batch_size, seed, effort)
     with _in_evaluation_mode(surrogate):
-        return examined.whole(descent_fields, descent_steps, thorough, field_unit)
+        if plan is None and progress:
+            plan = Plan.of(surrogate, examined.fields, effort, thorough)
+        with Bar(plan.seconds if plan else {}, progress) as bar:
+            return examined.whole(bar, thorough, field_unit)
 
 
 def check_surrogate(surrogate: Any) -> None:
@@ -138,7 +160,7 @@ class _Examined:
     curves: NDArray[Any]
     batch_size: int
     seed: int
-    progress: bool
+    effort: Effort
 
     def __post_init__(self) -> None:
         fields, curves = self.fields, self.curves
@@ -160,66 +182,123 @@ class _Examined:
         """(H, W) of the fields."""
         return int(self.fields.shape[-2]), int(self.fields.shape[-1])
 
-    def whole(self, descent_fields: int, descent_steps: int, thorough: bool, field_unit: str) -> Evaluation:
-        """All that there is to measure."""
-        emulated = emulate(self.surrogate, self.fields, batch_size=self.batch_size, progress=self.progress)
-        fuller = self.fuller(descent_fields)
-        blurry, noise = (self.descended(fuller, start, descent_steps) for start in STARTS)
-        gradients = self.gradients(fuller)
-        sizes = gradient_sizes(self.surrogate, self.fuller(_SIZED), batch_size=self.batch_size)
+    @functools.cached_property
+    def values(self) -> Values:
+        """What values the fields take."""
+        return Values.of(floating(self.fields))
+
+    @property
+    def reached(self) -> float:
+        """The value that pixels reach to count."""
+        return reached(self.metric, self.values)
+
+    def whole(self, bar: Bar, thorough: bool, field_unit: str) -> Evaluation:
+        """All that there is to measure; without fields to descend, neither gradients nor descents."""
+        with bar.part("curves") as tell:
+            emulated = emulate(self.surrogate, self.fields, batch_size=self.batch_size, progress=tell)
+        with bar.part("time"):
+            timing = milliseconds_per_field(self.surrogate, self.fields, self.effort.repeats)
+        with bar.part("slopes") as tell:
+            certificate = self.certificate(tell)
         figures: Figures = {
             "fidelity": fidelity(self.metric, self.curves, emulated, self.shape),
-            "classes": fidelity_by_class(self.metric, self.fields, self.curves, emulated),
-            "timing": milliseconds_per_field(self.surrogate, self.fields),
-            "gradients": {**gradients.figures, "sizes": sizes},
-            "descent": blurry.figures,
-            "descent_noisy": noise.figures,
-            "certificate": self.certificate(),
+            "classes": fidelity_by_class(self.metric, self.fields, self.curves, emulated, self.reached),
+            "timing": timing,
+            "certificate": certificate,
             "field_unit": field_unit,
+            "reached": self.reached,
         }
-        inverted = None
+        found = Evaluation(figures, emulated)
+        if self.effort.fields:
+            found = self.with_descents(found, bar)
         if thorough and self.metric.arity == 1:
-            inverted = self.inverted(fuller)
-            if inverted is not None:
-                figures["inversion"] = inverted.figures
-            figures["shift"] = self.shifted()
-        return Evaluation(figures, emulated, blurry, noise, gradients, inverted)
+            found = self.with_others(found, bar)
+        figures["verdict"] = verdict(
+            figures, trained=self.surrogate.has_weights, relaxable=relaxable(self.metric)
+        )
+        return found
+
+    def with_descents(self, found: Evaluation, bar: Bar) -> Evaluation:
+        """What was found, and gradients and descents of some fields."""
+        fuller = self.fuller(self.effort.fields)
+        with bar.part("descents") as tell:
+            blurry = self.descended(fuller, STARTS[0], lambda share: tell(share / 2))
+            noise = self.descended(fuller, STARTS[1], lambda share: tell((1 + share) / 2))
+        with bar.part("gradients"):
+            gradients = self.gradients(fuller)
+            sizes = gradient_sizes(self.surrogate, self.fuller(_SIZED), batch_size=self.batch_size)
+        found.figures["gradients"] = {**gradients.figures, "sizes": sizes}
+        found.figures["descent"], found.figures["descent_noisy"] = blurry.figures, noise.figures
+        return replace(found, descent=blurry, descent_noisy=noise, gradients=gradients)
+
+    def with_others(self, found: Evaluation, bar: Bar) -> Evaluation:
+        """What was found, an inversion for the curves of some fields, and shifted data."""
+        with bar.part("inversion") as tell:
+            inverted = self.inverted(self.fuller(self.effort.fields)[:_INVERTED], tell)
+        if inverted is not None:
+            found.figures["inversion"] = inverted.figures
+        with bar.part("shifted data"):
+            found.figures["shift"] = self.shifted()
+        return replace(found, inversion=inverted)
 
     def fuller(self, count: int) -> NDArray[Any]:
         """Some of the fields, or of the observations, spread over the fullest quarter, (n, H, W)."""
-        picks = _spread(_fullness(self.metric, self.fields, self.curves), count)
+        picks = _spread(self.fullness(), count)
         return self.metric.parts(self.fields)[-1][picks]
 
-    def descended(self, fields: NDArray[Any], start: str, steps: int) -> Descent:
+    def fullness(self) -> NDArray[np.float64]:
+        """How full each field is, (N,).
+
+        Where a metric of one field has no thresholds, those are the fullest whose values are the furthest
+        from those of an empty field.
+        """
+        metric, fields = self.metric, self.fields
+        if metric.arity == 2 or metric.thresholds:
+            return fullness(metric, fields, self.reached)
+        empty = metric(np.full((1, *fields.shape[1:]), self.values.centre, floating(fields[:1]).dtype))
+        return np.abs((self.curves - empty) / np.array(metric.scales)[:, None]).sum((1, 2))
+
+    def descended(self, fields: NDArray[Any], start: str, progress: Progress) -> Descent:
         """A descent to the fields (n, H, W)."""
-        loss = SurrogateLoss(self.surrogate)
         return descent(
-            loss, self.metric, fields, start=start, steps=steps, seed=self.seed, progress=self.progress
+            SurrogateLoss(self.surrogate),
+            self.metric,
+            fields,
+            start=start,
+            steps=self.effort.steps,
+            seed=self.seed,
+            values=self.values,
+            progress=progress,
         )
 
     def gradients(self, fields: NDArray[Any]) -> GradientQuality:
         """The surrogate's gradients at fields (n, H, W) beside exact ones."""
+        compare = functools.partial(gradient_quality, self.surrogate, self.metric, seed=self.seed)
         if not self.metric.slow:
-            return gradient_quality(self.surrogate, self.metric, fields, seed=self.seed)
+            return compare(fields, values=self.values)
         # Too slow for a derivative along every tile of many fields.
-        tile = max(self.shape) // 2
-        return gradient_quality(
-            self.surrogate, self.metric, fields[:1], tile=tile, perturbations=2, seed=self.seed
-        )
+        return compare(fields[:1], tile=max(self.shape) // 2, perturbations=2, values=self.values)
 
-    def certificate(self) -> CertificateFigures:
+    def certificate(self, progress: Progress) -> CertificateFigures:
         """The sound bound of the Lipschitz constant, and a slope that a short search found."""
         certificate = certify(self.surrogate, self.shape)
         picks = np.unique(np.linspace(0, len(self.fields) - 1, _SEARCHED).round().astype(int))
-        slope = largest_slope(self.surrogate, self.fields[picks], steps=_SEARCH_STEPS, seed=self.seed)
+        slope = largest_slope(
+            self.surrogate,
+            self.fields[picks],
+            steps=self.effort.slopes,
+            seed=self.seed,
+            values=self.values,
+            progress=progress,
+        )
         return {"bound": certificate.bound, "reason": certificate.reason, "largest_slope": slope}
 
-    def inverted(self, fields: NDArray[Any]) -> Inversion | None:
+    def inverted(self, fields: NDArray[Any], progress: Progress) -> Inversion | None:
         """What noise becomes; None where no storms can be drawn."""
         if not self.metric.thresholds:
             return None
         return inversion(
-            self.surrogate, self.metric, fields[:_INVERTED], seed=self.seed, progress=self.progress
+            self.surrogate, self.metric, fields, seed=self.seed, values=self.values, progress=progress
         )
 
     def shifted(self) -> dict[str, ShiftFigures]:
@@ -230,20 +309,8 @@ class _Examined:
             self.fields,
             seed=self.seed,
             batch_size=self.batch_size,
-            progress=self.progress,
+            values=self.values,
         )
-
-
-def _fullness(metric: Metric, fields: NDArray[Any], curves: NDArray[Any]) -> NDArray[np.float64]:
-    """How full each field is, (N,).
-
-    Where a metric of one field has no thresholds, those are the fullest whose values are the furthest from
-    those of a field of zeros.
-    """
-    if metric.arity == 2 or metric.thresholds:
-        return fullness(metric, fields)
-    empty = metric(np.zeros((1, *fields.shape[1:]), fields.dtype))
-    return np.abs((curves - empty) / np.array(metric.scales)[:, None]).sum((1, 2))
 
 
 def _spread(full: NDArray[np.float64], count: int) -> NDArray[np.intp]:

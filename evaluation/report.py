@@ -121,10 +121,12 @@ def _rows(
     rows = [
         first,
         _Row(4.3, lambda place: draw_fidelity(place, metric, evaluation, log)),
-        _Row(3.1, lambda place: draw_gradients(place, metric, evaluation)),
-        _Row(3.5, lambda place: draw_descent(place, metric, evaluation.descent, unit)),
-        _Row(3.5, lambda place: draw_descent(place, metric, evaluation.descent_noisy, unit)),
     ]
+    if evaluation.gradients is not None:
+        rows.append(_Row(3.1, lambda place: draw_gradients(place, metric, evaluation)))
+    for found in (evaluation.descent, evaluation.descent_noisy):
+        if found is not None:
+            rows.append(_Row(3.5, lambda place, found=found: draw_descent(place, metric, found, unit)))
     if inversion is not None:
         rows.append(_Row(4.4, lambda place: draw_inversion(place, metric, inversion)))
     if "shift" in figures:

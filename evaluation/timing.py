@@ -18,7 +18,8 @@ from .figures import TimingFigures
 
 BATCH = 32
 """Fields in a timed batch."""
-_WARM_UPS = 2
+WARM_UPS = 2
+"""Runs before the timed ones."""
 
 
 def milliseconds_per_field(
@@ -70,13 +71,13 @@ def _device_name(device: torch.device) -> str:
 
 def _median_seconds(run: Callable[[], None], repeats: int, batch: Tensor) -> float:
     seconds = []
-    for _ in range(_WARM_UPS + repeats):
+    for _ in range(WARM_UPS + repeats):
         _finish(batch)
         start = time.perf_counter()
         run()
         _finish(batch)
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[_WARM_UPS:]))
+    return float(np.median(seconds[WARM_UPS:]))
 
 
 def _finish(batch: Tensor) -> None:

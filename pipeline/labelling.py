@@ -10,6 +10,7 @@ from ..datasets import label as label_source
 from ..datasets.labels.engines import engine_named
 from ..datasets.sources.opening import as_source
 from ..errors import DataError
+from ..foundation.interrupts import terminations_raised
 from ..foundation.options import flat
 from ..metrics import Metric
 from .places import as_writable
@@ -19,6 +20,7 @@ from .teacher import metric_of
 
 
 @flat(Data, Teacher, Labelling)
+@terminations_raised()
 def label(data: Data, teacher: Teacher, labelling: Labelling) -> LabelledFields:
     """Label fields with an exact metric, and store both in one HDF5 file, without training.
 
@@ -34,6 +36,7 @@ def label(data: Data, teacher: Teacher, labelling: Labelling) -> LabelledFields:
         ArgumentError: an option that cannot be used.
         DataError: fields that cannot be read, a metric that fails on one, or a file that holds other work.
         ClusterError: a cluster that cannot be reached or is lost.
+        SystemExit: SIGTERM or SIGHUP, which batch systems send; what was done is kept, as after Ctrl-C.
     """
     engine_named(labelling.engine, labelling.scheduler)  # refuses a wrong choice before any field is read
     source, roles = opened(data, labelling.seed)

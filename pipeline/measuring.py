@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..datasets import assign_splits, predictions_of
+from ..datasets import FieldSource, assign_splits, predictions_of
 from ..datasets.sources.opening import as_source
-from ..errors import ArgumentError, DataError
-from ..evaluation import Evaluation, evaluate
+from ..errors import DataError
+from ..evaluation import Evaluation, evaluate, planned
+from ..foundation.arguments import shown
+from ..foundation.units import conversion, refuse_other_unit
+from ..metrics import Metric
 from ..zoo import Surrogate
+from .saying import say
 
 
-def fields_for(surrogate: Surrogate, fields: object, count: int, seed: int, *, whole: bool) -> np.ndarray:
+def fields_for(
+    surrogate: Surrogate,
+    fields: object,
+    count: int,
+    seed: int,
+    *,
+    whole: bool,
+    options: Mapping[str, Any] | None = None,
+) -> np.ndarray:
     """The first usable fields of a source, or of its test split, in the surrogate's unit: (N, H, W).
 
     Args:
@@ -23,6 +38,7 @@ def fields_for(surrogate: Surrogate, fields: object, count: int, seed: int, *, w
         count: most fields.
         seed: of synthetic fields, and of predictions.
         whole: whether to take all the data, not the test split alone.
+        options: arguments of the source.
 
     Returns:
         For a pairwise metric pairs (N, 2, H, W) of imagined predictions and these fields.
@@ -31,10 +47,9 @@ def fields_for(surrogate: Surrogate, fields: object, count: int, seed: int, *, w
         ArgumentError: fields that come in another unit than the surrogate takes.
         DataError: no usable field.
     """
-    source = as_source(fields, seed=seed)
-    unit = surrogate.provenance.unit
-    if unit and source.unit and unit != source.unit:
-        raise ArgumentError(f"fields (={fields!r}) come in {source.unit}, the surrogate takes {unit}")
+    source = as_source(fields, **{"seed": seed, **(options or {})})
+    refuse_other_unit(f"fields (={shown(fields)})", source.unit, surrogate.provenance.unit, "the surrogate")
+    _tell_other_pixels(source, surrogate.metric)
     roles = ["test"] * len(source) if whole else assign_splits(source)
     found: list[np.ndarray] = []
     for k, role in enumerate(roles):
@@ -50,6 +65,17 @@ def fields_for(surrogate: Surrogate, fields: object, count: int, seed: int, *, w
     return np.stack([predictions_of(sample, np.random.default_rng(seed)), sample], axis=1)
 
 
+def _tell_other_pixels(source: FieldSource, metric: Metric) -> None:
+    """Say so where pixels are of another size than those that the metric counts in."""
+    unit = metric.arguments().get("length_unit", "")
+    factor = conversion(source.length_unit, unit)
+    if factor and not math.isclose(source.pixel_size * factor, metric.pixel_size, rel_tol=1e-3):
+        say(
+            f"warning: fields have pixels of {source.pixel_size:g} {source.length_unit}, the surrogate "
+            f"takes them for {metric.pixel_size:g} {unit}"
+        )
+
+
 def measured(
     surrogate: Surrogate,
     fields: np.ndarray,
@@ -61,18 +87,39 @@ def measured(
     seed: int = 0,
     progress: bool = True,
 ) -> Evaluation:
-    """The evaluation of a surrogate on fields, beside their exact curves."""
-    unit = surrogate.provenance.unit
+    """The evaluation of a surrogate on fields, beside their exact curves; says before how long it will take.
+
+    Args:
+        surrogate: see `evaluate` for this and the others.
+        fields: likewise.
+        curves: likewise.
+        quick: likewise.
+        thorough: likewise.
+        seconds: that it may take, as far as it can be cut to that; None: as long as it needs.
+        seed: see `evaluate`.
+        progress: likewise.
+    """
+    plan = planned(surrogate, fields, quick=quick, thorough=thorough, seconds=seconds)
+    effort = plan.effort
+    cut = f", cut to descents of {effort.fields} fields in {effort.steps} steps" if plan.cut else ""
+    say(f"evaluating on {len(fields)} fields: about {_rounded(plan.total)}{cut if effort.fields else ''}")
     return evaluate(
         surrogate,
         fields,
         curves,
-        quick=quick,
         thorough=thorough,
-        field_unit=unit,
+        plan=plan,
+        field_unit=surrogate.provenance.unit,
         seed=seed,
         progress=progress,
     )
+
+
+def _rounded(seconds: float) -> str:
+    """A duration in words: "5 s", "90 s", "3 minutes"."""
+    if seconds < 100:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} minutes"
 
 
 def write_evaluation(

@@ -59,6 +59,8 @@ def rehearse(
             return
         try:
             _try(loss, learner, few)
+            with tempfile.TemporaryDirectory() as folder:
+                Surrogate(emulator.cpu(), arch, provenance).save_pretrained(folder)
         except EmulossError:
             raise
         except Exception as error:
@@ -67,8 +69,6 @@ def rehearse(
                 f"{' x '.join(map(str, few.shape[-2:]))} pixels: {one_line(error)}; "
                 "take another architecture, or other fields"
             ) from error
-        with tempfile.TemporaryDirectory() as folder:
-            Surrogate(emulator.cpu(), arch, provenance).save_pretrained(folder)
 
 
 def _few(

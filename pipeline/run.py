@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..datasets import LabelledFields
-from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
+from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales, spreads_in
 from ..emulators.differentiable import Differentiable, Trainable
-from ..errors import ArgumentError
-from ..foundation.interrupts import ENDED, interrupts_ignored
+from ..emulators.drawing import DrawnFrom
+from ..errors import ArgumentError, EmulossError, one_line
+from ..foundation.files import sweep
+from ..foundation.interrupts import ENDED, interrupts_deferred, interrupts_ignored, terminations_raised
 from ..foundation.launched import processes
+from ..foundation.locks import one_writer
 from ..foundation.options import flat
 from ..losses import Provenance
 from ..metrics import Metric, quantile_thresholds
@@ -35,6 +39,7 @@ _INTENSITIES = (0.1, 0.5, 0.8, 0.92, 0.97, 0.99, 0.997)
 
 
 @flat(Data, Teacher, Network, Training, Run)
+@terminations_raised()
 def train(data: Data, teacher: Teacher, network: Network, training: Training, run: Run) -> Surrogate:
     """Label fields with an exact metric, train an emulator, evaluate it, and freeze it as a loss.
 
@@ -52,14 +57,16 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
 
     Raises:
         ArgumentError: an option that cannot be used, or a folder that holds another run.
-        DataError: fields that cannot be read, or from which nothing can be learnt.
+        DataError: fields that cannot be read, or from which nothing can be learnt; a folder to which another
+            process writes.
+        SystemExit: SIGTERM or SIGHUP, which batch systems send; what was done is kept, as after Ctrl-C.
     """
     if network.arch is not None:
         ARCHITECTURES[network.arch]  # an unknown one is refused before any field is read
     team = processes()
     if not team.main:
         interrupts_ignored()  # the main process hears them, and tells the others
-    with team.together():
+    with team.together(), contextlib.ExitStack() as held:
         source, roles = opened(data, training.seed)
         if "test" not in roles:
             raise ArgumentError(
@@ -72,12 +79,14 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
         provenance = Provenance(unit=source.unit, field_shape=list(source.field_shape), license=run.license)
         rehearse(emulator, arch, source, roles, training, provenance)
         as_writable(run.out)
+        if team.main and held.enter_context(one_writer(run.out)):
+            sweep(run.out)
         labelling = Labelling(labels_path(run.out), training.seed, progress=run.progress)
         store = team.of_main(lambda: labelled(source, roles, metric, data, labelling))
         refuse_what_teaches_nothing(store, metric, data)
         # Built anew with what the labels tell: the size of a function's values, what stands for thresholds.
         metric = metric.with_found_scales(lambda: found_scales(store.split("train")[1]))
-        emulator = built(arch, metric, network, training.seed, _intensities(metric, store))
+        emulator = built(arch, metric, network, training.seed, _of_the_data(metric, store))
         provenance.training = {"source": store.source_config, "fields": store.counts}
         if isinstance(emulator, Trainable):
             provenance.training |= trained(emulator, arch, store, training, run, provenance)
@@ -96,19 +105,36 @@ def built(
     metric: Metric,
     network: Network,
     seed: int,
-    intensities: tuple[float, ...] | None = None,
+    of_the_data: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Differentiable:
     """The untrained emulator of an architecture, with the options that are given.
+
+    Args:
+        arch: the architecture's name.
+        metric: the exact metric.
+        network: the options.
+        seed: of the weights.
+        of_the_data: arguments that the data tell, for architectures that take them; None: not known yet.
 
     Raises:
         ArgumentError: an option that the architecture does not take.
     """
     architecture = ARCHITECTURES[arch]
     options = architecture.given(arch, network.options)
-    if intensities is not None and "intensities" in architecture.takes:
-        options["intensities"] = intensities
-    torch.manual_seed(seed)
-    return architecture(metric, **options)
+    if of_the_data is None:
+        of_the_data = {"spreads": (1.0,) * len(metric.thresholds)} if metric.thresholds else {}
+    for name in architecture.told_by_data(metric):
+        if name in of_the_data:
+            options.setdefault(name, of_the_data[name])
+    try:
+        with DrawnFrom(seed):  # the caller's random numbers stay as they are
+            return architecture(metric, **options)
+    except EmulossError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ArgumentError(
+            f"architecture {arch!r} cannot be built: {one_line(error)}; check its arguments"
+        ) from error
 
 
 def trained(
@@ -140,7 +166,8 @@ def trained(
         trainer.run()
     except ENDED:
         if trainer.best["weights"] is not None and trainer.team.main:
-            Surrogate(emulator, arch, provenance).save_pretrained(run.out)
+            with interrupts_deferred():  # batch systems may say twice what they mean once
+                Surrogate(emulator, arch, provenance).save_pretrained(run.out)
             say(f"emuloss.load({str(run.out)!r}) gives the best emulator so far")
         raise
     return {"fields_seen": trainer.seen, "seconds": round(trainer.seconds), "seed": training.seed}
@@ -177,16 +204,19 @@ def evaluated(
     surrogate.save_pretrained(run.out)  # after the picture, which its card shows
 
 
-def _intensities(metric: Metric, store: LabelledFields) -> tuple[float, ...] | None:
-    """What stands for the thresholds of a metric that has none: quantiles of the training fields.
+def _of_the_data(metric: Metric, store: LabelledFields) -> dict[str, tuple[float, ...]]:
+    """What the training fields tell an architecture: how far they lie from the thresholds.
 
-    Those above their least value; None where these take few values.
+    And what stands for these where the metric has none: quantiles of the fields above their least value, unless they
+    take few values.
     """
-    if metric.thresholds:
-        return None
     fields = store.split("train")[0]
     fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]
+    if metric.thresholds:
+        return {"spreads": spreads_in(fields, metric.thresholds)}
+    lowest = float(np.nanmin(fields))
     try:
-        return quantile_thresholds(fields, _INTENSITIES, wet=float(np.nanmin(fields)), quantum=store.quantum)
+        intensities = quantile_thresholds(fields, _INTENSITIES, wet=lowest, quantum=store.quantum)
     except ArgumentError:
-        return None
+        return {}
+    return {"intensities": intensities, "spreads": spreads_in(fields, intensities)}

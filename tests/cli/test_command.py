@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import errno
-import functools
 import json
 import os
 import signal
@@ -22,10 +21,11 @@ from emuloss import train_surrogate
 from emuloss.cli import train
 from emuloss.cli.main import main
 from emuloss.emulators import ARCHITECTURES
-from emuloss.evaluation import summary_table
+from emuloss.evaluation import plan, summary_table
 from emuloss.losses import Provenance
 from emuloss.pipeline import measuring
 from emuloss.zoo import Surrogate
+from refusals import refusal
 
 ROOT = Path(train_surrogate.__file__).resolve().parent
 SCRIPT = ROOT / "train_surrogate.py"
@@ -51,7 +51,7 @@ def small_work():
     small = dataclasses.replace(ARCHITECTURES["constrained"], defaults={"widths": (8, 16), "hidden": 16})
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES._things, "constrained", small)
-        patch.setattr(measuring, "evaluate", functools.partial(measuring.evaluate, descent_steps=10))
+        patch.setattr(plan, "EFFORTS", (plan.Effort(steps=10, slopes=5, repeats=1),))
         yield
 
 
@@ -66,17 +66,6 @@ def arguments(out, **options):
 
 def environment():
     return os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "0"}
-
-
-def refusal(capsys, status) -> str:
-    """The line that a refused command leaves, and nothing else."""
-    captured = capsys.readouterr()
-    assert status == 2
-    assert captured.out == ""
-    lines = [line for line in captured.err.splitlines() if not line.startswith("emuloss: ")]
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -802,7 +791,7 @@ def test_evaluate_writes_where_it_can(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "word"),
     [
-        ([], "command"), (["bogus"], "bogus"), (["show"], "source"), (["show", "/no/such"], "/no/such"),
+        (["bogus"], "bogus"), (["show"], "source"), (["show", "/no/such"], "/no/such"),
         (["list", "more"], "more"), (["train", "--fields", "rain"], "--out"), (["--bogus"], "--bogus"),
         (["certify"], "source"), (["certify", "/no/such"], "/no/such"),
         (["evaluate"], "source"), (["evaluate", "/no/such"], "/no/such"),

@@ -10,7 +10,8 @@ import torch
 from drawn import rain_array
 from emuloss.datasets import Rain
 from emuloss.errors import ArgumentError, DataError
-from emuloss.pipeline import Data, Network, Run, Teacher, measuring
+from emuloss.evaluation import plan
+from emuloss.pipeline import Data, Network, Run, Teacher
 from emuloss.training import Training
 
 SMALL = {"widths": [8, 16], "budget": 32, "batch_size": 8, "precision": "float32", "progress": False}
@@ -24,7 +25,7 @@ def wetness(field):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """Descents of a few steps."""
-    monkeypatch.setattr(measuring, "evaluate", functools.partial(measuring.evaluate, descent_steps=3))
+    monkeypatch.setattr(plan, "EFFORTS", (plan.Effort(steps=3, slopes=2, repeats=1),))
 
 
 @pytest.fixture(scope="module")
@@ -122,19 +123,19 @@ def test_the_same_call_finds_its_labels_and_its_training(fields, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"feilds": "rain"}, "there is no option 'feilds'; options are fields, size, "),
-        ({"metric": "minkowsky"}, "unknown metric 'minkowsky'; available: "),
+        ({"feilds": "rain"}, "there is no option 'feilds' (did you mean 'fields'?); options are fields, "),
+        ({"metric": "minkowsky"}, "unknown metric 'minkowsky' (did you mean 'minkowski'?); available: "),
         ({"arch": "perceptron"}, "unknown architecture 'perceptron'; available: "),
         ({"fields": 3}, "fields must be a source, "),
-        ({"thresholds": [1.0], "quantiles": [0.5]}, "give either --thresholds or --quantiles"),
-        ({"metric": wetness, "thresholds": [1.0]}, "takes no thresholds; leave --thresholds out"),
+        ({"thresholds": [1.0], "quantiles": [0.5]}, "give either `thresholds` or `quantiles`"),
+        ({"metric": wetness, "thresholds": [1.0]}, "takes no thresholds; leave `thresholds` out"),
         ({"minutes": -1}, "minutes must be a positive number, got -1"),
         ({"thresholds": np.array([2.0, 1.0])}, "thresholds must be strictly increasing, got 2 before 1"),
-        ({"quantiles": [0.0, 0.5]}, "--quantiles must lie strictly between 0 and 1"),
-        ({"levels": [0.5]}, "--levels go with --thresholds"),
+        ({"quantiles": [0.0, 0.5]}, "quantiles must lie strictly between 0 and 1"),
+        ({"levels": [0.5]}, "levels must go with `thresholds`"),
         ({"metric_options": "size=3"}, "metric_options must be a mapping"),
         ({"penalty": "l2"}, "penalty must be one of none, one-sided, two-sided, jacobian, got 'l2'"),
-        ({"spectral": "exact", "arch": "excursion"}, "--spectral is no option of architecture 'excursion'"),
+        ({"spectral": "exact", "arch": "excursion"}, "spectral is no option of architecture 'excursion'"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -271,7 +271,7 @@ def test_what_two_processes_began_one_finishes(tmp_path, alone, pair, capsys):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("metric", "unknown metric 'minkowsky'; "),
+        ("metric", "unknown metric 'minkowsky' (did you mean 'minkowski'?); "),
         ("batch", "batch_size (=1) must be at least the number of processes, 2"),
         ("broken", "field 3 is broken"),
         ("full", "No space left on device"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +19,6 @@ from ..errors import one_line
 
 _logger = logging.getLogger(__name__)
 _TOLD = threading.Event()
-_UNUSABLE = (OSError, EOFError, pickle.UnpicklingError)
-"""What a cache raises that cannot be written, or holds half of a file."""
 
 
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -40,7 +37,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     try:
         # What `enable_caching` sets, but for what happens when the cache fails later.
         dispatcher._cache = _Cache(function)
-    except (RuntimeError, *_UNUSABLE) as error:  # numba finds no folder that it may write to
+    except (RuntimeError, OSError) as error:  # numba finds no folder that it may write to
         _say_that_nothing_is_kept(error)
     return dispatcher
 
@@ -52,7 +49,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
         """The compiled function of a signature; None where there is none, or none that can be read."""
         try:
             return super().load_overload(*given)
-        except _UNUSABLE as error:
+        except Exception as error:  # a full disk, or half of a file, of which a pickle may raise anything
             _say_that_nothing_is_kept(error)
             return None
 
@@ -60,7 +57,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
         """Keep a compiled function, if that can be."""
         try:
             super().save_overload(*given)
-        except _UNUSABLE as error:
+        except Exception as error:
             _say_that_nothing_is_kept(error)
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from huggingface_hub.utils import get_session, hf_raise_for_status
 
-from ..errors import CorruptedError, plain
+from ..errors import plain
 from .faults import no_answer
 from .line import Line
 from .place import Place
@@ -72,7 +72,6 @@ def receive(
 
     Raises:
         HubConnectionError: it is not what a Hub sends.
-        CorruptedError: it cannot be decompressed.
         Exception: of huggingface_hub, for a status that it knows, and of its HTTP library.
     """
     address, headers = f"{place.endpoint}/{path}", place.headers
@@ -144,9 +143,7 @@ def _decoded(place: Place, raw: Iterable[bytes], encoding: str) -> Iterator[byte
                 yield inflate.decompress(rest, _PIECE)
                 rest = inflate.unconsumed_tail
     except zlib.error:
-        raise CorruptedError(
-            f"{place}: what {place.endpoint} sends cannot be decompressed; try again later"
-        ) from None
+        raise no_answer(place, "what it sends cannot be decompressed") from None
 
 
 def _followed(

@@ -30,12 +30,7 @@ class Line:
         self._socket: Any = None
 
     def follow(self, event: str, facts: dict[str, Any]) -> None:
-        """Keep the connection that a request takes; what the HTTP library calls at each of its steps.
-
-        Raises:
-            TimeoutError: the line was cut.
-        """
-        self.check()
+        """Keep the connection that a request takes; what the HTTP library calls at each of its steps."""
         connection = getattr(facts.get("return_value"), "get_extra_info", None)
         if connection is not None:
             self._socket = connection("socket")

@@ -84,7 +84,7 @@ def info(
     with place.named():
         manifest = read_config(place.folder / CONFIG)
         size = len(read_sealed(place.folder, WEIGHTS, manifest))
-    thresholds = manifest.metric.arguments.get("thresholds")
+    thresholds = manifest.metric.arguments.get("thresholds", ())
     shape = manifest.field_shape
     return ModelInfo(
         name=str(place),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from huggingface_hub import HfApi, constants, get_token
 
@@ -21,6 +21,14 @@ _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _REVISION = re.compile(r"\w[\w./+-]*", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{1,10000}")
 """What a header can hold."""
+
+
+_ADDRESS = re.compile(
+    r"https?://(?:(?P<login>[!-.0->@-~]*)@)?(?:[\w.-]+|\[[\da-f:.]+\])(?::(?P<port>\d{1,5}))?(?:/[\w./~%+-]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""Scheme, user and password, host, port, path."""
+_LARGEST_PORT = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -160,17 +168,10 @@ def _as_token(text: str, name: str) -> str:
 
 def _address(text: str) -> tuple[str, str]:
     """The address of a Hub without user and password, and these as a header holds them; never quoted."""
-    wrong = ArgumentError("HF_ENDPOINT is not the address of a Hub; set it to https://HOST, or unset it")
     address = text.strip().rstrip("/")
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise wrong from None
-    sound = parts.scheme in ("http", "https") and host and not parts.query and not parts.fragment
-    if not sound or not _TOKEN.fullmatch(address) or "@" in parts.path:
-        raise wrong
-    where = f"[{host}]" if ":" in str(host) else str(host)
-    endpoint = f"{parts.scheme}://{where}{'' if port is None else f':{port}'}{parts.path}"
-    login = "" if parts.username is None else basic(parts.username, parts.password or "")
-    return endpoint, login
+    found = _ADDRESS.fullmatch(address)
+    if not found or int(found["port"] or 0) > _LARGEST_PORT:
+        raise ArgumentError("HF_ENDPOINT is not the address of a Hub; set it to https://HOST, or unset it")
+    user, _, password = (found["login"] or "").partition(":")
+    login = "" if found["login"] is None else basic(user, password)
+    return address.replace(f"{found['login']}@", "", 1), login

@@ -55,7 +55,9 @@ def _known(token: object) -> set[str]:
     for address in addresses:
         between = address.rpartition("@")[0].rpartition("://")[2]
         user, _, password = between.partition(":")
-        found |= {between, user, password, unquote(password), basic(user, password)} if between else set()
+        if between:
+            found |= {between, user, password, unquote(password), basic(user, password)}
+            found |= {*re.findall(r"\w+", between)}
     return {form for form in found if len(form) >= _SHORTEST}
 
 

@@ -9,7 +9,8 @@
 Kinds of faults: "500" (the server fails), "drop" (the connection closes without an answer), "stall" (no
 answer), "stall body" (half of it, then nothing), "truncate" (the body ends early, and a resumed one too),
 "short" (the same, with a Content-Length that hides it), "flip" (one bit of the body differs), "portal"
-(a page for people, as networks show that want a login).
+(a page for people, as networks show that want a login); or a function, which is called with the handler and
+answers itself, by `say` or otherwise.
 """
 
 import base64
@@ -78,6 +79,8 @@ class HubStandIn:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
+        self.sent = 0
+        """Bytes of the bodies that `say` got rid of."""
         self.before_commit = lambda: None
         """Called when a commit arrives, before it is looked at: the place for a rival."""
         self.ended = threading.Event()
@@ -145,7 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.fault = self._due(path)
-        if self.fault == "drop":
+        if callable(self.fault):
+            self.fault(self)
+        elif self.fault == "drop":
             self._hang_up()
         elif self.fault == "stall":
             self.hub.ended.wait(60)
@@ -194,6 +199,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:half] if self.fault in ("truncate", "short", "stall body") else body)
         if self.fault == "stall body":
             self.hub.ended.wait(60)
+
+    def say(self, status, body=b"", reason=None, **headers):
+        """An answer without a length, which ends with the connection; headers as they are."""
+        self.close_connection = True
+        self.send_response(status, reason)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        for piece in [body] if isinstance(body, bytes) else body:
+            if self.hub.ended.is_set():
+                return
+            try:
+                self.wfile.write(piece)
+            except OSError:  # the client has hung up
+                return
+            self.hub.sent += len(piece)
 
     def _refuse(self, status, code, message=""):
         self._send(status, {"error": message or code}, X_Error_Code=code, X_Error_Message=message or code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -98,5 +99,6 @@ def _code_of(end: BaseException) -> int:
 
 def _end(speaks: Callable[[], bool], message: str, code: int = 2) -> int:
     if speaks():
-        print(" ".join(message.split()), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a terminal that is closed
+            print(" ".join(message.split()), file=sys.stderr, flush=True)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from ..foundation.launchers import first_of_several
@@ -10,4 +11,5 @@ from ..foundation.launchers import first_of_several
 def say(text: str) -> None:
     """A line on standard error, by the first of several processes alone."""
     if first_of_several():
-        print(f"emuloss: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a terminal that is closed
+            print(f"emuloss: {text}", file=sys.stderr, flush=True)

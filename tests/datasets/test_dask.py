@@ -310,7 +310,9 @@ def command(out, metric, cluster, *options):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_command_goes_on(number, cluster, functions, tmp_path, capsys):
     functions("slow")  # writes the file
     metric, out = f"{tmp_path / 'functions.py'}:slow", tmp_path / "there.h5"
@@ -326,8 +328,8 @@ def test_an_interrupted_command_goes_on(number, cluster, functions, tmp_path, ca
         shown = process.communicate(timeout=60)[1]
     assert "Traceback" not in shown
     assert "chunk" in shown  # the progress bar
-    if number == signal.SIGINT:
-        assert process.returncode == 130, shown
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number, shown
         assert "run the same command again to go on" in shown
     assert 0 < parts(out) < 13
     assert not out.exists()

@@ -67,6 +67,22 @@ def dry_value(values: object) -> float | None:
     return float(distinct[0])
 
 
+def ground_of(values: object) -> float:
+    """The value that intensities are counted from: the dry one, or the median where there is none.
+
+    Args:
+        values: any shape; what is not finite is left out.
+
+    Returns:
+        A value that is taken; 0 where nothing was measured.
+    """
+    known = sampled(values)
+    if not known.size:
+        return 0.0
+    dry = dry_value(known)
+    return float(np.quantile(known, 0.5, method="inverted_cdf")) if dry is None else dry
+
+
 def sampled(values: object) -> NDArray[np.float64]:
     """Some of the finite values, in double precision, spread over all of them."""
     flat = filled(values).reshape(-1)

@@ -87,7 +87,8 @@ def _few(
     fields = np.resize(found[:number], (number, *found.shape[1:]))
     if metric.arity == 1:
         return fields
-    return np.stack([predictions_of(fields, np.random.default_rng(training.seed)), fields], axis=1)
+    predictions = predictions_of(fields, np.random.default_rng(training.seed), source.dry)
+    return np.stack([predictions, fields], axis=1)
 
 
 def _try(loss: SurrogateLoss, learner: Learner | None, few: NDArray[np.float32]) -> None:

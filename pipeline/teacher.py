@@ -23,7 +23,7 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
         asked: what is chosen about it.
         source: where the fields come from: their pixel size and units are the metric's, if it has such
             arguments, and thresholds lie at quantiles of them, unless they are given: of the pixels above the
-            source's `wet`, or of those that the data make count.
+            source's `wet`, or of those that are not dry.
         roles: of the source's chunks.
 
     Raises:
@@ -52,7 +52,8 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
     sample = _sample(source, roles)
     if placed:
         levels = asked.quantiles or WET_LEVELS
-        placed_at = quantile_thresholds(sample, levels, wet=source.wet, quantum=source.quantum)
+        wet = source.dry if source.wet is None else source.wet
+        placed_at = quantile_thresholds(sample, levels, wet=wet, quantum=source.quantum)
         arguments |= {"thresholds": placed_at, "levels": levels}
     return metric(asked.metric, fields=sample, **arguments)
 

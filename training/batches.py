@@ -7,6 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..datasets import mixup, random_symmetry, rescale
 from ..foundation.threads import one_thread, usable_cores
 from ..metrics import Metric
+from ..metrics.distribution import ground_of
 
 if TYPE_CHECKING:
     from .options import Training
@@ -53,6 +55,7 @@ class Batches:
     ) -> None:
         self.metric, self.fields, self.curves = metric, fields, curves.astype(np.float32)
         self.options, self.quantum, self.part = options, quantum, part
+        self.ground = ground_of(fields)
 
     def __getitem__(self, k: int) -> tuple[Tensor, Tensor]:
         """Fields (B, H, W), or pairs (B, 2, H, W), of batch k, and exact curves (b, C, Q) of the part."""
@@ -66,11 +69,13 @@ class Batches:
         changed = 0 if slow else scaled + round(self.options.mixed * len(fields))
         if scaled:
             fields[:scaled] = alike(
-                lambda part, rng: rescale(part, rng, 0.3, 3.0, quantum=self.quantum), fields[:scaled], rng
+                partial(rescale, low=0.3, high=3.0, quantum=self.quantum, ground=self.ground),
+                fields[:scaled],
+                rng,
             )
         if changed > scaled:
             mixed = fields[scaled:changed] if fields.ndim == 3 else fields[scaled:changed, 0]
-            mixed[...] = mixup(mixed, rng)
+            mixed[...] = mixup(mixed, rng, ground=self.ground)
         if not (invariant or slow):
             changed = len(fields)
         relabelled = fields[:changed][self.part]

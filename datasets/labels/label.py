@@ -186,4 +186,5 @@ def _read_chunk(source: FieldSource, roles: list[str], pairs: bool, seed: int, k
         )
     if not pairs:
         return {"fields": fields}
-    return {PREDICTIONS: predictions_of(fields, np.random.default_rng([seed, k])), "fields": fields}
+    predictions = predictions_of(fields, np.random.default_rng([seed, k]), source.dry)
+    return {PREDICTIONS: predictions, "fields": fields}

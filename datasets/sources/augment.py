@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_count, as_positive
+from ...foundation.arguments import as_count, as_positive, filled
+from ...metrics.distribution import ground_of
 
 
 def random_symmetry(fields: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -25,7 +26,7 @@ def random_symmetry(fields: NDArray[np.float32], rng: np.random.Generator) -> ND
     Raises:
         ArgumentError: If `fields` is not a batch of fields.
     """
-    _check_batch(fields)
+    fields = _as_batch(fields)
     square = fields.shape[1] == fields.shape[2]
     codes = rng.integers(8 if square else 4, size=len(fields))
     result = np.empty_like(fields)
@@ -42,18 +43,22 @@ def rescale(
     high: float = 2.0,
     quantum: float | None = None,
     lower: float = 0.0,
+    ground: float | None = None,
 ) -> NDArray[np.float32]:
     """Multiply the intensities of each field by a random factor, log-uniform between `low` and `high`.
 
-    The labels change: compute them again with the metric.
+    Intensities are counted from the ground: 0 mm/h in rain, the median of a temperature. The labels change:
+    compute them again with the metric.
 
     Args:
         fields: Fields (N, H, W).
         rng: Source of randomness.
         low: Least factor, above 0.
         high: Greatest factor.
-        quantum: Step that the results are rounded to, as the data are; None leaves them alone.
-        lower: Results below this bound become 0, as in the data.
+        quantum: Step that intensities are rounded to, as the data are; None leaves them alone.
+        lower: Intensities below this bound become those of the ground, as in the data.
+        ground: Value that intensities are counted from; by default the dry value of the fields, or their
+            median.
 
     Returns:
         New fields (N, H, W); NaN stays NaN.
@@ -61,36 +66,38 @@ def rescale(
     Raises:
         ArgumentError: If `fields` is not a batch, or the factors or the step are out of range.
     """
-    _check_batch(fields)
+    fields = _as_batch(fields)
     if not 0 < low <= high:
         raise ArgumentError(f"`low` (={low!r}) and `high` (={high!r}) must be increasing factors above 0.")
     if quantum is not None:
         quantum = as_positive("quantum", quantum)
-    factors = np.exp(rng.uniform(np.log(low), np.log(high), len(fields))).astype(fields.dtype)
-    result = fields * factors[:, None, None]
+    ground = ground_of(fields) if ground is None else ground
+    factors = np.exp(rng.uniform(np.log(low), np.log(high), len(fields)))
+    intensities = (fields.astype(np.float64) - ground) * factors[:, None, None]
     if quantum is not None:
-        np.rint(result / fields.dtype.type(quantum), out=result)
-        # n / 100 is the float32 nearest to its decimal number; n * 0.01 is not always.
-        result /= fields.dtype.type(1 / quantum)
+        intensities = np.rint(intensities / quantum) * quantum
     if lower > 0:
-        result[result < lower] = 0
-    return result
+        intensities[intensities < lower * (1 - 1e-9)] = 0
+    return (intensities + ground).astype(fields.dtype)
 
 
-def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 1.0) -> NDArray[np.float32]:
+def mixup(
+    fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 1.0, ground: float | None = None
+) -> NDArray[np.float32]:
     """Mix each field with a coarse and noisy version of itself, to reach fields between real and wrong ones.
 
-    The result is lambda x + (1 - lambda) (coarse x + noise), lambda uniform on [0, 1], cut at 0
-    (at the least value, where that is negative): the mixing
-    of Quarenghi, Cotsakis and Beucler (arXiv 2604.11422). The coarse version holds the means over square
-    blocks whose side is a random power of two; the noise is Gaussian. The labels change: compute them again
-    with the metric.
+    The result is lambda x + (1 - lambda) (coarse x + noise), lambda uniform on [0, 1], cut at the ground, or
+    at the least value, where that is lower: the mixing of Quarenghi, Cotsakis and Beucler (arXiv 2604.11422),
+    in any unit. The coarse version holds the means over square blocks whose side is a random power of two;
+    the noise is Gaussian. The labels change: compute them again with the metric.
 
     Args:
         fields: Fields (N, H, W).
         rng: Source of randomness.
-        noise: Greatest standard deviation of the noise, in units of the mean of the positive pixels of the
-            field; the one used is uniform between 0 and this.
+        noise: Greatest standard deviation of the noise, in units of the mean distance from the ground of the
+            pixels that differ from it; the one used is uniform between 0 and this.
+        ground: Value that intensities are counted from; by default the dry value of the fields, or their
+            median.
 
     Returns:
         New fields (N, H, W); NaN stays NaN.
@@ -98,27 +105,30 @@ def mixup(fields: NDArray[np.float32], rng: np.random.Generator, noise: float = 
     Raises:
         ArgumentError: If `fields` is not a batch, or `noise` is negative.
     """
-    _check_batch(fields)
+    fields = _as_batch(fields)
     if noise < 0:
         raise ArgumentError(f"`noise` (={noise!r}) must be 0 or more.")
     n, height, width = fields.shape
     kind = fields.dtype.type
+    ground = ground_of(fields) if ground is None else ground
+    intensities = fields - kind(ground)
     share = rng.uniform(size=(n,)).astype(kind)
     levels = max(1, int(np.log2(min(height, width))) - 1)
     factors = 2 ** rng.integers(1, levels + 1, size=(n,))
     amplitude = rng.uniform(0, noise, size=(n,)).astype(kind)
     result = np.empty_like(fields)
     scratch = np.empty((height, width), kind)
-    for i, field in enumerate(fields):
-        wet = field[field > 0]
-        scale = wet.mean() if wet.size else kind(0)
+    for i, field in enumerate(intensities):
+        sizes = np.abs(field[(field != 0) & ~np.isnan(field)])
+        scale = sizes.mean() if sizes.size else kind(0)
         rng.standard_normal(dtype=kind, out=scratch)
         scratch *= amplitude[i] * scale
         scratch += coarsened(field[None], int(factors[i]))[0]
         scratch *= 1 - share[i]
         np.multiply(field, share[i], out=result[i])
         result[i] += scratch
-    lowest = min(0.0, float(np.nanmin(fields, initial=0.0)))
+    result += kind(ground)
+    lowest = min(ground, float(np.nanmin(fields, initial=np.inf)))
     return np.maximum(result, kind(lowest), out=result)
 
 
@@ -135,7 +145,7 @@ def coarsened(fields: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     Raises:
         ArgumentError: If `fields` is not a batch of fields, or `factor` is below 1.
     """
-    _check_batch(fields)
+    fields = _as_batch(fields)
     factor = as_count("factor", factor)
     n, height, width = fields.shape
     rows, columns = -(-height // factor), -(-width // factor)
@@ -152,9 +162,15 @@ def coarsened(fields: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     return spread.reshape(padded.shape)[:, :height, :width]
 
 
-def _check_batch(fields: NDArray[np.float32]) -> None:
-    """Raise ArgumentError for what is no batch of fields (N, H, W) in floating point."""
-    if fields.ndim != 3 or fields.dtype.kind != "f":
+def _as_batch(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A batch of fields (N, H, W) in floating point, NaN where it is masked.
+
+    Raises:
+        ArgumentError: It is none.
+    """
+    batch = filled(fields)
+    if batch.ndim != 3 or batch.dtype.kind != "f":
         raise ArgumentError(
-            f"`fields` (shape {fields.shape}, {fields.dtype}) must be floating-point, of shape (N, H, W)."
+            f"`fields` (shape {batch.shape}, {batch.dtype}) must be floating-point, of shape (N, H, W)."
         )
+    return batch

@@ -160,8 +160,8 @@ class Frames(FieldSource):
 def axes_of_frames(shape: Sequence[int]) -> list[int]:
     """The axes of an array that frames and times lie along: without those of length 1 that are too many."""
     axes = list(range(len(shape)))
-    # Those before rows and columns first: a field may be one pixel high.
-    for axis in [*axes[:-2], *axes[:-3:-1]]:
+    # A last axis of length 1 holds channels; rows are given up last.
+    for axis in (*axes[-1:], *axes[:-2], *axes[-2:-1]):
         if len(axes) > 3 and shape[axis] == 1:
             axes.remove(axis)
     return axes

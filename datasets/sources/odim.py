@@ -66,6 +66,7 @@ class Opera(FieldSource):
     name = "opera"
     unit = "mm/h"
     length_unit = "km"
+    dry = 0.0
     chronological = True
 
     def __init__(
@@ -78,7 +79,7 @@ class Opera(FieldSource):
         pattern: str = "*.h*",
         quantity: str = "RATE",
         quantum: float | None = 0.01,
-        wet: float = 0.0,
+        wet: float | None = None,
     ) -> None:
         """Find the files and check that every one can be used.
 
@@ -92,7 +93,7 @@ class Opera(FieldSource):
             pattern: Shell pattern of the file names.
             quantity: "RATE" (mm/h) or "DBZH" (dBZ).
             quantum: Step that rates are rounded to, in mm/h; None leaves them alone.
-            wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles.
+            wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles; 0 by default.
 
         Raises:
             ArgumentError: If an argument is out of range.

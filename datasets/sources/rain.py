@@ -77,6 +77,7 @@ class Rain(FieldSource):
     name = "rain"
     unit = "mm/h"
     length_unit = "km"
+    dry = 0.0
     chronological = False
 
     def __init__(
@@ -87,7 +88,7 @@ class Rain(FieldSource):
         quantum: float | None = 0.01,
         pixel_size: float = 2.0,
         regimes: str | Sequence[str] | None = None,
-        wet: float = 0.0,
+        wet: float | None = None,
     ) -> None:
         """Describe the fields; none is drawn yet.
 
@@ -100,7 +101,7 @@ class Rain(FieldSource):
             pixel_size: Side of a pixel in km.
             regimes: Names from `REGIMES` or "mixed"; each field draws one of them with equal chance. "mixed"
                 resembles a rainy summer evening over Europe, and is the default.
-            wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles.
+            wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles; 0 by default.
 
         Raises:
             ArgumentError: If an argument is out of range or a regime unknown.

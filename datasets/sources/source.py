@@ -32,8 +32,10 @@ class FieldSource(abc.ABC):
         chronological: Whether chunks are ordered in time. Their splits then keep a gap before the test
             period; otherwise chunks must be exchangeable.
         quantum: Step that the values lie apart, or None where they are continuous.
-        wet: Pixels above it count where thresholds are placed at quantiles of the data, such as 0 in rain;
-            None for other fields, whose pixels count as `emuloss.metrics.quantile_thresholds` finds.
+        dry: Value of the pixels where there is nothing, such as 0 in rain; None where fields have no such
+            value, or themselves tell it (see `emuloss.metrics.dry_value`).
+        wet: Pixels above it count where thresholds are placed at quantiles of the data; None for those that
+            are not dry.
         field_shape: Shape (H, W) of every field.
         describing: Entries of `config` that say what the values mean, such as their unit, and decide none of
             them: labels outlast a change of these.
@@ -45,6 +47,7 @@ class FieldSource(abc.ABC):
     length_unit: str = "pixel"
     chronological: bool
     quantum: float | None
+    dry: float | None = None
     wet: float | None = None
     field_shape: tuple[int, int]
     describing: ClassVar[tuple[str, ...]] = ()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawn import read_all
-from emuloss.datasets import Rain, mixup, random_symmetry, rescale
+from emuloss.datasets import Rain, mixup, predictions_of, random_symmetry, rescale
 from emuloss.errors import ArgumentError
 
 
@@ -101,3 +101,53 @@ def test_mixing_goes_below_zero_where_the_data_do(fields):
     anomalies = mixup(fields - 3, np.random.default_rng(0))
     assert anomalies.min() >= -3
     assert (anomalies < 0).mean() > 0.5
+
+
+UNITS = [(1.0, 273.15), (10.0, -30.0), (0.01, 0.0), (3.7, -2.0)]
+"""a and b of a x + b."""
+
+
+@pytest.mark.parametrize(("a", "b"), UNITS)
+@pytest.mark.parametrize("kind", ["rain", "z-scores"])
+@pytest.mark.parametrize(
+    "change",
+    [rescale, mixup, predictions_of, lambda x, rng: rescale(x, rng, quantum=float(np.nanstd(x)) / 4)],
+)
+def test_changes_do_not_know_the_unit(fields, change, kind, a, b):
+    """Of a x + b they are a times what they are of x, plus b."""
+    if kind == "rain":
+        x = fields.astype(float)
+    else:
+        x = np.random.default_rng(0).standard_normal((48, 32, 32))
+        x[0, :4] = np.nan
+    scale = np.nanmax(np.abs(x))
+    one, other = (change(each, np.random.default_rng(1)).astype(float) for each in (x, a * x + b))
+    precision = 1e-9 if one.dtype == other.dtype == float and change is not predictions_of else 1e-4
+    np.testing.assert_allclose((other - b) / a, one, rtol=0, atol=precision * scale)
+
+
+def test_intensities_are_counted_from_the_dry_value(fields):
+    """-32 dBZ is nothing, and stays nothing."""
+    dbz = np.where(fields > 0, 10 + 5 * np.log(fields + 1e-9), -32).astype(np.float32)
+    assert (rescale(dbz, np.random.default_rng(0))[fields == 0] == -32).all()
+    assert mixup(dbz, np.random.default_rng(0)).min() == -32
+    moved = predictions_of(dbz, np.random.default_rng(0))
+    assert moved.min() == -32
+    assert (moved == -32).mean() > 0.2
+
+
+def test_temperatures_keep_their_median():
+    kelvin = (285 + 8 * np.random.default_rng(0).standard_normal((40, 32, 32))).astype(np.float32)
+    for change in (rescale, mixup, predictions_of):
+        changed = change(kelvin, np.random.default_rng(0))
+        assert np.median(changed) == pytest.approx(285, abs=1)
+        assert 2 < changed.std() < 20
+
+
+def test_masked_fields_are_missing(fields):
+    hidden = np.ma.array(fields, mask=False, copy=True)
+    hidden[:, :8] = np.ma.masked
+    hidden.data[:, :8] = 9.97e36
+    for change in (random_symmetry, rescale, mixup):
+        assert np.nanmax(change(hidden, np.random.default_rng(0))) < 1e4
+    assert predictions_of(hidden, np.random.default_rng(0)).max() < 1e4

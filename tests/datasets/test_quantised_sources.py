@@ -167,7 +167,7 @@ class TestWet:
     """Which pixels set the default thresholds."""
 
     def test_rain_says_that_it_is_wet_above_0(self):
-        assert Rain(8, 16).wet == 0
+        assert Rain(8, 16).dry == 0
         rain = Rain(240, 24, regimes="all-wet", quantum=None)  # whose dry pixels are too few to be told
         wet = np.concatenate([rain.read(k, "train") for k in range(2)])
         assert thresholds_of(rain)[0] == pytest.approx(np.quantile(wet[wet > 0], 0.01), rel=0.2)

@@ -62,7 +62,7 @@ def fields_for(
     sample = np.stack(found[:count])
     if surrogate.metric.arity == 1:
         return sample
-    return np.stack([predictions_of(sample, np.random.default_rng(seed)), sample], axis=1)
+    return np.stack([predictions_of(sample, np.random.default_rng(seed), source.dry), sample], axis=1)
 
 
 def _tell_other_pixels(source: FieldSource, metric: Metric) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -11,6 +12,13 @@ from torch import Tensor
 
 _DECADES = 1.5
 """Decades that the sizes of labels have to span for a logarithmic scale."""
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast, for arithmetic with a tensor."""
+    kind = x.device.type
+    # Devices without values, such as meta, know no autocast.
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def signed_log1p(x: Tensor) -> Tensor:
@@ -27,13 +35,13 @@ def signed_expm1(x: Tensor) -> Tensor:
 
 def _sign(x: Tensor) -> Tensor:
     """1 or -1, never 0: the slope of sign * x, unlike that of abs or clamp, is not lost at x = 0."""
-    return torch.where(x >= 0, 1.0, -1.0)
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
 def trapezoid_weights(levels: Sequence[float]) -> Tensor:
     """Weights (Q,) of the trapezoidal rule over these levels; 1 where there is one level only."""
     if len(levels) == 1:
-        return torch.ones(1)
+        return torch.ones(1, dtype=torch.float32)
     steps = torch.tensor(levels, dtype=torch.float64).diff()
     weights = torch.zeros(len(levels), dtype=torch.float64)
     weights[:-1] += steps / 2
@@ -43,7 +51,9 @@ def trapezoid_weights(levels: Sequence[float]) -> Tensor:
 
 def as_scales(scales: Sequence[float]) -> Tensor | None:
     """Sizes (C, 1) of outputs to divide curves (N, C, Q) by; None where all are 1, and nothing is to do."""
-    return None if all(scale == 1 for scale in scales) else torch.tensor(scales).double().float()[:, None]
+    if all(scale == 1 for scale in scales):
+        return None
+    return torch.tensor(scales, dtype=torch.float32)[:, None]
 
 
 def log_curves(curves: Tensor, scales: Sequence[float]) -> Tensor:

@@ -11,6 +11,43 @@ from ..errors import ArgumentError
 
 _LARGEST = 1e30
 """Values beyond, infinities too, count as this: arithmetic with it stays finite."""
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_RESHAPED = {2: "; use {name}[None]", 4: "; use {name}.flatten(0, 1)", 5: "; use {name}.flatten(0, 2)"}
+"""Remedies for shapes of other lengths."""
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise ArgumentError for what is no dense tensor of real numbers in floating point.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was given for it.
+    """
+    if isinstance(value, torch.fx.Proxy) or (torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()):
+        tracer = "torch.fx" if isinstance(value, torch.fx.Proxy) else "torch.jit.trace"
+        raise ArgumentError(
+            f"{name} is traced by {tracer}, which would keep the size of these fields; take torch.export"
+        )
+    if not isinstance(value, Tensor):
+        remedy = "; use torch.from_numpy" if hasattr(value, "__array__") else ""
+        raise ArgumentError(f"{name} must be a torch tensor, got {type(value).__name__}{remedy}")
+    if value.layout != torch.strided or value.is_nested:
+        raise ArgumentError(f"{name} must be a dense tensor, got layout {value.layout}; use .to_dense()")
+    if value.dtype not in _DTYPES:
+        remedy = ".abs()" if value.is_complex() else ".dequantize()" if value.is_quantized else ".float()"
+        raise ArgumentError(f"{name} must be floating point, got {value.dtype}; use {remedy}")
+
+
+def check_fields(name: str, fields: Tensor) -> None:
+    """Raise ArgumentError for what is no batch of fields (N, H, W) or (N, 1, H, W)."""
+    check_tensor(name, fields)
+    fits = fields.ndim == 3 or (fields.ndim == 4 and fields.shape[1] == 1)
+    if not fits or 0 in fields.shape[1:]:
+        remedy = "" if 0 in fields.shape[1:] else _RESHAPED.get(fields.ndim, "")
+        raise ArgumentError(
+            f"{name} must have shape (N, H, W) or (N, 1, H, W), got {tuple(fields.shape)}"
+            + remedy.format(name=name)
+        )
 
 
 def as_batch(fields: Tensor, dry: float = 0.0) -> Tensor:
@@ -27,16 +64,9 @@ def as_batch(fields: Tensor, dry: float = 0.0) -> Tensor:
     Raises:
         ArgumentError: another type, shape or dtype.
     """
-    if not isinstance(fields, Tensor):
-        raise ArgumentError(
-            f"fields must be a torch tensor, got {type(fields).__name__}; use torch.from_numpy"
-        )
-    if fields.ndim == 4 and fields.shape[1] == 1:
+    check_fields("fields", fields)
+    if fields.ndim == 4:
         fields = fields[:, 0]
-    if fields.ndim != 3 or 0 in fields.shape[1:]:
-        raise ArgumentError(f"fields must have shape (N, H, W) or (N, 1, H, W), got {tuple(fields.shape)}")
-    if not fields.is_floating_point():
-        raise ArgumentError(f"fields must be floating point, got {fields.dtype}; use .float()")
     if fields.dtype != torch.float64:
         fields = fields.float()
     return torch.where(torch.isnan(fields), dry, fields).clamp(-_LARGEST, _LARGEST)
@@ -61,25 +91,26 @@ def as_pairs(pairs: Tensor, dry: float = 0.0) -> Tensor:
         raise ArgumentError(
             f"pairs of prediction and observation must be a torch tensor of shape (N, 2, H, W), got {got}"
         )
+    check_tensor("pairs", pairs)
     missing = torch.isnan(pairs).any(1, keepdim=True).expand_as(pairs)
     flat = torch.where(missing, math.nan, pairs).flatten(0, 1)
-    return as_batch(flat, dry).unflatten(0, (len(pairs), 2))
+    return as_batch(flat, dry).unflatten(0, (pairs.shape[0], 2))
 
 
 def stacked(predictions: Tensor, observations: Tensor) -> Tensor:
     """Pairs (N, 2, H, W) of predictions and observations, (N, H, W) or (N, 1, H, W) each.
 
     Raises:
-        ArgumentError: other shapes, or two that differ.
+        ArgumentError: no tensors, other shapes, or two that differ.
     """
-    shape = tuple(predictions.shape)
-    fits = len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)
-    if not fits or tuple(observations.shape) != shape:
+    check_fields("predictions", predictions)
+    check_fields("observations", observations)
+    if observations.shape != predictions.shape:
         raise ArgumentError(
-            "prediction and observation must have one shape (N, H, W) or (N, 1, H, W), "
-            f"got {shape} and {tuple(observations.shape)}"
+            "predictions and observations must have one shape, "
+            f"got {tuple(predictions.shape)} and {tuple(observations.shape)}"
         )
-    if len(shape) == 3:
+    if predictions.ndim == 3:
         return torch.stack([predictions, observations], dim=1)
     return torch.cat([predictions, observations], dim=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .loss import SurrogateLoss
+from .ranges import RangeWarning
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
-__all__ = ["FrozenSurrogate", "Provenance", "SurrogateLoss", "frozen"]
+__all__ = ["FrozenSurrogate", "Provenance", "RangeWarning", "SurrogateLoss", "frozen"]

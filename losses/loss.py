@@ -10,25 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..emulators.curves import full_precision
 from ..emulators.differentiable import (
     Differentiable,
-    WidePrecision,
     device_of,
     exact_curves,
     straight_through,
 )
 from ..emulators.distances import DISTANCES, Distance, default_distance
+from ..emulators.embedded import Embedded
 from ..emulators.fields import stacked
 from ..emulators.relaxations.relaxation import COLD, HOT, geometric
 from ..errors import ArgumentError
-from ..foundation.arguments import as_choice
+from ..foundation.arguments import as_choice, as_flag
 from ..metrics import Metric
+from .inputs import MISSING, broken, check_inputs, unmeasured
+from .ranges import RangeWatch
 
 _SIDES = ("surrogate", "exact")
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-class SurrogateLoss(WidePrecision):
+class SurrogateLoss(Embedded):
     """How far a prediction is from its target by a surrogate: differentiable in the prediction.
 
     Of a metric of one field it is the distance between the curves of both. By default the distance of one
@@ -50,12 +53,16 @@ class SurrogateLoss(WidePrecision):
         weights: weight of each output by name; an output left out weighs 1.
         trust: if given, the weight of a field is exp(-trust * err^2), err the distance between
             surrogate and exact curves of its target: where the surrogate errs, it is heeded less. Not for a
-            pairwise metric.
+            pairwise metric. It may be set anew between steps.
+        missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
+            not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         in_state_dict: whether a state dict of this loss, or of a module that holds it, has the
             surrogate's frozen weights. Without, they stay what the surrogate was made with; a state
             dict that has them can be loaded all the same.
 
     Casts of a parent module to half precision (`half()`, `bfloat16()`) leave a loss in single precision.
+    Fields in another unit than the surrogate's have no gradient: the first batches that look so are told by a
+    `RangeWarning`.
 
     Raises:
         ArgumentError: an argument out of range, or a pairwise metric that does not say whether smaller is
@@ -63,6 +70,7 @@ class SurrogateLoss(WidePrecision):
     """
 
     output_weights: Tensor
+    severity: Tensor
 
     def __init__(
         self,
@@ -74,23 +82,20 @@ class SurrogateLoss(WidePrecision):
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
+        missing: str = "target",
         in_state_dict: bool = True,
     ) -> None:
         super().__init__()
         metric = surrogate.metric
-        if metric.arity == 2 and (reference is not None or trust is not None):
-            raise ArgumentError(
-                f"reference and trust are for metrics of one field; {metric.name!r} compares two"
-            )
+        if metric.arity == 2 and reference is not None:
+            raise ArgumentError(f"reference is for metrics of one field; {metric.name!r} compares two")
         as_choice("forward", forward, _SIDES)
         reference = as_choice("reference", forward if reference is None else reference, _SIDES)
-        as_choice("reduction", reduction, _REDUCTIONS)
-        if trust is not None and not _is_weight(trust):
-            raise ArgumentError(f"trust must be a number >= 0, or None, got {trust!r}")
+        self.reduction = as_choice("reduction", reduction, _REDUCTIONS)
+        self.missing = as_choice("missing", missing, MISSING)
         self.surrogate, self.metric = surrogate, metric
         self.exact_forward = forward == "exact"
         self.exact_reference = reference == "exact" and metric.arity == 1
-        self.reduction, self.trust = reduction, trust
         self.distance = _distance_of(metric, distance)
         values = _output_weights(metric, weights)
         if self.distance.averaged:
@@ -98,10 +103,27 @@ class SurrogateLoss(WidePrecision):
                 raise ArgumentError(f"weights must leave one output in the loss, got {weights!r}")
             values = values / values.sum()
         self.register_buffer("output_weights", values, persistent=False)
+        self.register_buffer("severity", torch.zeros((), dtype=torch.float32), persistent=False)
+        self.trust = trust
+        self.watch = RangeWatch(surrogate)
         self.to(device_of(surrogate))  # a loss begins where its surrogate is
-        if not in_state_dict:
+        if not as_flag("in_state_dict", in_state_dict):
             self.register_state_dict_post_hook(_leave_out)
             self.register_load_state_dict_pre_hook(_fill_in)
+
+    @property
+    def trust(self) -> float | None:
+        """How severely the surrogate's errors on targets are taken; None: not at all."""
+        return self._trust
+
+    @trust.setter
+    def trust(self, value: float | None) -> None:
+        if value is not None and not _is_weight(value):
+            raise ArgumentError(f"trust must be a number >= 0, or None, got {value!r}")
+        if value is not None and self.metric.arity == 2:
+            raise ArgumentError(f"trust is for metrics of one field; {self.metric.name!r} compares two")
+        self._trust, self.trusting = value, value is not None
+        self.severity.fill_(value or 0.0)  # in place: what was compiled reads it there
 
     def anneal(self, progress: float, start: float = HOT, end: float = COLD) -> None:
         """Set the temperature of a relaxed surrogate for a moment of the training.
@@ -124,16 +146,23 @@ class SurrogateLoss(WidePrecision):
         self.surrogate.relaxation.temperature = geometric(start, end, progress)
 
     def forward(
-        self, prediction: Tensor, target: Tensor | None = None, *, target_curves: Tensor | None = None
+        self,
+        prediction: Tensor,
+        target: Tensor | None = None,
+        *,
+        target_curves: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The loss.
 
         Args:
-            prediction: (N, H, W) or (N, 1, H, W), in the surrogate's field unit.
-            target: same shape; it gets no gradient. A pixel that is NaN in either was not measured: it counts
-                as dry in both and gets no gradient.
+            prediction: (N, H, W) or (N, 1, H, W), in the surrogate's field unit. Where it is not finite, so
+                are the loss of its field and its gradient, unless the pixel was not measured.
+            target: same shape; it gets no gradient. A pixel that is NaN was not measured: it counts as dry in
+                both and gets no gradient.
             target_curves: instead of a target: its curves (N, C, Q), such as exact ones computed
                 beforehand. Not for a pairwise metric.
+            mask: same shape, boolean, True where pixels were measured; the others count as NaN in the target.
 
         Returns:
             Scalar, or (N,) with reduction "none"; float32 or better.
@@ -141,38 +170,44 @@ class SurrogateLoss(WidePrecision):
         Raises:
             ArgumentError: both or neither of target and target_curves, no tensors, or shapes that differ.
         """
-        distances, gate = self._compared(prediction, target, target_curves)
+        distances, gate = self._compared(prediction, target, target_curves, mask)
         loss = (distances * self.output_weights.to(distances.dtype)).sum(1) * gate
         return _reduced(loss, self.reduction)
 
     def by_output(
-        self, prediction: Tensor, target: Tensor | None = None, *, target_curves: Tensor | None = None
+        self,
+        prediction: Tensor,
+        target: Tensor | None = None,
+        *,
+        target_curves: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """What the loss weighs and sums, (N, C): the distance in each output; arguments as in `forward`."""
-        return self._compared(prediction, target, target_curves)[0]
+        return self._compared(prediction, target, target_curves, mask)[0]
 
     def _compared(
-        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | float]:
         """Distances (N, C), and how far each field is trusted."""
-        _check_tensors(prediction=prediction, target=target, target_curves=target_curves)
+        check_inputs(self.metric, prediction, target, target_curves, mask, self.output_weights.device)
+        missing = unmeasured(prediction, target, mask, self.missing)
+        told: Tensor | float = 0.0
+        if missing is not None:
+            prediction = prediction.masked_fill(missing, math.nan)
+            target = None if target is None else target.detach().masked_fill(missing, math.nan)
+        if self.missing == "target":
+            told = broken(prediction, missing)
+        self.watch.look(prediction, target)
         reference: Tensor | None = None
         gate: Tensor | float = 1.0
-        if self.metric.arity == 2:
-            if target is None or target_curves is not None:
-                raise ArgumentError(f"the loss of {self.metric.name!r} needs a target, and no target_curves")
-            curves = self._curves(stacked(prediction, target.detach()))
-        else:
-            if (target is None) == (target_curves is None):
-                raise ArgumentError("the loss needs either target or target_curves")
-            if target is not None:
-                missing = torch.isnan(prediction) | torch.isnan(target)
-                prediction = prediction.masked_fill(missing, math.nan)
-                target = target.masked_fill(missing, math.nan)
+        if self.metric.arity == 1:
             curves = self._curves(prediction)
             reference, gate = self._reference(target, target_curves, curves)
-        with torch.autocast(curves.device.type, enabled=False):
-            return self.distance(curves, reference), gate
+        else:
+            assert target is not None  # `check_inputs` has seen to it
+            curves = self._curves(stacked(prediction, target))
+        with full_precision(curves):
+            return self.distance(curves, reference) + told, gate
 
     def _curves(self, fields: Tensor) -> Tensor:
         """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
@@ -189,17 +224,30 @@ class SurrogateLoss(WidePrecision):
                 raise ArgumentError(
                     f"target_curves must have shape {tuple(curves.shape)}, got {tuple(target_curves.shape)}"
                 )
-            if self.trust is not None:
+            if self.trusting:
                 raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
             return target_curves.to(curves), 1.0
-        assert target is not None  # one of both is there: `_compared` has seen to it
-        if self.trust is None:
+        assert target is not None  # one of both is there: `check_inputs` has seen to it
+        if not self.trusting:
             exact = exact_curves(self.metric, target) if self.exact_reference else self.surrogate(target)
             return exact.to(curves), 1.0
         exact = exact_curves(self.metric, target).to(curves)
         emulated = self.surrogate(target).to(curves)
         error = (self.distance(emulated, exact) * self.output_weights.to(curves.dtype)).sum(1)
-        return exact if self.exact_reference else emulated, torch.exp(-self.trust * error**2)
+        return exact if self.exact_reference else emulated, torch.exp(-self.severity * error**2)
+
+    def extra_repr(self) -> str:
+        """What it measures, in a few lines."""
+        weights = zip(self.metric.outputs, self.output_weights.tolist(), strict=True)
+        lines = {}
+        if self.metric.arity == 1:
+            reference = "exact" if self.exact_reference else "surrogate"
+            forward = "exact" if self.exact_forward else "surrogate"
+            lines["curves"] = f"{forward} of predictions, {reference} of targets"
+            lines["trust"] = "none" if self.trust is None else f"{self.trust:g}"
+        lines["weights"] = ", ".join(f"{name} {weight:g}" for name, weight in weights)
+        lines["reduction"], lines["missing"] = self.reduction, self.missing
+        return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
 
 def _distance_of(metric: Metric, distance: str | Distance | type[Distance] | None) -> Distance:
@@ -232,24 +280,12 @@ def _output_weights(metric: Metric, weights: Mapping[str, float] | None) -> Tens
     return torch.tensor(values, dtype=torch.float32)
 
 
-def _check_tensors(*, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None = None) -> None:
-    """Raise ArgumentError for what is no floating-point tensor, and for a target of another shape."""
-    for name, value in (("prediction", prediction), ("target", target), ("target_curves", target_curves)):
-        if value is not None and not (isinstance(value, Tensor) and value.is_floating_point()):
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise ArgumentError(f"{name} must be a floating-point tensor, got {got}")
-    if target is not None and target.shape != prediction.shape:
-        raise ArgumentError(
-            f"target must have the prediction's shape {tuple(prediction.shape)}, got {tuple(target.shape)}"
-        )
-
-
 def _reduced(losses: Tensor, reduction: str) -> Tensor:
     """Losses (N,) as they are, their sum, or their mean."""
     if reduction == "none":
         return losses
     # The mean of no field would be NaN.
-    return losses.sum() / max(len(losses), 1) if reduction == "mean" else losses.sum()
+    return losses.sum() / max(losses.shape[0], 1) if reduction == "mean" else losses.sum()
 
 
 def _leave_out(loss: SurrogateLoss, state: dict[str, Tensor], prefix: str, _: Any) -> None:

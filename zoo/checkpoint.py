@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..emulators import ARCHITECTURES
 from ..emulators.differentiable import Differentiable
@@ -40,6 +40,8 @@ from .golden import record
 from .manifest import READERS, Manifest
 
 _MISSING = object()
+_TABLES = 2**26
+"""Bytes that a stand-in may have beside its weights: tables, and what it takes to build it."""
 
 
 class Loaded(NamedTuple):
@@ -166,8 +168,13 @@ def _neutral() -> Iterator[None]:
 
     Random weights, which are built before the right ones are there, come from no generator of the caller's.
     """
-    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"), DrawnFrom(0):
-        yield
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # in which the weights are, and what is computed beside them
+    try:
+        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"), DrawnFrom(0):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -196,31 +203,42 @@ def _build(manifest: Manifest, weights_size: int) -> Differentiable:
                 f"its {key} differ from those that metric {metric.name!r} declares here; "
                 f"load it with emuloss {manifest.package_version}, or train it again"
             )
-    # A parameter is registered anew where a spectral norm takes it over: twice the weights at most.
-    with _parameters_within(2 * weights_size):
+    with _TensorsWithin(2 * weights_size + _TABLES):
         module = build(metric, **manifest.architecture.arguments)
     _refuse_change("metric", manifest.metric.arguments, metric.arguments())
     _refuse_change("architecture", manifest.architecture.arguments, module.arguments())
     return frozen(module)
 
 
-@contextmanager
-def _parameters_within(budget: int) -> Iterator[None]:
-    """Refuse to build parameters that take more than budget bytes, in this thread, before any is filled."""
-    thread, left = threading.get_ident(), budget
+class _TensorsWithin(TorchDispatchMode):
+    """Within it, this thread makes tensors of so many bytes at most, before any is filled.
 
-    def count(module: torch.nn.Module, name: str, parameter: torch.Tensor | None) -> None:
-        nonlocal left
-        if parameter is not None and threading.get_ident() == thread:
-            left -= parameter.numel() * _written_as(parameter).itemsize
-            if left < 0:
+    A hook of torch's on parameters would be called, and changed, by all threads at once.
+
+    Args:
+        budget: in bytes.
+    """
+
+    def __init__(self, budget: int) -> None:
+        super().__init__()
+        self.left = budget
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator of torch, and count what it makes out of nothing."""
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and _takes_no_tensor(func):
+            self.left -= made.numel() * _written_as(made).itemsize
+            if self.left < 0:
                 raise ArgumentError("its architecture is too large for its weights")
+        return made
 
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
+
+@cache
+def _takes_no_tensor(func: Any) -> bool:
+    """Whether an operator makes tensors of numbers and shapes alone."""
+    return not any("Tensor" in str(argument.type) for argument in func._schema.arguments)
 
 
 def _refuse_change(name: str, given: dict[str, Any], built: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..transforms import transformed
+
 
 class NormGelu(nn.GroupNorm):
     """gelu(group_norm(x)); arguments of `torch.nn.GroupNorm`."""
@@ -30,7 +32,8 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
+    # What torch.func works on has no layout to ask for, and knows none of our own gradients.
+    return not transformed(x) and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _NormGelu(torch.autograd.Function):

@@ -18,3 +18,9 @@ def component_changes(position: Tensor, diagonal: bool) -> Tensor:
 @component_changes.register_fake
 def _(position, diagonal):
     return position.new_empty(position.shape)
+
+
+@component_changes.register_vmap
+def _(info, dimensions, position, diagonal):
+    position = position.movedim(dimensions[0], 0)
+    return component_changes(position.flatten(0, 1), diagonal).view_as(position), 0

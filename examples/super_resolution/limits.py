@@ -104,8 +104,7 @@ def descended(prediction: Tensor, curves: Tensor, weight: float) -> Tensor:
 
         def objective() -> Tensor:
             error = ((pixels - start).square() * ~missing).sum((1, 2)) / (~missing).sum((1, 2)).clamp(min=1)
-            rain = torch.expm1(pixels).masked_fill(missing, math.nan)
-            return error.sum() + weight * loss(rain, target_curves=goal)
+            return error.sum() + weight * loss(torch.expm1(pixels), target_curves=goal, mask=~missing)
 
         minimise(
             objective, [pixels], [_RATE], steps=_STEPS, project=lambda: pixels.clamp_(min=0.0), anneal=anneal

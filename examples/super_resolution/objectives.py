@@ -153,7 +153,7 @@ class Objective(nn.Module):
         if labels is None:
             distance = self.loss(rain, observed)
         else:
-            distance = self.loss(rain.masked_fill(observed.isnan(), math.nan), target_curves=labels[:seen])
+            distance = self.loss(rain, target_curves=labels[:seen], mask=~observed.isnan())
         return error + self.risen * self.weight * distance, error
 
 

@@ -109,7 +109,7 @@ def test_a_prediction_with_holes_costs_nothing_on_the_same(surrogate):
     holed = rain()
     holed[:, :, 4:9] = torch.nan
     assert surrogate.as_loss()(holed, holed) == 0
-    assert surrogate.as_loss()(holed, rain()) == 0
+    assert surrogate.as_loss(missing="either")(holed, rain()) == 0
 
 
 @pytest.mark.parametrize("count", [1, 0])
@@ -121,7 +121,7 @@ def test_batch_of_one_and_of_none(surrogate, count):
 
 
 def test_gradient_is_finite_everywhere(surrogate):
-    loss = surrogate.as_loss()
+    loss = surrogate.as_loss(missing="either")
     dry, flat, wild = torch.zeros(2, 1, 32, 32), torch.full((2, 1, 32, 32), 3.0), rain(2) * 1e6
     at_threshold = torch.full((2, 1, 32, 32), 0.5)
     holed = rain(2)

@@ -131,7 +131,7 @@ def test_field_without_weight_has_no_gradient(surrogate):
 
 @pytest.mark.parametrize("forward", ["surrogate", "exact"])
 def test_unmeasured_pixels_count_as_dry_in_both(surrogate, forward):
-    loss = surrogate.as_loss(forward=forward)
+    loss = surrogate.as_loss(forward=forward, missing="either")
     prediction, target = rain(seed=1), rain(seed=2)
     holed, reference = prediction.clone(), target.clone()
     holed[0, :5], reference[1, :, 7] = torch.nan, torch.nan
@@ -146,10 +146,12 @@ def test_unmeasured_pixels_count_as_dry_in_both(surrogate, forward):
 
 def test_nothing_measured(surrogate):
     nothing = torch.full((2, 32, 32), torch.nan)
-    loss = surrogate.as_loss()
+    loss = surrogate.as_loss(missing="either")
     assert loss(nothing, rain(2)) == 0
     assert (gradient(loss, rain(2), nothing) == 0).all()
     assert (gradient(loss, nothing, target_curves=surrogate(rain(2))) == 0).all()
+    assert surrogate.as_loss()(rain(2), nothing) == 0
+    assert (gradient(surrogate.as_loss(), rain(2), nothing) == 0).all()
 
 
 def test_unmeasured_pixels_are_dry_below_thresholds_of_any_sign():
@@ -164,7 +166,7 @@ def test_unmeasured_pixels_are_dry_below_thresholds_of_any_sign():
 def test_uniform_and_extreme_fields(surrogate, value):
     field = torch.full((2, 32, 32), value)
     for forward in ("surrogate", "exact"):
-        loss = surrogate.as_loss(forward=forward)
+        loss = surrogate.as_loss(forward=forward, missing="either")
         assert loss(field, rain(2)).isfinite()
         assert loss(field, field) == 0
         assert gradient(loss, field, rain(2)).isfinite().all()
@@ -344,6 +346,12 @@ def test_descent_reduces_the_exact_distance(surrogate):
         ({"reference": "target"}, "reference"),
         ({"reduction": "max"}, "reduction"),
         ({"reduction": ["mean"]}, "reduction"),
+        ({"missing": "prediction"}, "missing must be one of target, either"),
+        ({"missing": None}, "missing"),
+        ({"in_state_dict": "no"}, "in_state_dict"),
+        ({"reduce": "sum"}, "as_loss has no argument 'reduce'.*did you mean 'reduction'"),
+        ({"weight": {"area": 1.0}}, "did you mean 'weights'"),
+        ({"distance": "curve"}, "distance"),
         ({"weights": {"volume": 1.0}}, "weights"),
         ({"weights": {"area": -1.0}}, "weights"),
         ({"weights": {"area": math.nan}}, "weights"),
@@ -374,6 +382,21 @@ def test_bad_settings(surrogate, arguments, word):
         ((rain().int(), rain()), {}, "prediction must be"),
         ((rain(), rain().int()), {}, "target must be"),
         ((rain(), 3.0), {}, "target must be"),
+        ((rain().numpy(), rain()), {}, "use torch.from_numpy"),
+        ((rain().bool(), rain()), {}, r"prediction must be floating point, got torch.bool; use .float\(\)"),
+        ((rain(), rain().to(torch.uint8)), {}, r"target must be floating point, .*use .float\(\)"),
+        ((rain().to(torch.complex64), rain()), {}, "prediction must be floating point.*abs"),
+        ((rain(), rain().to(torch.float8_e5m2)), {}, "target must be floating point"),
+        ((rain().to_sparse(), rain()), {}, "prediction must be a dense tensor"),
+        ((rain(1)[0], rain(1)[0]), {}, r"prediction must have shape .*use prediction\[None\]"),
+        ((rain()[None], rain()[None]), {}, r"use prediction.flatten\(0, 1\)"),
+        ((rain()[None, None], rain()[None, None]), {}, r"use prediction.flatten\(0, 2\)"),
+        ((rain(), rain()[:, None]), {}, "use target.reshape"),
+        ((rain(), rain().to("meta")), {}, r"target is on meta, the loss on cpu; use target.to\('cpu'\)"),
+        ((rain().to("meta"), rain()), {}, r"use loss.to\('meta'\)"),
+        ((rain(), rain()), {"mask": rain()}, "mask must be a boolean tensor"),
+        ((rain(), rain()), {"mask": rain().numpy() > 1}, "mask must be a boolean tensor"),
+        ((rain(), rain()), {"mask": rain(2) > 1}, "mask must have the prediction's shape"),
     ],
 )
 def test_bad_calls(surrogate, arguments, keywords, word):

@@ -6,6 +6,7 @@ process: slower to start, and right.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -49,8 +50,10 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
         """The compiled function of a signature; None where there is none, or none that can be read."""
         try:
             return super().load_overload(*given)
-        except Exception as error:  # a full disk, or half of a file, of which a pickle may raise anything
+        except Exception as error:  # a disk that fails, or half of a file, of which a pickle raises anything
             _say_that_nothing_is_kept(error)
+            with contextlib.suppress(Exception):
+                self.flush()  # so that the next process finds none, rather than half of one
             return None
 
     def save_overload(self, *given: Any) -> None:

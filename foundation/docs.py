@@ -16,8 +16,9 @@ def arguments_in(documented: Any) -> str:
 
     Of a class it is that of its own docstring, of its `__init__`, or of the nearest class above it.
     """
-    kinds = documented.__mro__ if isinstance(documented, type) else [documented]
-    places = (place for kind in kinds for place in (kind, vars(kind).get("__init__", kind)))
+    places = [documented]
+    if isinstance(documented, type):
+        places = [place for kind in documented.__mro__ for place in (kind, vars(kind).get("__init__", kind))]
     return next(filter(None, map(_section, places)), "")
 
 

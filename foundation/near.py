@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 
 def nearest(name: object, known: Iterable[object]) -> str | None:
-    """'count' for 'coutn'; None where no known name is near."""
-    close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
+    """'count' for 'coutn' or 'cou'; None where no known name is near."""
+    names = [str(each) for each in known]
+    longer = [each for each in names if str(name) and each.startswith(str(name))]
+    close = difflib.get_close_matches(str(name), names, n=1) or longer
     return close[0] if close else None
 
 

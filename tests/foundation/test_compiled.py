@@ -116,6 +116,10 @@ def test_a_damaged_cache_is_as_good_as_none(content, tmp_path, monkeypatch, told
     for index in indices:
         index.write_bytes(content)
     assert compile_anew()(values) == 10
+    assert len(told.records) == 1
+    again = compile_anew()
+    assert again(values) == 10
+    assert sum(again.stats.cache_hits.values()) == 1  # it was kept anew
 
 
 def test_every_kernel_is_compiled_through_this_door() -> None:

@@ -82,7 +82,7 @@ def read_state(content: bytes, path: Path, wanted: dict[str, Any], device: torch
         if state.keys() != wanted.keys():
             raise ValueError("it has other entries")
         for name in IDENTITY:
-            difference = first_difference(*(_of_run(held, name) for held in (state, wanted)), name)
+            difference = first_difference(_of_run(state, name), _of_run(wanted, name), name)
             if difference:
                 what = f"{name} ({difference})" if isinstance(wanted[name], dict) else name
                 raise ArgumentError(

@@ -96,7 +96,8 @@ def _join(
         The number of fields of each part, and all curves.
     """
     stored = {name: create_fields(file, name, field_shape) for name in names}
-    counts, curves = [], []
+    counts: list[int] = []
+    curves: list[NDArray[np.float64]] = []
     for k in wanted:
         part = read_part(part_path(parts, k), names, field_shape)
         start = sum(counts)

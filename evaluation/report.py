@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +19,15 @@ from numpy.typing import NDArray
 
 from ..emulators.differentiable import Differentiable
 from ..errors import ArgumentError, DataError
+from ..foundation.arguments import filled
+from ..foundation.files import disk_errors, write_safely
 from ..metrics import Metric
 from .axes import FAINT, INK
 from .evaluate import Evaluation, check_surrogate
-from .fidelity_panels import Columns, draw_curves, draw_fidelity, draw_shift, draw_values
+from .fidelity_panels import Columns, draw_curves, draw_fidelity, draw_shift, draw_values, lines_of_panels
 from .field_panels import draw_descent, draw_inversion
 from .gradient_panels import draw_gradients
+from .pixels import Values
 
 _WIDTH, _DPI = 12.0, 150
 """In inches, and pixels per inch."""
@@ -66,6 +71,8 @@ def write_report(
 ) -> None:
     """Draw an evaluation: curves, fidelity, training, gradients, descents; if thorough, inversion and shift.
 
+    What was not measured is left out.
+
     Args:
         path: the PNG file to write.
         surrogate: the surrogate that was evaluated; its `metric` names outputs and units.
@@ -79,7 +86,7 @@ def write_report(
         DataError: the log cannot be read, or the picture cannot be written.
     """
     check_surrogate(surrogate)
-    fields, curves = np.asarray(fields), np.asarray(curves)
+    fields, curves = filled(fields), np.asarray(curves)
     if curves.shape != evaluation.emulated.shape or len(fields) != len(curves):
         raise ArgumentError(
             f"fields, curves and evaluation must be of the same fields, got {fields.shape}, {curves.shape} "
@@ -95,10 +102,10 @@ def write_report(
         places = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         for row, place in zip(rows, places, strict=True):
             row.draw(place)
-        try:
-            figure.savefig(path, format="png")
-        except OSError as error:
-            raise DataError(f"cannot write the report {str(path)!r}: {error.strerror or error}") from None
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+    with disk_errors(Path(path)):
+        write_safely(Path(path), picture.getbuffer())
 
 
 class _Row(NamedTuple):
@@ -112,23 +119,24 @@ def _rows(
     metric: Metric, evaluation: Evaluation, fields: NDArray[Any], curves: NDArray[Any], log: Columns | None
 ) -> list[_Row]:
     """What there is to draw, from the top."""
-    figures, inversion = evaluation.figures, evaluation.inversion
-    unit = figures["field_unit"]
+    figures, inversion, gradients = evaluation.figures, evaluation.inversion, evaluation.gradients
+    values, unit = Values.of(fields), figures["field_unit"]
+    lines = lines_of_panels(len(metric.outputs))
     if len(metric.levels) > 1:
-        first = _Row(4.0, lambda place: draw_curves(place, metric, evaluation, fields, curves))
+        first = _Row(0.8 + 3.2 * lines, lambda place: draw_curves(place, metric, evaluation, fields, curves))
     else:
-        first = _Row(4.0, lambda place: draw_values(place, metric, evaluation, curves))
-    rows = [
-        first,
-        _Row(4.3, lambda place: draw_fidelity(place, metric, evaluation, log)),
+        first = _Row(0.5 + 3.2 * lines, lambda place: draw_values(place, metric, evaluation, curves))
+    rows = [first, _Row(4.0, lambda place: draw_fidelity(place, metric, evaluation, log))]
+    if gradients is not None:
+        sizes = figures["gradients"]["sizes"]
+        rows.append(_Row(3.1, lambda place: draw_gradients(place, metric, gradients, sizes)))
+    rows += [
+        _Row(3.5, partial(draw_descent, metric=metric, found=each, values=values, unit=unit))
+        for each in (evaluation.descent, evaluation.descent_noisy)
+        if each is not None
     ]
-    if evaluation.gradients is not None:
-        rows.append(_Row(3.1, lambda place: draw_gradients(place, metric, evaluation)))
-    for found in (evaluation.descent, evaluation.descent_noisy):
-        if found is not None:
-            rows.append(_Row(3.5, lambda place, found=found: draw_descent(place, metric, found, unit)))
     if inversion is not None:
-        rows.append(_Row(4.4, lambda place: draw_inversion(place, metric, inversion)))
+        rows.append(_Row(4.4, lambda place: draw_inversion(place, metric, inversion, values, unit)))
     if "shift" in figures:
         rows.append(_Row(3.3, lambda place: draw_shift(place, metric, figures["shift"])))
     return rows

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DataError
@@ -44,14 +44,14 @@ def write_safely(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_together(path.parent, {path.name: content})
+    _write_all({path: content})
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Give a finished file its name, once all of it is on the disk; what had the name before is replaced.
 
     Args:
-        temporary: the file, closed, in the folder of `path`.
+        temporary: the file, closed, on the disk of `path`.
         path: its name.
 
     Raises:
@@ -74,16 +74,22 @@ def write_together(folder: Path, contents: Mapping[str, bytes | memoryview]) -> 
         OSError: the folder or a file cannot be written, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    coming = {name: unfinished(folder / name) for name in contents}
+    _write_all({folder / name: content for name, content in contents.items()})
+
+
+def _write_all(contents: Mapping[Path, bytes | memoryview]) -> None:
+    """Write files, by their place, and then give them their names."""
+    coming = {path: unfinished(path) for path in contents}
     try:
-        for name, content in contents.items():
-            coming[name].write_bytes(content)
-            _to_disk(coming[name])
-        for name, path in coming.items():
-            os.replace(path, folder / name)
+        for path, content in contents.items():
+            coming[path].write_bytes(content)
+            _to_disk(coming[path])
+        for path, temporary in coming.items():
+            os.replace(temporary, path)
     finally:
-        for path in coming.values():
-            path.unlink(missing_ok=True)
+        for temporary in coming.values():
+            with contextlib.suppress(OSError):  # the error that led here counts
+                temporary.unlink()
 
 
 def _to_disk(path: Path) -> None:
@@ -92,7 +98,7 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-@contextmanager
+@contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or unwritable disk into an error of one line.
 

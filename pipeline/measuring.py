@@ -15,6 +15,7 @@ from ..datasets.sources.opening import as_source
 from ..errors import DataError
 from ..evaluation import Evaluation, evaluate, planned
 from ..foundation.arguments import shown
+from ..foundation.files import disk_errors, write_together
 from ..foundation.units import conversion, refuse_other_unit
 from ..metrics import Metric
 from ..zoo import Surrogate
@@ -130,9 +131,13 @@ def write_evaluation(
     curves: np.ndarray,
     training_log: Path | None = None,
 ) -> None:
-    """Write evaluation.json and report.png into a folder, which is made if missing."""
+    """Write evaluation.json and report.png into a folder, which is made if missing.
+
+    Raises:
+        DataError: the disk is full, or cannot be written.
+    """
     from ..evaluation import write_report  # what draws is slow to import
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(evaluation.figures, indent=2))
+    with disk_errors(folder / "evaluation.json"):
+        write_together(folder, {"evaluation.json": json.dumps(evaluation.figures, indent=2).encode()})
     write_report(folder / "report.png", surrogate, evaluation, fields, curves, training_log=training_log)

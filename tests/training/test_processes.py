@@ -274,7 +274,7 @@ def test_what_two_processes_began_one_finishes(tmp_path, alone, pair, capsys):
         ("metric", "unknown metric 'minkowsky' (did you mean 'minkowski'?); "),
         ("batch", "batch_size (=1) must be at least the number of processes, 2"),
         ("broken", "field 3 is broken"),
-        ("full", "No space left on device"),
+        ("full", "the disk of "),
     ],
 )
 def test_an_error_of_one_process_ends_both_in_one_line(name, line, pair):

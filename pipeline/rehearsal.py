@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Sequence
 
@@ -20,6 +19,7 @@ from ..metrics import Metric
 from ..training import Training
 from ..training.learner import Learner
 from ..zoo import Surrogate
+from ..zoo.checkpoint import contents
 
 _FEW = 4
 """Fields that are tried."""
@@ -59,8 +59,7 @@ def rehearse(
             return
         try:
             _try(loss, learner, few)
-            with tempfile.TemporaryDirectory() as folder:
-                Surrogate(emulator.cpu(), arch, provenance).save_pretrained(folder)
+            contents(Surrogate(emulator.cpu(), arch, provenance).module, arch, provenance)
         except EmulossError:
             raise
         except Exception as error:

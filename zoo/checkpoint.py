@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -63,27 +63,44 @@ def save(module: Differentiable, architecture: str, provenance: Provenance, dire
     Raises:
         CheckpointError: the directory cannot be written, or what would be written could not be read.
     """
-    weights = save_tensors({name: _single(tensor) for name, tensor in module.state_dict().items()})
-    manifest = replace(
-        _as_read(Manifest.of(module, architecture, provenance)), weights_sha256=sha256(weights)
-    )
-    text = _card(manifest, module, [name for name in PICTURES if (directory / name).is_file()])
-    # Of what will be loaded, rather than of what is saved, which may have another precision or device.
-    golden = record(_assembled(manifest, weights, "the surrogate"), manifest.field_shape)
-    manifest = replace(manifest, golden_sha256=sha256(golden))
-    manifest = replace(manifest, config_sha256=digest(manifest.as_dict()))
-    contents = {
-        CARD: text.encode(),
-        WEIGHTS: weights,
-        GOLDEN: golden,
-        CONFIG: json.dumps(manifest.as_dict(), indent=2).encode(),  # last: it vouches for the others
-    }
+    pictures = [name for name in PICTURES if (directory / name).is_file()]
     try:
-        write_together(directory, contents)
+        write_together(directory, contents(module, architecture, provenance, pictures))
     except OSError as error:
         raise CheckpointError(
             f"cannot write the checkpoint {directory}: {error.strerror or error}; choose another folder"
         ) from error
+
+
+def contents(
+    module: Differentiable, architecture: str, provenance: Provenance, pictures: Sequence[str] = ()
+) -> dict[str, bytes]:
+    """The files of a checkpoint by name, the last of which vouches for the others.
+
+    Args:
+        module: see `save` for this and the two that follow.
+        architecture: likewise.
+        provenance: likewise.
+        pictures: names of those that its card shows.
+
+    Raises:
+        CheckpointError: what would be written could not be read.
+    """
+    weights = save_tensors({name: _single(tensor) for name, tensor in module.state_dict().items()})
+    manifest = replace(
+        _as_read(Manifest.of(module, architecture, provenance)), weights_sha256=sha256(weights)
+    )
+    text = _card(manifest, module, list(pictures))
+    # Of what will be loaded, rather than of what is saved, which may have another precision or device.
+    golden = record(_assembled(manifest, weights, "the surrogate"), manifest.field_shape)
+    manifest = replace(manifest, golden_sha256=sha256(golden))
+    manifest = replace(manifest, config_sha256=digest(manifest.as_dict()))
+    return {
+        CARD: text.encode(),
+        WEIGHTS: weights,
+        GOLDEN: golden,
+        CONFIG: json.dumps(manifest.as_dict(), indent=2).encode(),
+    }
 
 
 def _as_read(manifest: Manifest) -> Manifest:

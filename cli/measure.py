@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def evaluate(
     from ..pipeline.places import as_writable
     from ..zoo import load
 
-    if save and not Path(source).is_dir():
+    if save and not os.path.isdir(source):
         raise ArgumentError(f"--save needs a folder to write to, got {source!r}; copy the checkpoint first")
     if quick and thorough:
         raise ArgumentError("quick and thorough cannot be meant together; leave one of them out")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -308,3 +310,14 @@ def _listed(name: str, values: Any, what: str, most: int = LONGEST) -> tuple[Any
     if len(given) > most:
         raise ArgumentError(f"{name} must hold at most {most} numbers, got more")
     return given
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Validate a place on the disk; ~ is the home.
+
+    Raises:
+        ArgumentError: neither text nor a path, or one that no file can have.
+    """
+    if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
+        raise ArgumentError(f"{name} must be a path such as 'runs/first', got {value!r}")
+    return Path(value).expanduser()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ def as_mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ArgumentError(f"{name} must be a mapping of names, such as {{'size': 3}}, got {value!r}")
     return dict(value)
-
-
-def as_path(name: str, value: Any) -> Path:
-    """Validate a place on the disk; ~ is the home.
-
-    Raises:
-        ArgumentError: neither text nor a path, or empty.
-    """
-    if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
-        raise ArgumentError(f"{name} must be a path such as 'runs/first', got {value!r}")
-    return Path(value).expanduser()
 
 
 def numbers(flag: str, text: str) -> list[float]:

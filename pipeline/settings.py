@@ -5,18 +5,18 @@ What decides the training is `emuloss.training.Training`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_increasing
+from ..foundation.arguments import as_increasing, as_path
 from ..foundation.options import SEEDS, Options, option
 from ..metrics import Metric, list_metrics, takes
 from .parsing import (
     as_mapping,
-    as_path,
     key_values,
     metric_name,
     names,
@@ -324,7 +324,7 @@ class Run(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", as_path("out", self.out))
-        if self.out.exists() and not self.out.is_dir():
+        if os.path.exists(self.out) and not os.path.isdir(self.out):
             raise ArgumentError(f"out (={str(self.out)!r}) is a file; give a folder")
 
 
@@ -357,5 +357,5 @@ class Labelling(Options):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", as_path("out", self.out))
-        if self.out.is_dir():
+        if os.path.isdir(self.out):
             raise ArgumentError(f"out (={str(self.out)!r}) is a folder; give a file")

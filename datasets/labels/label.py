@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_choice, as_count, as_natural
+from ...foundation.arguments import as_choice, as_count, as_natural, as_path
 from ...foundation.files import disk_errors
 from ...foundation.interrupts import interrupts_deferred
 from ...foundation.locks import one_writer
@@ -90,7 +90,8 @@ def label(
             chunk cannot be read, the metric fails on a field or breaks one of its own constraints (its values
             would be wrong), or the disk is full.
     """
-    path, parts = Path(path), Path(f"{path}.parts")
+    path = as_path("path", path)
+    parts = Path(f"{path}.parts")
     run = engine_named(engine, scheduler)
     roles = _roles(source, splits)
     workers = usable_cores() if workers is None else as_count("workers", workers)

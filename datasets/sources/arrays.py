@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Arrays(Frames):
         self.path = Path(path)
         if self.path.suffix.lower() not in self.suffixes:
             raise ArgumentError(f"`path` (={str(path)!r}) must end in {', '.join(self.suffixes)}.")
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             raise DataError(f"{self.path} does not exist; give an array file.")
         with open_arrays(self.path) as arrays:
             self.variable = _choose(arrays, variable, self.path)
@@ -108,6 +109,7 @@ class Arrays(Frames):
 def _choose(arrays: Mapping[str, Stored], variable: str | None, path: Path) -> str:
     """Name of the array to read: the one asked for, or the only one that can hold fields."""
     if variable is not None:
+        variable = variable.strip("/")  # of HDF5, whose names are paths
         if variable not in arrays:
             raise ArgumentError(
                 f"`variable` (={variable!r}) is not in {path}; it holds {', '.join(arrays)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"image folder {str(folder)!r} does not exist; give a folder of pictures.")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
     if not found:

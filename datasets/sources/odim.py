@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,7 +183,7 @@ def _files_in(folder: Path, pattern: str) -> list[Path]:
     Raises:
         DataError: there is no such folder, or no file in it matches.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"radar folder {str(folder)!r} does not exist; give a folder of ODIM-HDF5 files.")
     found = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
     if not found:

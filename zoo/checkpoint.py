@@ -63,7 +63,7 @@ def save(module: Differentiable, architecture: str, provenance: Provenance, dire
     Raises:
         CheckpointError: the directory cannot be written, or what would be written could not be read.
     """
-    pictures = [name for name in PICTURES if (directory / name).is_file()]
+    pictures = [name for name in PICTURES if os.path.isfile(directory / name)]
     try:
         write_together(directory, contents(module, architecture, provenance, pictures))
     except OSError as error:

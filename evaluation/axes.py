@@ -1,27 +1,40 @@
-"""Axes, colours and labels that the panels of a report share."""
+"""Axes, colours and labels that the panels of a report share: they follow the data, whatever the unit."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import Colormap, LogNorm, Normalize, to_rgb
+from matplotlib.colors import Colormap, FuncNorm, Normalize, to_rgb
 from matplotlib.figure import SubFigure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from ..metrics import Metric
+from .pixels import Values
 
 INK, FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
 COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c", "#a84f62", "#4f9a9a", "#7b6049")
-_LABEL = 38
+_MARKS = ("o", "s", "^", "D")
+_LABEL = 32
 """Most characters of a label."""
 _LEAST_GAP = 1e-5
 """Least 1 - R2 that the axis can show."""
+_EVEN = 5.0
+"""Thresholds are even if none of their distances is so many times as large as another."""
+_CHARACTER = 0.075
+"""Width of a character of a tick's label, in inches."""
+_APART = 0.09
+"""Least distance of ticks, as a share of the axis."""
+
+Map = Callable[[NDArray[Any]], NDArray[Any]]
+"""Of numbers on an axis to places along it, or back."""
 
 
 def gap(r2: float | None) -> float:
@@ -29,18 +42,28 @@ def gap(r2: float | None) -> float:
     return math.nan if r2 is None else min(max(1 - r2, _LEAST_GAP), 1.0)
 
 
-def gap_axis(axes: Axes, least: float) -> None:
-    """R2 along y, on a log axis of 1 - R2 that ends below the least gap."""
-    axes.set_yscale("log")
-    axes.set_ylim(1.2, 10 ** math.floor(math.log10(least)) / 1.3)
-    axes.yaxis.set_major_locator(FixedLocator([1, 0.1, 0.01, 1e-3, 1e-4, 1e-5]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda gap, _: "≤ 0" if gap >= 1 else f"{1 - gap:.6g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+def gap_axis(axes: Axes, least: float, along: Literal["x", "y"] = "y") -> None:
+    """R2 along an axis, on a log scale of 1 - R2 that ends below the least gap."""
+    axes.set(**{f"{along}scale": "log", f"{along}lim": (1.2, 10 ** math.floor(math.log10(least)) / 1.3)})
+    axis = axes.xaxis if along == "x" else axes.yaxis
+    between = [0.5, 0.2] if least > 0.01 else []
+    axis.set_major_locator(FixedLocator([1, *between, 0.1, 0.01, 1e-3, 1e-4, 1e-5]))
+    axis.set_major_formatter(FuncFormatter(lambda gap, _: "≤ 0" if gap >= 1 else f"{1 - gap:.6g}"))
+    axis.set_minor_locator(NullLocator())
 
 
-def legend_inside(axes: Axes, place: Literal["upper right"], columns: int) -> None:
-    """A legend on a pale ground, so that lines under it do not run through its words."""
-    axes.legend(loc=place, ncols=columns, frameon=True, framealpha=0.9, edgecolor="none")
+def legend_below(
+    axes: Axes, columns: int, drop: float = 0.2, handles: Sequence[Line2D] | None = None
+) -> None:
+    """A legend below the axes and their label, where no line runs through its words."""
+    axes.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -drop),
+        ncols=columns,
+        handlelength=1.4,
+        columnspacing=1.2,
+    )
 
 
 def category_axis(axis: Axis) -> None:
@@ -63,7 +86,9 @@ def head(figure: SubFigure, text: str) -> None:
 
 def plain_log_axis(axis: Axis, low: float, high: float) -> None:
     """Plain numbers on a log axis: 1, 2 and 5 of each decade, or 1 where there are many."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 30 * low else (1.0,)))
+    few, many = high < 3 * low, high > 30 * low
+    locator = MaxNLocator(4) if few else LogLocator(subs=(1.0,) if many else (1.0, 2.0, 5.0))
+    axis.set_major_locator(locator)
     axis.set_major_formatter(FuncFormatter(plain))
     axis.set_minor_locator(NullLocator())
 
@@ -73,61 +98,129 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
 
 
-def threshold_axis(axes: Axes, metric: Metric, unit: str) -> None:
-    """Thresholds along x: on a log axis with plain numbers where all are positive; else levels."""
-    # Limits of their own: what is undefined throughout leaves an axis without any.
-    axis = metric.thresholds or metric.levels
-    low, high = axis[0], axis[-1]
-    margin = 0.05 * (high - low) or 1.0
-    axes.set_xlim(low - margin, high + margin)
-    if not metric.thresholds:
-        axes.set_xlabel("level")
-        return
-    if low > 0:
-        axes.set_xscale("log")
-        span = math.log10(high / low)
-        margin = 10 ** max(0.05 * span, 0.05)
-        axes.set_xlim(low / margin, high * margin)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if span < 2.5 else (1.0,), numticks=12))
-        axes.xaxis.set_major_formatter(FuncFormatter(plain))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(with_unit("threshold", unit))
+def threshold_axis(axes: Axes, metric: Metric, unit: str, inches: float) -> None:
+    """Thresholds along x, or levels where there are none.
+
+    Thresholds that are far from even, such as quantiles of rain, stand one step apart from each other.
+
+    Args:
+        axes: of the panel.
+        metric: whose thresholds.
+        unit: of the fields.
+        inches: width of the panel, for as many labels as have room.
+    """
+    along = np.array(metric.thresholds or metric.levels)
+    room = max(2, int(inches / (_CHARACTER * (max(len(short(u)) for u in along) + 2))))
+    gaps = np.diff(along)
+    if metric.thresholds and len(gaps) > 1 and gaps.max() > _EVEN * gaps.min():
+        forward, inverse = _steps(along)
+        axes.set_xscale("function", functions=(forward, inverse))
+        margin = 0.05 * (len(along) - 1)
+        axes.set_xlim(*inverse(np.array([-margin, len(along) - 1 + margin])).tolist())
+        axes.xaxis.set_major_locator(FixedLocator(along.tolist(), nbins=room))
+    else:
+        # Limits of their own: what is undefined throughout leaves an axis without any.
+        margin = 0.05 * (along[-1] - along[0]) or 1.0
+        axes.set_xlim(along[0] - margin, along[-1] + margin)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(with_unit("threshold", unit) if metric.thresholds else "level")
 
 
-def value_axis(axes: Axes, values: NDArray[np.float64]) -> None:
-    """Values along y on the signed-log1p scale, on which distances are measured."""
+def _steps(points: NDArray[np.float64]) -> tuple[Map, Map]:
+    """A scale on which points are one step apart from each other, and its inverse."""
+    # A step beyond either end, so that the scale goes on there.
+    ends = np.concatenate([[2 * points[0] - points[1]], points, [2 * points[-1] - points[-2]]])
+    places = np.arange(-1.0, len(points) + 1)
+    return (lambda x: np.interp(x, ends, places)), (lambda place: np.interp(place, places, ends))
+
+
+def value_axis(axes: Axes, values: NDArray[np.float64], size: float) -> None:
+    """Values along y on the scale of sign(y) log(1 + |y/size|), on which distances are measured."""
 
     def forward(y: NDArray[Any]) -> NDArray[Any]:
-        return np.sign(y) * np.log1p(np.abs(y))
+        return np.sign(y) * np.log1p(np.abs(y) / size)
 
     def inverse(z: NDArray[Any]) -> NDArray[Any]:
-        return np.sign(z) * np.expm1(np.abs(z))
+        return size * np.sign(z) * np.expm1(np.abs(z))
 
     axes.set_yscale("function", functions=(forward, inverse))
     low, high = forward(np.array([np.nanmin(values), np.nanmax(values)]))
     margin = max(0.05 * (high - low), 0.1)
-    axes.set_ylim(*inverse(np.array([low - margin, high + margin])).tolist())
-    decades = range(math.ceil(max(-low, high, 0) / math.log(10)) + 1)
-    step = 1 if high - low < 14 else 2
-    sizes = [10.0**k for k in decades][::step]
-    axes.yaxis.set_major_locator(FixedLocator([*(-size for size in sizes), 0.0, *sizes]))
+    ends = inverse(np.array([low - margin, high + margin]))
+    axes.set_ylim(*ends.tolist())
+    axes.yaxis.set_major_locator(_decades(ends, forward))
     axes.yaxis.set_major_formatter(FuncFormatter(plain))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def field_colours(metric: Metric, truth: NDArray[Any]) -> tuple[Colormap, Normalize]:
-    """Colours of fields: logarithmic, and paper white below the lowest threshold, if that is positive."""
+def _decades(ends: NDArray[np.float64], forward: Map) -> Locator:
+    """Ticks at 0 and powers of ten, with 2 and 5 between if there is room, none too near another."""
+    largest = math.ceil(math.log10(max(np.abs(ends).max(), 1e-300)))
+    for digits in ((1,), (1, 2, 5)):
+        sizes = [digit * 10.0**k for k in range(largest - 6, largest + 1) for digit in digits]
+        # The smallest last: they are crowded about 0.
+        ticks: list[float] = []
+        for tick in (0.0, *reversed(sizes), *(-size for size in reversed(sizes))):
+            places = forward(np.array([tick, *ticks])) / np.ptp(forward(ends))
+            if ends[0] <= tick <= ends[1] and (np.abs(places[1:] - places[0]) > _APART).all():
+                ticks.append(tick)
+        if len(ticks) > 2:
+            return FixedLocator(sorted(ticks))
+    return MaxNLocator(4)
+
+
+def field_colours(metric: Metric, values: Values, shown: NDArray[Any]) -> tuple[Colormap, Normalize]:
+    """Colours of fields: paper white below the lowest threshold where it is dry, else from end to end.
+
+    Logarithmic in the distance from the dry value where that spans decades.
+    """
+    low, high = (float(end) for end in np.nanquantile(shown, (0.001, 0.999)))
+    if values.dry is None:
+        return colormaps["YlGnBu"].with_extremes(bad=_UNMEASURED), Normalize(low, max(high, low + 1e-12))
     colours = colormaps["YlGnBu"].with_extremes(under="white", bad=_UNMEASURED)
-    highest = float(np.nanquantile(truth, 0.999))
-    lowest = metric.thresholds[0] if metric.thresholds else 0.01 * highest
-    if lowest > 0:
-        return colours, LogNorm(lowest, max(highest, 10 * lowest))
-    return colours, Normalize(float(np.nanmin(truth)), max(highest, float(np.nanmin(truth)) + 1e-12))
+    dry, least = values.dry, next(iter(metric.thresholds), values.dry)
+    if least <= dry:
+        least = dry + 0.01 * (high - dry)
+    if not values.decades:
+        return colours, Normalize(least, max(high, least + 1e-12))
+
+    def forward(x: NDArray[Any]) -> NDArray[Any]:
+        return np.log(np.maximum(x - dry, 1e-3 * (least - dry)))
+
+    def inverse(z: NDArray[Any]) -> NDArray[Any]:
+        return dry + np.exp(z)
+
+    return colours, FuncNorm((forward, inverse), least, max(high, dry + 10 * (least - dry)))
+
+
+def colour_bar(figure: SubFigure, image: Any, panels: Sequence[Axes], label: str, dry: float | None) -> None:
+    """A colour bar beside some panels; on a log scale with 1, 2 and 5 of each decade above the dry value."""
+    bar = figure.colorbar(
+        image, ax=panels, location="right", aspect=28, pad=0.015, extend="both", format=FuncFormatter(plain)
+    )
+    bar.set_label(label)
+    if isinstance(image.norm, FuncNorm) and dry is not None:
+        low, high = (end - dry for end in image.get_clim())
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        digits = (1, 2, 5) if high < 300 * low else (1,)
+        bar.ax.yaxis.set_major_locator(
+            FixedLocator([dry + digit * 10.0**k for k in decades for digit in digits])
+        )
+    else:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
 
 
 def colour_of(output: int) -> str:
     """The colour of an output, by its number."""
     return COLOURS[output % len(COLOURS)]
+
+
+def mark_of(output: int) -> str:
+    """The mark of an output, which tells those apart that share a colour."""
+    return _MARKS[output // len(COLOURS) % len(_MARKS)]
 
 
 def tint(colour: str, depth: float) -> tuple[float, float, float]:
@@ -140,6 +233,11 @@ def plain(value: float, _: object) -> str:
     """A number on an axis: thousands apart, no powers of ten."""
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
     return text.replace("-", "\N{MINUS SIGN}")
+
+
+def short(value: float) -> str:
+    """A threshold in few characters."""
+    return plain(value, None) if abs(value) >= 1e4 else f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def with_unit(name: str, unit: str) -> str:

@@ -1,8 +1,9 @@
-"""Panels of a report on fidelity: curves, R2, broken constraints, training, wetness, shift."""
+"""Panels of a report on fidelity: curves, R2, broken constraints, training, classes, shift."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from .axes import (
     gap,
     gap_axis,
     head,
-    legend_inside,
+    legend_below,
+    mark_of,
     plain,
     plain_log_axis,
     shortened,
@@ -30,12 +32,15 @@ from .axes import (
     value_axis,
     with_unit,
 )
-from .classes import fullness
+from .classes import class_title, fullness, reached
 from .evaluate import Evaluation
 from .figures import ClassFigures, ShiftFigures
+from .pixels import Values
 
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
 """Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""
+_IN_A_LINE = 6
+"""Most panels of outputs side by side."""
 _CONSTRAINTS_SHOWN = 10
 """Constraints that are shown one by one."""
 
@@ -43,103 +48,169 @@ Columns = dict[str, NDArray[np.float64]]
 """Those of a training log, by name; NaN where a cell has no number."""
 
 
+def lines_of_panels(count: int) -> int:
+    """Lines in which so many panels stand."""
+    return -(-count // _IN_A_LINE)
+
+
+def _panels(figure: SubFigure, count: int) -> list[Axes]:
+    """Panels in as many lines as they need, without empty ones."""
+    lines = lines_of_panels(count)
+    columns = -(-count // lines)
+    places = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
+    for place in places[count:]:
+        place.remove()
+    return places[:count]
+
+
 def draw_curves(
     figure: SubFigure, metric: Metric, evaluation: Evaluation, fields: NDArray[Any], curves: NDArray[Any]
 ) -> None:
-    """Of outputs that are curves: those of three fields, exact and emulated."""
-    head(figure, "Curves of three fields: exact and emulated")
-    picks = _samples(metric, fields)
+    """Of outputs that are curves: those of a few fields, exact and emulated."""
+    figures = evaluation.figures
+    level = figures.get("reached", reached(metric, Values.of(fields)))
+    picks = _samples(fullness(metric, fields, level))
+    head(figure, f"Curves of {len(picks)} field{'s' if len(picks) > 1 else ''}: exact and emulated")
     axis = metric.thresholds or metric.levels
-    for c, axes in enumerate(figure.subplots(1, len(metric.outputs), squeeze=False)[0]):
-        for index, (_, _, depth) in zip(picks, _SAMPLES, strict=True):
+    panels = _panels(figure, len(metric.outputs))
+    for c, axes in enumerate(panels):
+        for (_, depth), index in picks.items():
             colour = tint(colour_of(c), depth)
             axes.plot(axis, curves[index, c], color=colour, alpha=0.35, lw=5, solid_capstyle="round")
             axes.plot(axis, evaluation.emulated[index, c], color=colour, lw=1.2, marker="o", ms=2.6)
-        threshold_axis(axes, metric, evaluation.figures["field_unit"])
-        value_axis(axes, np.concatenate([curves[picks, c], evaluation.emulated[picks, c]]))
+        threshold_axis(axes, metric, figures["field_unit"], 9.0 / min(len(panels), _IN_A_LINE))
+        shown = [*picks.values()]
+        value_axis(axes, np.concatenate([curves[shown, c], evaluation.emulated[shown, c]]), metric.scales[c])
         axes.set_title(with_unit(metric.outputs[c], metric.units[c]))
-    shown = [
+    handles = [
         Line2D([], [], color=INK, alpha=0.35, lw=5, label="exact"),
         Line2D([], [], color=INK, lw=1.2, marker="o", ms=2.6, label="emulated"),
     ]
-    for index, (name, _, depth) in zip(picks, _SAMPLES, strict=True):
-        share = 100 * fullness(metric, fields[index : index + 1])[0]
-        wet = f"reach {metric.thresholds[0]:g}" if metric.thresholds else "are above 0"
-        label = f"{name}: {share:.3g} % of pixels {wet}"
-        shown.append(Line2D([], [], color=tint(INK, depth), lw=3, label=label))
+    verb = "reach" if metric.thresholds else "exceed"
+    for (name, depth), index in picks.items():
+        share = 100 * fullness(metric, fields[index : index + 1], level)[0]
+        label = f"{name}: {share:.3g} % of pixels {verb} {level:.4g} {figures['field_unit']}".rstrip()
+        handles.append(Line2D([], [], color=tint(INK, depth), lw=3, label=label))
     figure.legend(
-        handles=shown, loc="outside lower center", ncols=len(shown), handlelength=1.8, columnspacing=1.8
+        handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.8, columnspacing=1.8
     )
 
 
-def _samples(metric: Metric, fields: NDArray[Any]) -> list[int]:
-    """Indices of the fields whose curves are drawn."""
-    full = fullness(metric, fields)
+def _samples(full: NDArray[np.float64]) -> dict[tuple[str, float], int]:
+    """Indices of the fields whose curves are drawn, each once, by name and depth of colour."""
     order = np.argsort(full, kind="stable")
     order = order[np.count_nonzero(full == 0) :] if full.any() else order
-    return [int(order[round(rank * (len(order) - 1))]) for _, rank, _ in _SAMPLES]
+    picks = {int(order[round(rank * (len(order) - 1))]): (name, depth) for name, rank, depth in _SAMPLES}
+    return {shown: index for index, shown in picks.items()}
 
 
 def draw_values(figure: SubFigure, metric: Metric, evaluation: Evaluation, curves: NDArray[Any]) -> None:
     """Of outputs that are one number: the emulated one over the exact one, a point a field."""
     head(figure, "Values of all fields: emulated over exact")
-    for c, axes in enumerate(figure.subplots(1, len(metric.outputs), squeeze=False)[0]):
+    for c, axes in enumerate(_panels(figure, len(metric.outputs))):
         exact, emulated = curves[:, c, 0], evaluation.emulated[:, c, 0]
         ends = [min(exact.min(), emulated.min()), max(exact.max(), emulated.max())]
         axes.plot(ends, ends, color=tint(INK, 0.4), lw=1.0)
         axes.scatter(exact, emulated, s=12, color=colour_of(c), alpha=0.4, lw=0)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
         axes.yaxis.set_major_formatter(FuncFormatter(plain))
+        axes.set_box_aspect(0.9)
         axes.set_xlabel("exact")
+        axes.set_ylabel("emulated")
         axes.set_title(with_unit(metric.outputs[c], metric.units[c]))
 
 
 def draw_fidelity(figure: SubFigure, metric: Metric, evaluation: Evaluation, log: Columns | None) -> None:
-    """R2 by threshold, constraints broken and, where there is a log, the training."""
-    panels = figure.subplots(1, 2 if log is None else 3, squeeze=False)[0]
-    _draw_r_squared(panels[0], metric, evaluation)
-    draw_violations(panels[1], evaluation)
+    """R2 by threshold and by class, constraints that are broken and, where there is a log, the training."""
+    found = evaluation.figures["fidelity"]
+    drawn: list[tuple[float, Callable[[Axes], None]]] = []
+    if any(fit["r2_mean"] is not None for fit in found["outputs"].values()):
+        draw = draw_r_squared if len(metric.levels) > 1 else draw_scores
+        drawn.append((1.1, lambda axes: draw(axes, metric, evaluation)))
+    if _defined_classes(evaluation):
+        drawn.append((1.1, lambda axes: draw_classes(axes, evaluation)))
+    if any(found["violations"].values()):
+        drawn.append((0.8, lambda axes: draw_violations(axes, evaluation)))
     if log is not None:
-        _draw_training(panels[2], metric, log)
-    head(figure, "Fidelity" if log is None else "Fidelity and training")
+        drawn.append((1.0, lambda axes: _draw_training(axes, metric, log)))
+    held = len(found["violations"]) if not any(found["violations"].values()) else 0
+    title = "Fidelity" if log is None else "Fidelity and training"
+    head(figure, title + (f"; none of the {held} constraints is broken" if held > 1 else ""))
+    if not drawn:
+        figure.text(0.5, 0.5, "the exact values do not vary", ha="center", color=tint(INK, 0.6))
+        return
+    ratios = [width for width, _ in drawn]
+    panels = figure.subplots(1, len(drawn), squeeze=False, width_ratios=ratios)[0]
+    for axes, (_, fill) in zip(panels, drawn, strict=True):
+        fill(axes)
 
 
-def _draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
+def draw_r_squared(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
     """R2 by threshold on an axis on which 0.9, 0.99 and 0.999 are equally far apart."""
     least = 0.1
     for c, (name, found) in enumerate(evaluation.figures["fidelity"]["outputs"].items()):
         gaps = np.array([gap(r2) for r2 in found["r2"]])
-        mean = "" if found["r2_mean"] is None else f", mean {found['r2_mean']:.4f}"
+        mean = "" if found["r2_mean"] is None else f" {_score(found['r2_mean'])}"
         axes.plot(
             metric.thresholds or metric.levels,
             gaps,
             color=colour_of(c),
             lw=1.4,
-            marker="o",
+            marker=mark_of(c),
             ms=3,
             label=f"{name}{mean}",
         )
         least = min(least, np.nanmin(gaps, initial=least))
     gap_axis(axes, least)
-    threshold_axis(axes, metric, evaluation.figures["field_unit"])
-    axes.set_title("$R^2$ over fields, by threshold")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, handlelength=1.4, columnspacing=1.2)
+    threshold_axis(axes, metric, evaluation.figures["field_unit"], 3.2)
+    axes.set_title(f"$R^2$ over fields, by {'threshold' if metric.thresholds else 'level'}; mean")
+    legend_below(axes, 2)
+
+
+def draw_scores(axes: Axes, metric: Metric, evaluation: Evaluation) -> None:
+    """R2 of outputs that are one number, as bars and as numbers."""
+    least, known = 0.1, evaluation.figures["fidelity"]["outputs"]
+    for c, found in enumerate(known.values()):
+        if found["r2_mean"] is None:
+            continue
+        reach = gap(found["r2_mean"])
+        axes.barh(c, reach - 1.2, 0.55, 1.2, color=tint(colour_of(c), 0.85))
+        axes.annotate(
+            _score(found["r2_mean"]),
+            (reach, c),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+        )
+        least = min(least, reach)
+    axes.set_yticks(range(len(known)), list(known))
+    axes.set_ylim(len(known) - 0.4, -0.6)
+    category_axis(axes.yaxis)
+    gap_axis(axes, least, along="x")
+    axes.set_title("$R^2$ over fields")
+
+
+def _score(r2: float) -> str:
+    return "below -9" if r2 < -9 else f"{r2:.4f}"
 
 
 def draw_violations(axes: Axes, evaluation: Evaluation) -> None:
-    """Bars of the constraints that are broken most, and a word on the others."""
+    """Bars of the constraints that are broken, the most broken ones first, and a word on the others."""
     shares = evaluation.figures["fidelity"]["violations"]
-    # Emulators of many outputs declare dozens, nearly all of which hold.
-    number = len(shares) if len(shares) <= _CONSTRAINTS_SHOWN + 1 else _CONSTRAINTS_SHOWN
-    shown = sorted(shares, key=lambda label: -shares[label])[:number]
+    broken = sorted((label for label, share in shares.items() if share), key=lambda label: -shares[label])
+    # Emulators of many outputs declare dozens.
+    shown = broken if len(broken) <= _CONSTRAINTS_SHOWN + 1 else broken[:_CONSTRAINTS_SHOWN]
     labels = [shortened(label.replace(">=", "≥").replace("<=", "≤")) for label in shown]
     values = [shares[label] for label in shown]
-    if len(shown) < len(shares):
-        labels.append(f"each of {len(shares) - len(shown)} others")
-        values.append(max(share for label, share in shares.items() if label not in shown))
+    if len(shown) < len(broken):
+        labels.append(f"each of {len(broken) - len(shown)} others")
+        values.append(shares[broken[len(shown)]])
     axes.barh(range(len(values)), values, height=0.55, color=tint(COLOURS[1], 0.8))
     for place, share in enumerate(values):
-        at_most = "≤ " if place == len(shown) and share else ""
+        at_most = "≤ " if place == len(shown) else ""
         axes.annotate(
             f"{at_most}{share:.3g} %",
             (share, place),
@@ -150,10 +221,12 @@ def draw_violations(axes: Axes, evaluation: Evaluation) -> None:
         )
     axes.set_yticks(range(len(values)), labels)
     axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.set_xlim(0, max(1.0, 1.25 * max(values, default=0.0)))
+    axes.set_xlim(0, max(1.0, 1.35 * max(values, default=0.0)))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     category_axis(axes.yaxis)
     axes.set_xlabel("% of fields and thresholds")
-    axes.set_title("Constraints broken")
+    hold = len(shares) - len(broken)
+    axes.set_title("Constraints broken" + (f"; {hold} hold" if hold else ""))
 
 
 def _draw_training(axes: Axes, metric: Metric, log: Columns) -> None:
@@ -170,21 +243,26 @@ def _draw_training(axes: Axes, metric: Metric, log: Columns) -> None:
             axes.plot(seen[known], values[known], color=colour, lw=width, label=label)
     axes.set_yscale("log")
     plain_log_axis(axes.yaxis, *axes.get_ylim())
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.set_xlabel("fields seen")
     axes.set_title("Loss, and validation distance")
     axes.xaxis.set_major_formatter(FuncFormatter(plain))
-    legend_inside(axes, "upper right", 2)
+    legend_below(axes, 2)
 
 
-def draw_classes(axes: Axes, evaluation: Evaluation) -> None:
-    """Bars of R2 by class of wetness, on the axis of `_draw_r_squared`."""
-    classes = {
+def _defined_classes(evaluation: Evaluation) -> dict[str, ClassFigures]:
+    """Classes of fields in which some R2 is defined."""
+    return {
         name: found
         for name, found in evaluation.figures["classes"].items()
         if any(output["r2_mean"] is not None for output in found["outputs"].values())
     }
-    outputs = list(evaluation.figures["fidelity"]["outputs"])
+
+
+def draw_classes(axes: Axes, evaluation: Evaluation) -> None:
+    """Bars of R2 by class of fields, on the axis of `draw_r_squared`."""
+    classes, figures = _defined_classes(evaluation), evaluation.figures
+    outputs = list(figures["fidelity"]["outputs"])
     width, least = 0.8 / len(outputs), 0.1
     for c, output in enumerate(outputs):
         gaps = np.array([gap(found["outputs"][output]["r2_mean"]) for found in classes.values()])
@@ -194,13 +272,15 @@ def draw_classes(axes: Axes, evaluation: Evaluation) -> None:
     gap_axis(axes, least)
     axes.set_xticks(range(len(classes)), [_class_label(name, found) for name, found in classes.items()])
     category_axis(axes.xaxis)
-    axes.set_title("mean $R^2$, by share of wet pixels")
+    level = f" {figures['reached']:.4g} {figures['field_unit']}".rstrip() if "reached" in figures else ""
+    axes.set_title(f"mean $R^2$, by share of pixels that reach{level}" if level else "mean $R^2$, by class")
+    legend_below(axes, min(len(outputs), 3), drop=0.27)
 
 
 def _class_label(name: str, found: ClassFigures) -> str:
     """Name of a class, its range of shares of wet pixels, and its number of fields."""
     share = " to ".join(f"{bound:.3g}" for bound in found["share"] or ())
-    return f"{name}\n{share} %\n{found['fields']} fields"
+    return f"{class_title(name)}\n{share} %\n{found['fields']} fields"
 
 
 def draw_shift(figure: SubFigure, metric: Metric, found: dict[str, ShiftFigures]) -> None:

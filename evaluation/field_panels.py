@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from ..metrics import Metric
-from .axes import colour_of, field_colours, framed, head, plain, plain_log_axis, tint, with_unit
+from .axes import colour_bar, colour_of, field_colours, framed, head, plain_log_axis, tint, with_unit
 from .descent import Descent
 from .inversion import Inversion
+from .pixels import Values
 
 _LEAST_DISTANCE = 1e-4
 """Least distance that the axis can show."""
 
 
-def draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) -> None:
-    """A field, spoilt and after the steps, beside the truth; the distances of all fields."""
+def draw_descent(figure: SubFigure, metric: Metric, found: Descent, values: Values, unit: str) -> None:
+    """A field, spoilt and after the steps, beside the truth; the distances of all fields.
+
+    Args:
+        figure: to draw in.
+        metric: the exact one.
+        found: the descent.
+        values: of the data set that its fields are from.
+        unit: of the fields.
+    """
     spoilt = found.figures["start"]
     by = f"blurred {found.figures['factor']}x" if spoilt == "blurred" else "made noisy"
     head(figure, f"Descent: gradient steps on the pixels, from a field {by}, judged by the exact metric")
@@ -35,22 +42,10 @@ def draw_descent(figure: SubFigure, metric: Metric, found: Descent, unit: str) -
         f"after {found.figures['steps']} steps: distance {after:.2f}",
         "truth",
     )
-    colours, scale = field_colours(metric, found.truth[pick])
+    colours, scale = field_colours(metric, values, found.truth[pick])
     for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
         image = _draw_field(axes, field[pick], title, colours, scale)
-    bar = figure.colorbar(
-        image,
-        ax=panels[:3],
-        location="right",
-        aspect=28,
-        pad=0.015,
-        extend="both",
-        format=FuncFormatter(plain),
-    )
-    bar.set_label(with_unit("value", unit))
-    if isinstance(scale, LogNorm):
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        bar.ax.yaxis.set_minor_locator(NullLocator())
+    colour_bar(figure, image, panels[:3].tolist(), with_unit("value", unit), values.dry)
     _draw_removed(panels[3], metric, found)
 
 
@@ -64,9 +59,13 @@ def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
         axes.plot([before, after], [c, c], color=tint(colour_of(c), 0.5), lw=2, zorder=1)
         axes.scatter(before, c, s=46, facecolor="white", edgecolor=colour_of(c), lw=1.6, zorder=2)
         axes.scatter(after, c, s=46, color=colour_of(c), zorder=2)
-        removed = "" if figures["removed"] is None else f": {figures['removed']:.0f} % removed"
-        middle = math.sqrt(before * after)
-        axes.annotate(f"{name}{removed}", (middle, c), (0, 7), textcoords="offset points", ha="center")
+        axes.annotate(
+            f"{name}{_share(figures['removed'])}",
+            (0.02, c),
+            (0, 7),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+        )
     axes.set_xscale("log")
     axes.set_xlim(min(shown) / 2, max(shown) * 2)
     plain_log_axis(axes.xaxis, min(shown), max(shown))
@@ -74,33 +73,41 @@ def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
     axes.set_yticks([])
     axes.spines.left.set_visible(False)
     axes.set_xlabel("before (open), after (filled)")
-    axes.set_title(f"exact distance, {len(found.truth)} fields")
+    fields = f"{len(found.truth)} field{'s' if len(found.truth) > 1 else ''}"
+    axes.set_title(f"exact distance, {fields}")
 
 
-def draw_inversion(figure: SubFigure, metric: Metric, found: Inversion) -> None:
-    """Each target, and below it the field that was found."""
+def _share(removed: float | None) -> str:
+    """How much of a distance is gone, in words."""
+    if removed is None:
+        return ""
+    return f": {removed:.0f} % removed" if removed >= 0 else f": {-removed:.0f} % more"
+
+
+def draw_inversion(figure: SubFigure, metric: Metric, found: Inversion, values: Values, unit: str) -> None:
+    """Each target, and below it the field that was found; arguments as of `draw_descent`."""
     head(
         figure,
         f"Inversion: from noise to given curves in {found.figures['steps']} steps, "
         "judged by the exact metric",
     )
     panels = figure.subplots(2, len(found.targets), squeeze=False)
+    colours, scale = field_colours(metric, values, found.targets)
     for column, (name, figures) in enumerate(found.figures["targets"].items()):
         rmse = "undefined" if figures["rmse"] is None else f"{figures['rmse']:.2f}"
         for axes, field, title in (
             (panels[0, column], found.targets[column], f"target: {name}"),
             (panels[1, column], found.found[column], f"found: RMSE {rmse}"),
         ):
-            _draw_field(axes, field, title, *field_colours(metric, found.targets))
+            image = _draw_field(axes, field, title, colours, scale)
+    colour_bar(figure, image, panels.ravel().tolist(), with_unit("value", unit), values.dry)
 
 
 def _draw_field(
     axes: Axes, field: NDArray[Any], title: str, colours: Colormap, scale: Normalize
 ) -> AxesImage:
     """A field as an image, which is returned."""
-    # A log scale would show zeros as if they had not been measured.
-    least = scale.vmin / 2 if isinstance(scale, LogNorm) and scale.vmin else -math.inf
-    image = axes.imshow(np.maximum(field, least), cmap=colours, norm=scale, interpolation="nearest")
+    image = axes.imshow(field, cmap=colours, norm=scale, interpolation="nearest")
     framed(axes)
     axes.set_title(title)
     return image

@@ -10,9 +10,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 
 from ..metrics import Metric
-from .axes import COLOURS, INK, category_axis, colour_of, framed, head, plain_log_axis, tint
-from .evaluate import Evaluation
-from .fidelity_panels import draw_classes
+from .axes import COLOURS, INK, category_axis, colour_of, framed, head, legend_below, plain_log_axis, tint
 from .figures import Agreement, GradientSizes
 from .gradients import GradientQuality
 
@@ -20,17 +18,16 @@ _LEAST_NORM = 1e-4
 """Least norm of a gradient that the axis can show, as a share of the largest."""
 
 
-def draw_gradients(figure: SubFigure, metric: Metric, evaluation: Evaluation) -> None:
-    """Fidelity by wetness; gradients beside exact ones, tile by tile and by output; their sizes."""
-    head(figure, "Fidelity by wetness, and the gradient at blurred fields beside the exact metric's")
-    panels = figure.subplots(1, 5, width_ratios=(1.35, 0.7, 0.7, 1.0, 0.5))
-    draw_classes(panels[0], evaluation)
-    _draw_slopes(panels[1], panels[2], evaluation.gradients)
-    _draw_cosines(panels[3], metric, evaluation.gradients)
-    draw_sizes(panels[4], evaluation.figures["gradients"]["sizes"])
+def draw_gradients(figure: SubFigure, metric: Metric, found: GradientQuality, sizes: GradientSizes) -> None:
+    """Gradients beside exact ones, tile by tile and by output; their sizes."""
+    head(figure, "The gradient at blurred fields, beside the exact metric's")
+    panels = figure.subplots(1, 4, width_ratios=(0.9, 0.9, 1.2, 0.6))
+    _draw_slopes(figure, panels[0], panels[1], found)
+    _draw_cosines(panels[2], metric, found)
+    draw_sizes(panels[3], sizes)
 
 
-def _draw_slopes(left: Axes, right: Axes, found: GradientQuality) -> None:
+def _draw_slopes(figure: SubFigure, left: Axes, right: Axes, found: GradientQuality) -> None:
     """The exact gradient and the surrogate's at one field, summed over outputs, tile by tile."""
     exact, own = found.exact.sum(1), found.surrogate.sum(1)
     pick = int(np.argsort(np.linalg.norm(exact, axis=(1, 2)))[len(exact) // 2])
@@ -39,10 +36,12 @@ def _draw_slopes(left: Axes, right: Axes, found: GradientQuality) -> None:
         (right, own[pick], "surrogate"),
     ):
         largest = float(np.abs(slopes).max()) or 1.0
-        axes.imshow(slopes, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+        image = axes.imshow(slopes / largest, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         framed(axes)
         axes.set_title(title)
         axes.set_xlabel(f"tiles of {found.figures['tile']} pixels")
+    bar = figure.colorbar(image, ax=[left, right], ticks=[-1, 0, 1], aspect=20, pad=0.02)
+    bar.set_label("share of the largest")
 
 
 def _draw_cosines(axes: Axes, metric: Metric, found: GradientQuality) -> None:
@@ -62,14 +61,7 @@ def _draw_cosines(axes: Axes, metric: Metric, found: GradientQuality) -> None:
         Line2D([], [], color=INK, marker="o", mfc="white", lw=0, label="smoothed"),
         Line2D([], [], color=tint(INK, 0.5), marker="|", ms=10, mew=1.6, lw=0, label="exact, twice"),
     )
-    axes.legend(
-        handles=shown,
-        loc="upper center",
-        bbox_to_anchor=(0.45, -0.1),
-        ncols=3,
-        handletextpad=0.1,
-        columnspacing=0.8,
-    )
+    legend_below(axes, 3, drop=0.1, handles=shown)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     least = min((x for x in (*axes.dataLim.intervalx, 0.0) if math.isfinite(x)), default=0.0)

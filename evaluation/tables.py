@@ -101,7 +101,7 @@ def _output_table(figures: Figures) -> _Table:
     """Fidelity by output, and the descent where there was one."""
     rows: list[tuple[str, ...]] = []
     for name, found in figures["fidelity"]["outputs"].items():
-        cells = (
+        cells: tuple[str, ...] = (
             name,
             found["unit"],
             _r_squared(found["r2_mean"]),

@@ -36,7 +36,7 @@ def verdict(
     Returns:
         JSON-able, see `VerdictFigures`.
     """
-    checks = [
+    checks: list[CheckFigures] = [
         {"criterion": criterion.name, "of": of, "value": value, "grade": criterion.grade(value)}
         for criterion in CRITERIA
         for of, value in criterion.read(figures).items()
@@ -133,7 +133,7 @@ def _advice(
     outputs = [c["of"] for c in checks if c["criterion"] == "values"]
     if bad & {"values", "descent", "gradient"}:
         if trained and relaxable:
-            yield "take a relaxation of its metric (architecture excursion or relaxed), which needs no training"
+            yield "take a relaxation of its metric (excursion, or relaxed), which needs no training"
         if trained is not False:
             yield "train for longer, or on more fields"
         if trained is not True:

@@ -384,3 +384,16 @@ def test_two_processes_train_as_one(tmp_path):
         one, two = (load_file(tmp_path / name / run / "weights.safetensors") for name in ("one", "two"))
         for key, value in one.items():
             torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_tell_fifteen_losses_apart_beside_their_legend(example, tmp_path, monkeypatch):
+    names = [*(f"relaxed-{k}" for k in range(6)), *(f"loss {k}" for k in range(9))]
+    figures = []
+    monkeypatch.setattr(example.report.plt, "close", figures.append)
+    example.report.draw_fronts({name: [(1.0, 50.0), (2.0, 40.0)] for name in names}, tmp_path / "fronts.png")
+    (axes,) = figures[0].axes
+    lines = [line for line in axes.get_lines() if line.get_label() in names]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
+    (legend,) = figures[0].legends
+    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1
+    assert {text.get_text() for text in legend.get_texts()} == {"mse", *names}

@@ -34,7 +34,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if function is None:
         return functools.partial(compiled, **options)
-    dispatcher = numba.njit(function, nogil=True, **options)
+    dispatcher: Any = numba.njit(function, nogil=True, **options)
     try:
         # What `enable_caching` sets, but for what happens when the cache fails later.
         dispatcher._cache = _Cache(function)
@@ -43,7 +43,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return dispatcher
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
+class _Cache(FunctionCache):
     """Numba's cache, without which a function is compiled all the same."""
 
     def load_overload(self, *given: Any) -> Any:

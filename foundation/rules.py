@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
+import math
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any
 
-from .arguments import LARGEST, LARGEST_COUNT, MOST_COUNTS
+from ..errors import ArgumentError
+from .arguments import LARGEST, LARGEST_COUNT, MOST_COUNTS, shown
 
 Rule = Callable[[Any, str], str]
 """(value, its place in the file) -> what is wrong with it, in one line; empty if nothing is."""
@@ -18,7 +20,7 @@ def of(kind: type | tuple[type, ...], what: str, fits: Callable[[Any], Any] = la
     def rule(value: Any, place: str) -> str:
         if isinstance(value, kind) and not isinstance(value, bool) and fits(value):
             return ""
-        return f"{place} must be {what}, got {textwrap.shorten(repr(value), 80, placeholder=' ...')}"
+        return f"{place} must be {what}, got {shown(value)}"
 
     return rule
 
@@ -34,20 +36,48 @@ def text(longest: int) -> Rule:
 
 def whole(low: int, high: int) -> Rule:
     """Whole numbers from low to high."""
-    return of(int, f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+    return of(Integral, f"a whole number from {low} to {high}", lambda value: low <= value <= high)
 
 
 def number_from(low: float, high: float) -> Rule:
     """Numbers from low to high."""
-    return of((int, float), f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
+    return of(Real, f"a number from {low:g} to {high:g}", lambda value: low <= value <= high)
 
 
 def list_of(rule: Rule, fewest: int, most: int) -> Rule:
     """Lists of so many entries, each of which a rule holds for."""
-    is_list = of(list, f"a list of {fewest} to {most} entries", lambda value: fewest <= len(value) <= most)
+    what = f"a list of {fewest} to {most} entries"
+    is_list = of((list, tuple), what, lambda value: fewest <= len(value) <= most)
     return lambda value, place: (
         is_list(value, place) or first(rule(v, f"{place}[{k}]") for k, v in enumerate(value))
     )
+
+
+def multiples(step: int, what: str) -> Rule:
+    """Lists of multiples of a whole number, above 0."""
+
+    def fits(values: Any) -> bool:
+        return bool(values) and all(
+            isinstance(v, Integral) and int(v) > 0 and not int(v) % step for v in values
+        )
+
+    return of((list, tuple), what, fits)
+
+
+def all_of(*rules: Rule) -> Rule:
+    """What each of some rules holds for."""
+    return lambda value, place: first(rule(value, place) for rule in rules)
+
+
+def obey(rules: Mapping[str, Rule], arguments: Mapping[str, Any]) -> None:
+    """Hold arguments to their rules.
+
+    Raises:
+        ArgumentError: the first one that breaks its rule.
+    """
+    problem = first(rules[name](value, name) for name, value in arguments.items())
+    if problem:
+        raise ArgumentError(problem)
 
 
 def optional(rule: Rule) -> Rule:
@@ -82,6 +112,7 @@ def first(problems: Iterator[str]) -> str:
 
 
 an_object = of(dict, "an object")
+positive = of(Real, "positive", lambda value: 0 < value < math.inf)
 number = number_from(-LARGEST, LARGEST)
 count = whole(1, LARGEST_COUNT)
 counts = list_of(count, 1, MOST_COUNTS)

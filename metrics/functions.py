@@ -319,7 +319,7 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
             name: given[name] for name in ("thresholds", "pixel_size", "arity", "batched") if name in given
         }
         asked = FunctionMetric(found.source, (name_in(found.source),), **called)
-        given = implied(found, asked, given, fields)
+        given = implied(found, asked, asked.batched, given, fields)
     given.setdefault("outputs", (name_in(found.source),))
     metric = FunctionMetric(found.source, **given)._of(found)
     if probing:

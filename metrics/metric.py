@@ -57,8 +57,8 @@ class Metric(abc.ABC):
         starts_at_median: whether training starts from the median label; otherwise from the values that the
             output heads give when they are at rest, which suits counts and areas that span decades.
         guarantees: what output heads may be asked to hold: what is "declared", nothing ("free"), and others.
-        describing: arguments that say what the values mean, such as the name of a unit, and decide none of them:
-            labels outlast a change of these.
+        describing: arguments that say what the values mean, such as the name of a unit, and decide none of
+            them: labels outlast a change of these.
         argument_rules: rules by argument for those that the memory and time of building and asking the
             metric grow with; what a foreign configuration gives for them is checked before it is built.
         constraints: what exact curves obey; see `emuloss.metrics.constraints`.

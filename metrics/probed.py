@@ -17,19 +17,22 @@ _PROBED = 4
 """Fields that a function is called on to find the shape of its result."""
 
 
-def implied(found: Found, metric: Metric, given: dict[str, Any], fields: Any) -> dict[str, Any]:
+def implied(
+    found: Found, metric: Metric, batched: bool, given: dict[str, Any], fields: Any
+) -> dict[str, Any]:
     """Arguments with the outputs and levels that the shape of a result implies, where they are missing.
 
     Args:
         found: the function.
         metric: a metric of it that has the arguments which decide how it is called.
+        batched: whether the function takes batches.
         given: the arguments.
         fields: what it is called on, see `first_of`.
     """
     outputs = as_names("outputs", given["outputs"]) if "outputs" in given else None
     levels = as_increasing("levels", given["levels"]) if "levels" in given else metric.thresholds
     arrays = first_of(fields, metric.arity)
-    if not metric.batched:
+    if not batched:
         arrays = [each[0] for each in arrays]
     try:
         result = found.function(
@@ -39,7 +42,7 @@ def implied(found: Found, metric: Metric, given: dict[str, Any], fields: Any) ->
     except Exception as error:
         raise FieldError(0, f"{found.source} raised {one_line(error)}") from error
     shape = as_numbers(result, found.source, 0).shape
-    shape = shape[1:] if metric.batched else shape
+    shape = shape[1:] if batched else shape
     if len(shape) > 2:
         raise FieldError(0, f"{found.source} gave shape {shape}; give a number, (C,) or (C, Q)")
     if len(shape) == 1:

@@ -123,8 +123,8 @@ def metric(
         name: one of `list_metrics()`; or a Python function of a field (H, W), or of a prediction and an
             observation, which becomes a `FunctionMetric`; or the place of one, or of a subclass of `Metric`,
             "module:NAME" or "path/file.py:NAME", in which case the module or file is run.
-        quantiles: instead of `thresholds`: place them at these quantile levels of the wet pixels
-            of `fields` (see `quantile_thresholds`), and integrate curves over the levels.
+        quantiles: instead of `thresholds`: place them at these quantile levels of the pixels of
+            `fields` that count (see `quantile_thresholds`), and integrate curves over the levels.
         fields: the data whose quantiles are taken, any shape; (N, H, W) for a function, whose outputs and
             levels are found by calling it on the first of them, where they are not given.
         wet: pixels > wet count; by default those that the data make count, see `quantile_thresholds`.

@@ -67,7 +67,10 @@ def quantile_thresholds(
     lower = _lower_bound(values, counts, floor)
     counted = values[counts]
     if lower >= counted.max():
-        raise ArgumentError(f"fields have too few distinct values, {lower:g} alone, to be told apart")
+        raise ArgumentError(
+            f"fields have too few distinct values to place thresholds between, {lower:g} alone; "
+            "give thresholds"
+        )
     quantum = found_quantum(measured) if quantum is None else quantum
     place = _between_values if quantum is None else partial(_between_steps, quantum=quantum)
     return tuple(place(counted, levels, lower).tolist())

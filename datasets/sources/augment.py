@@ -105,7 +105,7 @@ def mixup(
     Raises:
         ArgumentError: If `fields` is not a batch, or `noise` is negative.
     """
-    fields = _as_batch(fields)
+    fields = bounded(_as_batch(fields))
     if noise < 0:
         raise ArgumentError(f"`noise` (={noise!r}) must be 0 or more.")
     n, height, width = fields.shape
@@ -160,6 +160,14 @@ def coarsened(fields: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
         means = np.where(measured, blocks, 0).sum(axis=(2, 4)) / np.maximum(measured.sum(axis=(2, 4)), 1)
     spread = np.broadcast_to(means.astype(fields.dtype)[:, :, None, :, None], blocks.shape)
     return spread.reshape(padded.shape)[:, :height, :width]
+
+
+def bounded(fields: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Fields of any shape whose infinite values are the greatest and the least finite one."""
+    finite = fields[np.isfinite(fields)]
+    if not np.isinf(fields).any() or not finite.size:
+        return fields
+    return np.clip(fields, finite.min(), finite.max())
 
 
 def _as_batch(fields: NDArray[np.float32]) -> NDArray[np.float32]:

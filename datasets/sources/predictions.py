@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError
 from ...foundation.arguments import filled
 from ...metrics.distribution import ground_of
+from .augment import bounded
 
 Field = NDArray[np.float32]
 
@@ -45,7 +46,7 @@ def predictions_of(fields: Field, rng: np.random.Generator, ground: float | None
     if fields.ndim != 3:
         raise ArgumentError(f"`fields` must have shape (N, H, W), got {fields.shape}.")
     ground = ground_of(fields) if ground is None else ground
-    known = (np.where(np.isnan(fields), ground, fields) - ground).astype(np.float32)
+    known = (np.where(np.isnan(fields), ground, bounded(fields)) - ground).astype(np.float32)
     result = np.empty_like(known)
     for n, observation in enumerate(known):
         result[n] = observation
@@ -67,7 +68,7 @@ def _noisy(field: Field, fields: Field, rng: np.random.Generator) -> Field:
     spread, share = rng.uniform(0.1, 1.0), rng.uniform(0, 0.1)
     noise = spread * rng.standard_normal(field.shape)
     two_sided = (fields < 0).any()
-    changed = field + field.std() * noise if two_sided else field * np.exp(noise)
+    changed = field + field.std(dtype=np.float64) * noise if two_sided else field * np.exp(noise)
     others = field[field != 0]
     if others.size:
         scattered = rng.random(field.shape) < share

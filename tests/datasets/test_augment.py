@@ -151,3 +151,12 @@ def test_masked_fields_are_missing(fields):
     for change in (random_symmetry, rescale, mixup):
         assert np.nanmax(change(hidden, np.random.default_rng(0))) < 1e4
     assert predictions_of(hidden, np.random.default_rng(0)).max() < 1e4
+
+
+def test_infinite_pixels_become_the_greatest(fields):
+    endless = fields.copy()
+    endless[:, 3, 3] = np.inf
+    for change in (mixup, predictions_of):
+        assert np.isfinite(change(endless, np.random.default_rng(0))).all()
+    huge = (1e30 * (fields - 3)).astype(np.float32)
+    assert np.isfinite(predictions_of(huge, np.random.default_rng(0))).all()

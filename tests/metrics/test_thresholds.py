@@ -166,7 +166,7 @@ def test_values_that_are_no_increasing_numbers(values, named: str) -> None:
         (np.ones(4), {"quantiles": [0.0, 0.5]}, "between 0 and 1"),
         (np.ones(4), {"quantiles": [0.5, 1.0]}, "between 0 and 1"),
         (np.ones(4), {"quantiles": [0.5, 0.2]}, "0.5 before 0.2"),
-        (np.zeros(4), {}, "too few distinct values, 0 alone"),
+        (np.zeros(4), {}, "too few distinct values to place thresholds between, 0 alone"),
         (np.zeros(4), {"wet": 0.0}, "no value above wet (=0)"),
         (np.ones(4), {"wet": 1.0}, "no value above wet (=1)"),
         (np.full(4, np.nan), {}, "no value that was measured"),

@@ -1,4 +1,4 @@
-"""Default thresholds for fields of any kind: what counts, the data's own steps, and the same in every unit."""
+"""Default thresholds of fields of any kind: what counts, the data's own steps, the same in every unit."""
 
 import itertools
 

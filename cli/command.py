@@ -67,7 +67,8 @@ def run(
     try:
         with terminations_raised():
             # Commands return nothing; typer, the code of an early end.
-            return app(arguments, standalone_mode=False) or 0
+            code = app(arguments, standalone_mode=False) or 0
+            return _end(speaks, "interrupted", code) if code == _INTERRUPTED else code
     except EmulossError as error:
         return _end(speaks, f"error: {error}")
     except BrokenPipeError:
@@ -82,9 +83,7 @@ def run(
     except (*ENDED, typer.Abort) as end:
         return _end(speaks, "interrupted", _code_of(end))
     except MemoryError as error:
-        return _end(
-            speaks, f"error: the memory is too small for this ({one_line(error)}); take smaller fields"
-        )
+        return _end(speaks, f"error: the memory is too small ({one_line(error)}); take smaller fields")
     except Exception as error:
         # Typer's own complaints about the command line, whichever click it brings.
         if hasattr(error, "format_message"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, EmulossError, one_line
 from ...foundation.docs import entry, with_section
 from ...foundation.registry import Registry
 from .arrays import Arrays
@@ -140,7 +140,15 @@ def _built(
     for option in options:
         if option not in known:
             raise ArgumentError(f"source {name!r} has no option {option!r}; it takes {', '.join(known)}.")
-    return kind(*place, **options)
+    try:
+        return kind(*place, **options)
+    except EmulossError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        given = ", ".join(options)
+        raise ArgumentError(
+            f"source {name!r} cannot be opened with {given}: {one_line(error)}; check the values"
+        ) from error
 
 
 def usages() -> list[str]:

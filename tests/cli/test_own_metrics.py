@@ -46,7 +46,7 @@ def example(name):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working directory with the example of CONTRIBUTING and a relaxation, which are forgotten afterwards."""
+    """A working directory with the example of CONTRIBUTING and a relaxation, forgotten afterwards."""
     from emuloss.emulators.relaxations import RELAXATIONS
     from emuloss.metrics.registry import METRICS
 

@@ -16,6 +16,8 @@ _TORUS = 8
 """Least edge length of the torus on which a convolution's norm is estimated, a power of 2."""
 _FIRST_STEPS = 15
 """Power iterations before the first use."""
+_LARGEST_SYMBOLS = 2**30
+"""Bytes of a convolution's symbols on that torus; beyond, memory would follow what a file names."""
 _SMALLEST = 1e-12
 """Norm by which a kernel of zeros is divided."""
 
@@ -82,8 +84,9 @@ class ConvSpectralNorm(nn.Module):
     def __init__(self, weight: Tensor, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        _, inputs, rows, columns = polyphase(weight.detach(), stride).shape
+        outputs, inputs, rows, columns = polyphase(weight.detach(), stride).shape
         torus = max(_TORUS, 2 * max(rows, columns)) if max(rows, columns) > 1 else 1
+        _refuse_large(8 * torus * (torus // 2 + 1) * outputs * inputs, weight)
         found = waves(torus, torus, rows, columns)
         # Complex numbers as pairs of real ones: a module's change of dtype would drop imaginary parts.
         self.register_buffer("waves", torch.view_as_real(found).to(weight.dtype), persistent=False)
@@ -125,6 +128,20 @@ class ConvSpectralNorm(nn.Module):
         wave = torch.view_as_complex(self.waves).index_select(0, best)[0, :, None]
         moved = wave * v.index_select(0, best)
         return torch.einsum("oit,tic->oc", kernel.flatten(2), torch.view_as_real(moved)).norm()
+
+
+def _refuse_large(size: int, weight: Tensor) -> None:
+    """Refuse a kernel whose symbols would take so many bytes.
+
+    Raises:
+        ArgumentError: they are too many.
+    """
+    if size > _LARGEST_SYMBOLS:
+        outputs, inputs = weight.shape[:2]
+        raise ArgumentError(
+            f"exact spectral norms of {inputs} to {outputs} channels take {size / 2**30:.1f} GiB a layer; "
+            "take spectral='power', or smaller widths"
+        )
 
 
 def spectral_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, kind: str = "none") -> nn.Conv2d:

@@ -299,7 +299,7 @@ CHANGES = {
     "architecture without arguments": (lambda c: c["architecture"].pop("arguments"), "architecture"),
     "arguments a list": (lambda c: c["architecture"].update(arguments=[1]), "architecture"),
     "unknown argument": (lambda c: c["architecture"]["arguments"].update(colour=3), "colour"),
-    "other depth": (lambda c: c["architecture"]["arguments"].update(depth=2), "too large"),
+    "other depth": (lambda c: c["architecture"]["arguments"].update(depth=2), "in state_dict"),
     "negative depth": (lambda c: c["architecture"]["arguments"].update(depth=-1), "depth"),
     "fractional depth": (lambda c: c["architecture"]["arguments"].update(depth=1.5), ""),
     "absurd depth": (lambda c: c["architecture"]["arguments"].update(depth=2**40), "from 1 to 8"),

@@ -359,7 +359,8 @@ def test_accelerate_launch_with_a_mistake(tmp_path):
 
 
 @pytest.mark.slow
-def test_accelerate_launch_and_interrupt(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_accelerate_launch_and_interrupt(tmp_path, number):
     out = tmp_path / "out"
     run = launched(tmp_path, *arguments(out, size=32, budget=10**5))
     deadline = time.monotonic() + 120
@@ -367,7 +368,7 @@ def test_accelerate_launch_and_interrupt(tmp_path):
         time.sleep(0.05)
     while not (out / "log.csv").exists() and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     _, _, err = end_of(run)
     assert err.count("interrupted; run the same command again to go on") == 1, err
     state = torch.load(out / "training.pt", weights_only=True)

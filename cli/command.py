@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import EmulossError, one_line
+from ..errors import EmulossError, one_line, printable
 from ..foundation.interrupts import ENDED, Terminated, terminations_raised
 
 QUIET_TYPER: dict[str, Any] = {
@@ -99,5 +99,5 @@ def _code_of(end: BaseException) -> int:
 def _end(speaks: Callable[[], bool], message: str, code: int = 2) -> int:
     if speaks():
         with contextlib.suppress(OSError):  # a terminal that is closed
-            print(" ".join(message.split()), file=sys.stderr, flush=True)
+            print(printable(" ".join(message.split())), file=sys.stderr, flush=True)
     return code

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, printable
 
 Source = Annotated[str, typer.Argument(help="bundled name, folder, or org/repo[@revision] on the Hub")]
 
@@ -75,7 +75,7 @@ def verify(source: Source) -> None:
     from ..zoo import verify as replay
 
     replay(source)
-    print(f"{source} gives what it gave when it was saved")
+    print(f"{printable(source)} gives what it gave when it was saved")
 
 
 def publish(

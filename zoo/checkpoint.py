@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..emulators import ARCHITECTURES
 from ..emulators.differentiable import Differentiable
 from ..emulators.drawing import DrawnFrom
-from ..errors import ArgumentError, CheckpointError, IncompatibleError, plain
+from ..errors import ArgumentError, CheckpointError, IncompatibleError, plain, printable
 from ..foundation.files import write_together
 from ..losses.surrogate import Provenance, frozen
 from ..metrics import metric_from_config
@@ -68,7 +68,8 @@ def save(module: Differentiable, architecture: str, provenance: Provenance, dire
         write_together(directory, contents(module, architecture, provenance, pictures))
     except OSError as error:
         raise CheckpointError(
-            f"cannot write the checkpoint {directory}: {error.strerror or error}; choose another folder"
+            f"cannot write the checkpoint {printable(str(directory))}: {error.strerror or error}; "
+            "choose another folder"
         ) from error
 
 
@@ -158,7 +159,7 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
         raise ArgumentError(f"device must be one that torch knows, got {device!r}") from error
     manifest = read_config(folder / CONFIG)
     read_sealed(folder, GOLDEN, manifest)
-    module = _assembled(manifest, read_sealed(folder, WEIGHTS, manifest), str(folder))
+    module = _assembled(manifest, read_sealed(folder, WEIGHTS, manifest), printable(str(folder)))
     try:
         return Loaded(module.to(place), manifest)
     except (RuntimeError, AssertionError) as error:  # torch knows it, and this machine has it not

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CheckpointError, CorruptedError, IncompatibleError, plain
+from ..errors import CheckpointError, CorruptedError, IncompatibleError, plain, printable
 from ..foundation.rules import first
 from .manifest import READERS, Manifest
 from .schema import FORMAT, SCHEMAS
@@ -85,13 +85,16 @@ def read_bounded(path: Path, largest: int) -> bytes:
         status = path.stat()
         if status.st_size > largest:
             raise CheckpointError(
-                f"{path} has {status.st_size} bytes, more than any that emuloss writes ({largest})"
+                f"{printable(str(path))} has {status.st_size} bytes, more than any that emuloss writes "
+                f"({largest})"
             )
         if not stat.S_ISREG(status.st_mode):  # to read from a pipe would be to wait
-            raise CorruptedError(f"{path} is no regular file; fetch the checkpoint again")
+            raise CorruptedError(f"{printable(str(path))} is no regular file; fetch the checkpoint again")
         return path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}; is the checkpoint complete?") from error
+        raise CheckpointError(
+            f"cannot read {printable(str(path))}: {error.strerror}; is the checkpoint complete?"
+        ) from error
 
 
 def read_sealed(folder: Path, name: str, manifest: Manifest) -> bytes:
@@ -100,7 +103,8 @@ def read_sealed(folder: Path, name: str, manifest: Manifest) -> bytes:
     content = read_bounded(folder / name, largest)
     if sha256(content) != getattr(manifest, key):
         raise CorruptedError(
-            f"{folder / name} is not the file that {CONFIG} describes; fetch the checkpoint again"
+            f"{printable(str(folder / name))} is not the file that {CONFIG} describes; "
+            "fetch the checkpoint again"
         )
     return content
 
@@ -119,15 +123,19 @@ def read_config(path: Path) -> Manifest:
             text, parse_constant=_refuse_constant, parse_int=_short_int, object_pairs_hook=_without_doubles
         )
     except (ValueError, RecursionError) as error:
-        raise CorruptedError(f"{path} is not JSON ({plain(error)}); fetch the checkpoint again") from error
+        raise CorruptedError(
+            f"{printable(str(path))} is not JSON ({plain(error)}); fetch the checkpoint again"
+        ) from error
     problem = problem_of(config)
     if problem:
         raise IncompatibleError(
-            f"{path} is not a configuration that this version of emuloss reads: {problem}; "
+            f"{printable(str(path))} is not a configuration that this version of emuloss reads: {problem}; "
             "install the version that wrote it, or take another checkpoint"
         )
     if config["config_sha256"] != digest(config):
-        raise CorruptedError(f"{path} was changed after it was written; fetch the checkpoint again")
+        raise CorruptedError(
+            f"{printable(str(path))} was changed after it was written; fetch the checkpoint again"
+        )
     return READERS[config["format_version"]](config)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..emulators import signed_log1p
 from ..emulators.differentiable import DEFAULT_INTENSITIES, Differentiable
 from ..emulators.gradients import pulled_back
-from ..errors import CheckpointError, CorruptedError
+from ..errors import CheckpointError, CorruptedError, printable
 from ..metrics import Metric
 from .contract import CONFIG, GOLDEN, read_config, read_sealed
 
@@ -127,7 +127,7 @@ def verify(module: Differentiable, folder: str | Path) -> None:
         CheckpointError: a file is missing, or of another version.
     """
     folder = Path(folder)
-    _replay(module, read_sealed(folder, GOLDEN, read_config(folder / CONFIG)), str(folder))
+    _replay(module, read_sealed(folder, GOLDEN, read_config(folder / CONFIG)), printable(str(folder)))
 
 
 def _replay(module: Differentiable, content: bytes, name: str) -> None:

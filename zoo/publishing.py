@@ -7,11 +7,21 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd
 
-from ..errors import ArgumentError, CheckpointError, ConflictError, CorruptedError, plain
+from ..errors import ArgumentError, CheckpointError, ConflictError, CorruptedError, plain, printable
 from . import checkpoint, golden
 from .card import merged_card, placed
 from .client import Listing, as_commit, bounded, content_of, listing_of
-from .contract import CARD, CONFIG, NEEDED, SEALED, config_damage, raw_config, seal_damage
+from .contract import (
+    CARD,
+    CONFIG,
+    LARGEST,
+    NEEDED,
+    SEALED,
+    config_damage,
+    raw_config,
+    read_bounded,
+    seal_damage,
+)
 from .place import Place, is_revision
 from .secrets import discreet, without_secrets
 
@@ -69,7 +79,7 @@ def publish(
     if dry_run:
         return _plan(place, files, private=private, create_pr=create_pr, tag=tag)
     listing = _prepared(place, branch=revision, private=private, tag=tag)
-    shown = placed(files[CARD].read_text("utf-8"), repo if revision is None else str(place))
+    shown = placed(_text_of(files[CARD]), repo if revision is None else str(place))
     card = merged_card(_published_card(place, listing), shown)
     commit = bounded(
         place,
@@ -97,7 +107,7 @@ def _publishable(folder: Path) -> dict[str, Path]:
     missing = [name for name, path in files.items() if not path.is_file()]
     if missing:
         raise CheckpointError(
-            f"{folder} lacks {', '.join(missing)}; give a folder that save_pretrained wrote"
+            f"{printable(str(folder))} lacks {', '.join(missing)}; give a folder that save_pretrained wrote"
         )
     _refuse_damage(files[CONFIG], config_damage(files[CONFIG]))
     config = raw_config(files[CONFIG])
@@ -108,14 +118,24 @@ def _publishable(folder: Path) -> dict[str, Path]:
             f"folder {str(folder)!r} has no evaluation in its {CONFIG}; "
             "measure it with `emuloss evaluate --save` first"
         )
-    card = files[CARD].read_text("utf-8")
+    card = _text_of(files[CARD])
     return files | {path.name: path for path in sorted(folder.glob("*.png")) if f"({path.name})" in card}
+
+
+def _text_of(path: Path) -> str:
+    """What a text file says."""
+    try:
+        return read_bounded(path, LARGEST[path.name]).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptedError(
+            f"{printable(str(path))} is not text in UTF-8; write the checkpoint again"
+        ) from error
 
 
 def _refuse_damage(path: Path, problem: str) -> None:
     """Refuse a file that has a problem."""
     if problem:
-        raise CorruptedError(f"{path} {problem}; write the checkpoint again")
+        raise CorruptedError(f"{printable(str(path))} {problem}; write the checkpoint again")
 
 
 def _plan(place: Place, files: dict[str, Path], *, private: bool, create_pr: bool, tag: str | None) -> str:

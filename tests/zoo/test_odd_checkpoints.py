@@ -307,3 +307,30 @@ def test_saving_ends_in_one_line_where_an_evaluation_is_odd(evaluated, tmp_path)
     surrogate.provenance.evaluation = {"fidelity": {"outputs": {"area": {"r2_mean": 0.5}}}}
     with pytest.raises(CheckpointError, match="provenance"):
         surrogate.save_pretrained(tmp_path)
+
+
+# Names and texts of files
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "\x1b[31mred", "\u202eback"])
+def test_folders_with_odd_names_load_and_are_told_plainly(evaluated, name, tmp_path, capsys):
+    copy = Path(shutil.copytree(evaluated, tmp_path / name))
+    assert emuloss.load(copy)
+    for file in ("model.safetensors", "config.json"):
+        (copy / file).write_bytes(b"{}")
+        for call in (emuloss.load, emuloss.info, verify, lambda folder: publish(folder, "org/repo")):
+            assert isinstance(outcome(call, copy), EmulossError)
+        assert cli.main(["show", str(copy)]) == 2
+    (copy / "config.json").unlink()
+    assert isinstance(outcome(emuloss.load, copy), EmulossError)
+    assert isinstance(outcome(emuloss.load, str(copy / "none")), EmulossError)
+    out, err = capsys.readouterr()
+    assert all(line.isprintable() for line in (out + err).splitlines())
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"\0" * (2**22 + 1)], ids=["not UTF-8", "too long"])
+def test_a_card_that_is_no_text_is_not_published(evaluated, content, tmp_path):
+    copy = Path(shutil.copytree(evaluated, tmp_path / "copy"))
+    (copy / "README.md").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"README\.md"):
+        publish(copy, "org/repo", dry_run=True)

@@ -46,7 +46,7 @@ from emuloss.training import Learner
 
 small = dataclasses.replace(ARCHITECTURES["constrained"], defaults={"widths": (8, 16), "hidden": 16})
 ARCHITECTURES._things["constrained"] = small
-run.evaluated = lambda surrogate, fields, curves, settings, log: (
+run.evaluated = lambda surrogate, fields, curves, settings, *_: (
     surrogate.save_pretrained(settings.out), print("evaluated")
 )
 train.tell = lambda *_: None
@@ -174,7 +174,7 @@ def small_work():
         patch.setattr(
             run,
             "evaluated",
-            lambda surrogate, fields, curves, settings, log: surrogate.save_pretrained(settings.out),
+            lambda surrogate, fields, curves, settings, *_: surrogate.save_pretrained(settings.out),
         )
         patch.setattr(train, "tell", lambda *_: None)
         threads = torch.get_num_threads()
@@ -272,7 +272,7 @@ def test_what_two_processes_began_one_finishes(tmp_path, alone, pair, capsys):
     ("name", "line"),
     [
         ("metric", "unknown metric 'minkowsky' (did you mean 'minkowski'?); "),
-        ("batch", "batch_size (=1) must be at least the number of processes, 2"),
+        ("batch", "--batch-size (=1) must be at least the number of processes, 2"),
         ("broken", "field 3 is broken"),
         ("full", "the disk of "),
     ],
@@ -306,7 +306,7 @@ def test_processes_need_the_same_data(tmp_path, monkeypatch):
     team = processes()
     monkeypatch.setattr(team, "all_gather", lambda value: [value, "another"])
     fields = np.random.default_rng(0).random((4, 8, 8), np.float32)
-    metric = emuloss.metric("minkowski", thresholds=[0.5])
+    metric = emuloss.metric("minkowski", thresholds=[0.2, 0.5])
     data = fields, metric(fields)
     with pytest.raises(emuloss.ArgumentError, match=r"^all processes need the same data: "):
         Trainer(ARCHITECTURES["constrained"](metric), data, data, Training(), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def label(data: Data, teacher: Teacher, labelling: Labelling) -> LabelledFields:
     engine_named(labelling.engine, labelling.scheduler)  # refuses a wrong choice before any field is read
     source, roles = opened(data, labelling.seed)
     metric = metric_of(teacher, source, roles)
-    as_writable(labelling.out.parent)
+    if not os.path.exists(labelling.out):  # what is finished may lie where nothing can be written
+        as_writable(labelling.out.parent)
     return labelled(source, roles, metric, data, labelling)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import ArgumentError
-from ..foundation.arguments import shown
+from ..foundation.arguments import as_increasing, shown
 from ..foundation.docs import entry, with_section
 from ..foundation.registry import Registry, place_of
 from .found import class_at, is_spec, passed_to
@@ -149,9 +149,10 @@ def metric(
             raise ArgumentError("quantiles= needs fields= to take them from, and no thresholds=")
         if "thresholds" not in own:
             raise ArgumentError(f"metric {_title(name)!r} has no thresholds; leave quantiles= out")
-        arguments["thresholds"] = quantile_thresholds(fields, quantiles, wet=wet, quantum=quantum)
+        levels = as_increasing("quantiles", quantiles)
+        arguments["thresholds"] = quantile_thresholds(fields, levels, wet=wet, quantum=quantum)
         if "levels" in own:
-            arguments.setdefault("levels", tuple(quantiles))
+            arguments.setdefault("levels", levels)
     elif idle := [key for key in ("wet", "quantum") if asked[key] is not None and key not in own]:
         raise ArgumentError(
             f"metric {_title(name)!r} has no argument {idle[0]!r}; without quantiles=, leave it out"
@@ -187,12 +188,13 @@ def metric_from_config(config: dict[str, Any]) -> Metric:
         ArgumentError: the configuration is not one.
     """
     if (
-        set(config) != {"name", "arguments"}
+        not isinstance(config, dict)
+        or set(config) != {"name", "arguments"}
         or not isinstance(config["arguments"], dict)
         or not isinstance(config["name"], str)
     ):
         raise ArgumentError(
-            f"a metric's configuration has the keys 'name' and 'arguments', got {sorted(config)}"
+            f"a metric's configuration has the keys 'name' (text) and 'arguments', got {shown(config)}"
         )
     name = config["name"]
     if name != FunctionMetric.name and name not in METRICS:

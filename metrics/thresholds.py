@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_array, as_increasing, as_positive
+from ..foundation.arguments import LARGEST, as_array, as_increasing, as_positive
+from .declared import as_finite
 from .distribution import dry_value, found_quantum, offset_of
 
 WET_LEVELS = (0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99)
@@ -54,7 +55,8 @@ def quantile_thresholds(
         ArgumentError: levels out of order or range, no pixel that counts, or a single value.
     """
     levels = np.array(_inner_levels(quantiles))
-    quantum = None if quantum is None else as_positive("quantum", quantum)
+    wet = as_finite("wet", wet)
+    quantum = None if quantum is None else as_positive("quantum", quantum, 1 / LARGEST)
     measured = as_array("fields", fields).reshape(-1)
     measured = measured[np.isfinite(measured)]
     if not measured.size:

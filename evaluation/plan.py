@@ -138,9 +138,11 @@ class _Costs(NamedTuple):
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of fields that are turned over, and all dry
-            spent = [_seconds(run) / len(few) for run in (forward, step, lambda: metric(*metric.parts(few)))]
+            curves, gradient, exact = (
+                _seconds(run) / len(few) for run in (forward, step, lambda: metric(*metric.parts(few)))
+            )
         tiles = 8 if metric.slow else 16 * -(-fields.shape[-2] // 16) * -(-fields.shape[-1] // 16)
-        return cls(len(fields), *spent, len(metric.outputs), tiles)
+        return cls(len(fields), curves, gradient, exact, len(metric.outputs), tiles)
 
     def parts(self, effort: Effort, thorough: bool) -> dict[str, float]:
         """Seconds of the parts of an evaluation."""

@@ -207,8 +207,8 @@ def evaluated(
 def _of_the_data(metric: Metric, store: LabelledFields) -> dict[str, tuple[float, ...]]:
     """What the training fields tell an architecture: how far they lie from the thresholds.
 
-    And what stands for these where the metric has none: quantiles of the fields above their least value, unless they
-    take few values.
+    And what stands for these where the metric has none: quantiles of the fields above their least value,
+    unless they take few values.
     """
     fields = store.split("train")[0]
     fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]

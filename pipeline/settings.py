@@ -14,7 +14,8 @@ from typing import Any
 from ..errors import ArgumentError
 from ..foundation.arguments import as_increasing, as_path
 from ..foundation.options import SEEDS, Options, option
-from ..metrics import Metric, list_metrics, takes
+from ..metrics import Metric, takes
+from . import choices
 from .parsing import (
     as_mapping,
     key_values,
@@ -24,13 +25,6 @@ from .parsing import (
     one_or_numbers,
     whole_numbers,
 )
-
-
-def _sources() -> list[str]:
-    """How fields are asked for, by the kind of their source."""
-    from ..datasets.sources.opening import usages
-
-    return usages()
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Data(Options):
         ArgumentError: an argument of the source that is given twice.
     """
 
-    fields: Any = option(help="where fields come from", kind=str, choices=_sources)
+    fields: Any = option(help="where fields come from", kind=str, choices=choices.sources)
     source_options: Mapping[str, Any] | None = option(
         None,
         "argument of the source, KEY=VALUE, VALUE as JSON or text: variable=rain; repeatable; "
@@ -114,11 +108,6 @@ _OF_SOURCES = ("size", "stride", "count", "min_coverage", "bounds", "wet", "pixe
 """Options that are arguments of sources."""
 
 
-def _metrics() -> list[str]:
-    """Metrics that have a name, and how others are asked for."""
-    return [*list_metrics(), "FILE.py:NAME", "MODULE:NAME"]
-
-
 @dataclass(frozen=True)
 class Teacher(Options):
     """The exact metric: thresholds, with levels or not, or quantiles of the data.
@@ -141,7 +130,7 @@ class Teacher(Options):
         "minkowski",
         "the exact metric, by its name or as the place of a function or class of yours",
         parse=metric_name,
-        choices=_metrics,
+        choices=choices.metrics,
     )
     outputs: Sequence[str] | None = option(
         None,
@@ -224,20 +213,6 @@ _ARGUMENTS = {
 """Which argument of the metric an option decides."""
 
 
-def _architectures() -> list[str]:
-    """Names of the architectures."""
-    from ..emulators import ARCHITECTURES  # which needs torch
-
-    return list(ARCHITECTURES)
-
-
-def _spectral_norms() -> tuple[str, ...]:
-    """Kinds of spectral normalisation."""
-    from ..emulators.networks.spectral import KINDS
-
-    return KINDS
-
-
 @dataclass(frozen=True)
 class Network(Options):
     """The architecture, and what is chosen about it.
@@ -257,7 +232,7 @@ class Network(Options):
     arch: str | None = option(
         None,
         "architecture; default: excursion for minkowski, hybrid for other metrics",
-        choices=_architectures,
+        choices=choices.architectures,
     )
     arch_options: Mapping[str, Any] | None = option(
         None,
@@ -274,7 +249,7 @@ class Network(Options):
         parse=one_or_numbers,
     )
     spectral: str | None = option(
-        None, "spectral normalisation; default: the architecture's", choices=_spectral_norms
+        None, "spectral normalisation; default: the architecture's", choices=choices.spectral_norms
     )
     widths: Sequence[int] | None = option(
         None,
@@ -328,13 +303,6 @@ class Run(Options):
             raise ArgumentError(f"out (={str(self.out)!r}) is a file; give a folder")
 
 
-def _engines() -> list[str]:
-    """Names of the engines."""
-    from ..datasets.labels.engines import ENGINES
-
-    return list(ENGINES)
-
-
 @dataclass(frozen=True)
 class Labelling(Options):
     """Where labels go, and where the metric runs.
@@ -349,7 +317,7 @@ class Labelling(Options):
 
     out: Path = option(help="file to write, such as labels.h5; goes on where it stopped", kind=Path)
     seed: int = option(0, "seed of synthetic fields, and of predictions", within=SEEDS)
-    engine: str = option("local", "where the metric runs", choices=_engines)
+    engine: str = option("local", "where the metric runs", choices=choices.engines)
     scheduler: str | None = option(
         None, "address of the Dask scheduler, such as tcp://HOST:8786; default: none, with engine local"
     )

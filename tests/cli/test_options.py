@@ -46,8 +46,9 @@ def test_a_variable_of_a_file_is_chosen(file, capsys):
     ("words", "value"),
     [
         ("7", 7), ("0.5", 0.5), ("null", None), ("None", None), ("true", True), ("True", True),
-        ("rain", "rain"), ("*.h5", "*.h5"), ("[1, 2]", [1, 2]), ("(1, 2)", (1, 2)), ('"7"', "7"), ("a=b", "a=b"),
-        ("", ""), ('{"a": [0, null]}', {"a": [0, None]}), ("tcp://host:1", "tcp://host:1"), ("[" * 500, "[" * 500),
+        ("rain", "rain"), ("*.h5", "*.h5"), ("[1, 2]", [1, 2]), ("(1, 2)", (1, 2)),
+        ('"7"', "7"), ("a=b", "a=b"), ("tcp://host:1", "tcp://host:1"), ("[" * 500, "[" * 500),
+        ("", ""), ('{"a": [0, null]}', {"a": [0, None]}),
     ],
 )  # fmt: skip
 def test_values_are_json_or_python_or_text(words, value):

@@ -1,4 +1,4 @@
-"""What would fail after labels and training is refused before: nothing is left behind by a run that cannot end."""
+"""What would fail after labels and training is refused before, and leaves nothing behind."""
 
 import os
 

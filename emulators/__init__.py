@@ -25,6 +25,7 @@ from .relaxations import (
     relaxable,
     relaxation,
 )
+from .spreads import spreads_between, spreads_in
 
 __all__ = [
     "ARCHITECTURES",
@@ -62,5 +63,7 @@ __all__ = [
     "relaxation",
     "signed_expm1",
     "signed_log1p",
+    "spreads_between",
+    "spreads_in",
     "trapezoid_weights",
 ]

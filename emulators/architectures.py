@@ -18,7 +18,6 @@ from .networks.emulator import ConvEmulator
 from .relaxations.excursion import Excursion
 from .relaxations.relaxation import relaxation, takes_spreads
 
-
 _OF_DATA = ("intensities", "spreads")
 
 
@@ -92,7 +91,9 @@ for _name, _architecture in {
     "hybrid": _network(readout="all", masks=7, prior=0.05),
     "certified": Architecture(CertifiedEmulator, CertifiedEmulator.argument_rules),
     "excursion": Architecture(Excursion, Excursion.argument_rules),
-    "relaxed": Architecture(relaxation, Relaxation.argument_rules, passed_on=("temperature", "forward", "spreads")),
+    "relaxed": Architecture(
+        relaxation, Relaxation.argument_rules, passed_on=("temperature", "forward", "spreads")
+    ),
 }.items():
     ARCHITECTURES.register(_name)(_architecture)
 

@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_choice
-from ..foundation.rules import Rule, list_of, number_from, one_or_more, optional
+from ..foundation.arguments import as_array, as_choice
+from ..foundation.rules import Rule, list_of, number_from, one_or_more, optional, positive_numbers
 from ..metrics import Metric
+from .curves import full_precision
 from .fields import validated
+from .spreads import checked_spreads, in_own_spread, spreads_at
 
 DEFAULT_INTENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """What stands for thresholds where a metric has none and no intensities are given."""
 
 D = TypeVar("D", bound="Differentiable")
+R = TypeVar("R", bound="Relaxation")
 
 
 class Differentiable(nn.Module, abc.ABC):
@@ -57,6 +60,11 @@ class Differentiable(nn.Module, abc.ABC):
         return self.metric.thresholds or DEFAULT_INTENSITIES
 
     @property
+    def unit(self) -> str:
+        """Unit of the fields that it was made for; empty if not stated."""
+        return ""
+
+    @property
     def relaxation(self) -> Relaxation | None:
         """The relaxation in it, whose temperature may be set; None where there is none."""
         return None
@@ -85,6 +93,21 @@ class Differentiable(nn.Module, abc.ABC):
         build: Callable[..., D] = type(self)
         return build(metric, **self.arguments()).to(device_of(self))
 
+    def extra_repr(self) -> str:
+        """What `print` shows: the metric and what its curves are of, a line each."""
+        metric = self.metric
+        outputs = zip(metric.outputs, metric.units, strict=True)
+        length = getattr(metric, "length_unit", "")
+        lines = {
+            "metric": metric.name,
+            "outputs": ", ".join(name if unit == "1" else f"{name} ({unit})" for name, unit in outputs),
+            "thresholds": f"{listed(metric.thresholds)} {self.unit}" if metric.thresholds else "none",
+            "fields": f"{self.unit or 'unit not stated'}, pixel size {metric.pixel_size:g} {length}",
+        }
+        if self.relaxation is not None:
+            lines["temperature"] = listed(np.atleast_1d(self.relaxation.temperature))
+        return "\n".join(f"{name}: {value}".rstrip() for name, value in lines.items())
+
 
 class Relaxation(Differentiable):
     """An analytical stand-in, which tends to the exact metric as its temperature falls.
@@ -96,15 +119,23 @@ class Relaxation(Differentiable):
         metric: the metric.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         thresholds: those that the steps stand at; default: the metric's.
+        spreads: how far data lie from each of them, which temperatures are relative to (see `spreads_in`);
+            default: what the thresholds tell by their distances. A lone one tells nothing: each field then
+                tells for itself.
 
     Raises:
         ArgumentError: an argument out of range.
+
+    Attributes:
+        steps_at: the thresholds, (Q,), of what `soft` is given: 0 where each field is in its own spread.
+        spreads: of these, (Q,): 1 where each field is in its own spread.
     """
 
     stride = 1
     argument_rules: ClassVar[Mapping[str, Rule]] = {
         "temperature": one_or_more(number_from(1e-3, 1e3)),
         "tail": optional(list_of(number_from(1e-3, 1e3), 2, 2)),
+        "spreads": optional(positive_numbers),
     }
 
     def __init__(
@@ -112,11 +143,16 @@ class Relaxation(Differentiable):
         metric: Metric,
         forward: str = "soft",
         thresholds: Sequence[float] | None = None,
+        spreads: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         as_choice("forward", forward, ("soft", "exact"))
         self.metric, self.exact = metric, forward == "exact"
-        self.steps_at = tuple(metric.thresholds if thresholds is None else thresholds)
+        steps_at = tuple(metric.thresholds if thresholds is None else thresholds)
+        found = checked_spreads(spreads, steps_at, metric.levels)
+        self._given = spreads is not None
+        self._lone = steps_at[0] if found is None else None
+        self.steps_at, self.spreads = (steps_at, found) if found is not None else ((0.0,), (1.0,))
 
     @property
     def relaxation(self) -> Relaxation:
@@ -125,15 +161,15 @@ class Relaxation(Differentiable):
 
     @property
     def temperature(self) -> float | tuple[float, ...]:
-        """Width of the soft steps relative to each threshold; set it between training steps to anneal."""
+        """Width of the soft steps relative to the spread at each threshold; set it between training steps."""
         return self._temperature
 
     @temperature.setter
     def temperature(self, value: float | Sequence[float]) -> None:
         count = len(self.steps_at)
         try:
-            relative = np.atleast_1d(np.asarray(value, np.float64))
-        except (TypeError, ValueError):
+            relative = np.atleast_1d(as_array("temperature", value).astype(np.float64))
+        except ArgumentError:
             relative = np.empty(0)
         if relative.shape not in ((1,), (count,)) or not (np.isfinite(relative) & (relative > 0)).all():
             raise ArgumentError(
@@ -165,12 +201,31 @@ class Relaxation(Differentiable):
         return {
             "temperature": list(temperature) if isinstance(temperature, tuple) else temperature,
             "forward": "exact" if self.exact else "soft",
+            **({"spreads": list(self.spreads)} if self._given else {}),
         }
+
+    def at(self: R, metric: Metric) -> R:
+        """The same relaxation of another metric of the kind, such as one with other thresholds.
+
+        Spreads that were given are interpolated, unless its thresholds are of other data.
+        """
+        arguments = self.arguments()
+        if self._given:
+            arguments["spreads"] = spreads_at(metric.thresholds, self.steps_at, self.spreads)
+        build: Callable[..., R] = type(self)
+        return build(metric, **arguments).to(device_of(self))
+
+    @property
+    def in_own_spread(self) -> bool:
+        """Whether each field tells its own spread, because there is a lone threshold."""
+        return self._lone is not None
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W), or of pairs (N, 2, H, W)."""
         batch = validated(self.metric.arity, fields, -float("inf"))
-        with torch.autocast(batch.device.type, enabled=False):
+        if self._lone is not None:
+            batch = in_own_spread(batch, self._lone)
+        with full_precision(batch):
             curves = self.soft(batch, fields)
         return straight_through(curves, exact_curves(self.metric, fields)) if self.exact else curves
 
@@ -196,20 +251,10 @@ class Trainable(Differentiable):
         """Let it give, before it is trained, curves near given ones (C, Q); frame: the field's area."""
 
 
-class WidePrecision(nn.Module):
-    """A module that follows moves and casts of its parent, but no cast below single precision.
-
-    Curves span decades, and gradients come from small differences of their logarithms.
-    """
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        def kept(tensor: Tensor) -> Tensor:
-            aim = fn(tensor.new_empty((0,) * tensor.ndim))
-            if aim.is_floating_point() and torch.finfo(aim.dtype).bits < 32:
-                return tensor.to(aim.device)
-            return fn(tensor)
-
-        return super()._apply(kept, recurse)
+def listed(values: Sequence[float] | np.ndarray) -> str:
+    """One number, or how many there are and their range."""
+    low, high = min(values), max(values)
+    return f"{low:g}" if len(values) == 1 else f"{len(values)} from {low:g} to {high:g}"
 
 
 def straight_through(curves: Tensor, exact: Tensor) -> Tensor:

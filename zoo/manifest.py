@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from typing import Any
 
 from ..emulators.differentiable import Differentiable
+from ..errors import IncompatibleError
 from ..losses.surrogate import Provenance
 from .schema import FORMAT, FORMAT_VERSION
 
@@ -110,11 +112,44 @@ class Manifest:
         )
 
 
-def read_1(config: dict[str, Any]) -> Manifest:
-    """The manifest of a configuration of format version 1, which its schema holds for."""
+def read_2(config: dict[str, Any]) -> Manifest:
+    """The manifest of a configuration of format version 2, which its schema holds for."""
     built = {key: Built(**config[key]) for key in ("architecture", "metric")}
     return Manifest(**config | built)
 
 
-READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {1: read_1}
+def read_1(config: dict[str, Any]) -> Manifest:
+    """The manifest of a configuration of format version 1: temperatures were relative to the thresholds.
+
+    Raises:
+        IncompatibleError: a network that was trained for thresholds around 0 or far from it, which saw its
+            fields otherwise than networks do now.
+    """
+    manifest = read_2(config)
+    arguments = manifest.architecture.arguments
+    axis = manifest.metric.arguments.get("thresholds") or arguments.get("intensities")
+    if not axis:
+        return manifest
+    far = len(axis) > 1 and min(map(abs, axis)) > axis[-1] - axis[0]
+    if "mask_temperature" in arguments and (axis[0] <= 0 or far):
+        raise IncompatibleError(
+            f"emuloss {manifest.package_version} trained it for thresholds from {axis[0]:g} to {axis[-1]:g}, "
+            "and networks see such fields otherwise by now; train it again, or load it with that version"
+        )
+    known = Built(manifest.architecture.name, arguments | {"spreads": _sizes(axis)})
+    return replace(manifest, architecture=known)
+
+
+def _sizes(thresholds: Sequence[float]) -> list[float]:
+    """What temperatures were relative to: |u|, or the range of the thresholds where that is less.
+
+    A threshold of 0 took the smallest size of the others.
+    """
+    reach = thresholds[-1] - thresholds[0] if len(thresholds) > 1 else math.inf
+    sizes = [min(abs(u), reach) for u in thresholds]
+    least = min((size for size in sizes if size), default=1.0)
+    return [size or least for size in sizes]
+
+
+READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {1: read_1, 2: read_2}
 """By format version: from a configuration, which the schema of that version holds for, to its manifest."""

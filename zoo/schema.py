@@ -22,7 +22,7 @@ from ..foundation.rules import (
 )
 from ..metrics.registry import metric_class
 
-FORMAT, FORMAT_VERSION = "emuloss surrogate", 1
+FORMAT, FORMAT_VERSION = "emuloss surrogate", 2
 """The format that is written; `emuloss.zoo.manifest.READERS` has those that are read."""
 
 
@@ -84,7 +84,7 @@ _digest = of(str, "a SHA-256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmat
 
 SCHEMA: dict[str, Rule] = {
     "format": text(100),
-    "format_version": whole(FORMAT_VERSION, FORMAT_VERSION),
+    "format_version": whole(1, FORMAT_VERSION),
     "package_version": text(100),
     "architecture": _built(_architecture_rules),
     "metric": _built(_metric_rules),
@@ -101,5 +101,7 @@ SCHEMA: dict[str, Rule] = {
     "config_sha256": _digest,
 }
 """Keys of config.json, all required, and what they may hold."""
-SCHEMAS: dict[int, Rule] = {FORMAT_VERSION: record(SCHEMA)}
+SCHEMAS: dict[int, Rule] = {
+    version: record(SCHEMA | {"format_version": whole(version, version)}) for version in (1, FORMAT_VERSION)
+}
 """The rule of a whole configuration by format version."""

@@ -7,7 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..emulators import RELAXATIONS, relaxation
+from numpy.typing import ArrayLike
+
+from ..emulators import RELAXATIONS, relaxation, spreads_in
+from ..foundation.arguments import as_array
 from ..foundation.docs import entry, with_section
 from ..losses import FrozenSurrogate
 from ..metrics import Metric
@@ -65,6 +68,7 @@ def relax(
     *,
     temperature: float | Sequence[float] | None = None,
     forward: str | None = None,
+    fields: ArrayLike | None = None,
     **arguments: Any,
 ) -> Surrogate:
     """Analytical surrogate of a metric; no training.
@@ -73,8 +77,11 @@ def relax(
         metric: one whose relaxation is known, see below: of the kinds "minkowski", "fss", "csi" and
             "boxcount", or "sal" with the amplitude alone.
         temperature: how soft it is, relative to the data; a hot relaxation has gradients that reach far, a
-            cold one is close to the metric. Default: that of the relaxation.
+            cold one is close to the metric. Default: that of the relaxation, 0.05.
         forward: "soft", or "exact": exact values with the gradient of the soft ones. Default: "soft".
+        fields: a sample of the fields, of any shape, to which temperatures are relative: the distance from
+            each threshold within which half of their pixels lie. Default: what the thresholds tell by their
+            distances; with a lone one, each field tells for itself.
         **arguments: others of the relaxation, which are listed below for each.
 
     Raises:
@@ -83,6 +90,8 @@ def relax(
     """
     asked = {"temperature": temperature, "forward": forward}
     given = {name: value for name, value in asked.items() if value is not None}
+    if fields is not None and isinstance(metric, Metric):
+        given["spreads"] = spreads_in(as_array("fields", fields), metric.thresholds)
     return Surrogate(relaxation(metric, **given, **arguments), "relaxed")
 
 

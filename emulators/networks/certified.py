@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, cast
 
 import torch
@@ -12,14 +13,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ArgumentError
-from ...foundation.rules import Rule, increasing_numbers, list_of, whole
+from ...foundation.rules import (
+    Rule,
+    all_of,
+    increasing_numbers,
+    list_of,
+    multiples,
+    number_from,
+    obey,
+    of,
+    positive,
+    positive_numbers,
+    whole,
+)
 from ...metrics import Metric
 from ...metrics.constraints import FRAME, AtLeast, AtMost, NonDecreasing, NonIncreasing
 from ..certificates import BOUNDS, Layers, layer_bound, padded
-from ..curves import as_scales, log_curves, signed_expm1, signed_log1p
+from ..curves import as_scales, full_precision, log_curves, signed_expm1, signed_log1p
 from ..differentiable import Trainable
 from ..fields import as_batch, check_shape
-from .encodings import LevelEncoding, intensity_axis
+from .encodings import LevelEncoding, intensity_axis, spread_axis
 from .heads import LARGEST_LOG
 from .spectral import spectral_conv, spectral_linear
 
@@ -136,20 +149,25 @@ class CertifiedEmulator(Trainable):
         widths: channels of each stage, even; the first stage works at half the input's resolution.
         hidden: width of the fully connected layers, even.
         masks: soft excursion masks, spread over the thresholds.
-        mask_temperature: their temperature, relative to their thresholds.
+        mask_temperature: their temperature, relative to the spreads of the data at their thresholds.
         gain: of the readouts at the start of training.
         intensities: of a metric without thresholds: values of the field that stand for them; default: a
             log axis around 1.
+        spreads: how far the training data lie from each threshold, or what stands for it, see
+            `emuloss.emulators.spreads_in`; default: as far as they tell by their distances.
 
     Raises:
         ArgumentError: an argument out of range.
     """
 
     argument_rules: ClassVar[Mapping[str, Rule]] = {
-        "widths": list_of(whole(1, 4096), 1, 8),
-        "hidden": whole(1, 16384),
-        "masks": whole(0, 1024),
+        "widths": all_of(multiples(2, "positive even numbers"), list_of(whole(1, 4096), 1, 8)),
+        "hidden": all_of(of(Integral, "a positive even number", lambda size: size % 2 == 0), whole(1, 16384)),
+        "masks": all_of(positive, whole(1, 1024)),
+        "mask_temperature": all_of(positive, number_from(1e-6, 1e6)),
+        "gain": all_of(positive, number_from(1e-6, 1e6)),
         "intensities": increasing_numbers,
+        "spreads": positive_numbers,
     }
 
     def __init__(
@@ -161,20 +179,16 @@ class CertifiedEmulator(Trainable):
         mask_temperature: float = 0.5,
         gain: float = 0.1,
         intensities: Sequence[float] | None = None,
+        spreads: Sequence[float] | None = None,
     ) -> None:
+        sizes = {"widths": widths, "hidden": hidden, "masks": masks}
+        obey(self.argument_rules, {**sizes, "mask_temperature": mask_temperature, "gain": gain})
         super().__init__(intensity_axis(metric, intensities))
         if metric.arity != 1:
             raise ArgumentError(
                 f"the certified architecture is for metrics of one field, got {metric.name!r}; "
                 "take another one, such as constrained"
             )
-        if not widths or any(width <= 0 or width % 2 for width in widths):
-            raise ArgumentError(f"widths must be positive even numbers, got {list(widths)}")
-        if hidden <= 0 or hidden % 2:
-            raise ArgumentError(f"hidden must be a positive even number, got {hidden}")
-        for name, value in (("masks", masks), ("mask_temperature", mask_temperature), ("gain", gain)):
-            if not 0 < value < math.inf:
-                raise ArgumentError(f"{name} must be positive, got {value!r}")
         self.metric = metric
         self._arguments: dict[str, Any] = {
             "widths": list(widths),
@@ -185,7 +199,10 @@ class CertifiedEmulator(Trainable):
         }
         if intensities is not None:
             self._arguments["intensities"] = list(self.intensities)
-        self.encoding = LevelEncoding(self.intensities, masks, mask_temperature)
+        around = spread_axis(metric, intensities, spreads)
+        if spreads is not None:
+            self._arguments["spreads"] = list(around)
+        self.encoding = LevelEncoding(self.intensities, around, masks, mask_temperature)
         channels = self.encoding.channels
         self.entry = spectral_conv(channels, widths[0], 5, stride=2, kind="exact")
         self.widen = nn.ModuleList(
@@ -231,7 +248,7 @@ class CertifiedEmulator(Trainable):
         # The batch ends with a dry field, from which readouts are counted.
         fields = F.pad(fields, (0, -columns % self.stride, 0, -rows % self.stride, 0, 1), value=dry)
         sums = self._sums(self.encoding(fields))
-        with torch.autocast(fields.device.type, enabled=False):
+        with full_precision(fields):
             x = torch.cat(
                 [signed_log1p(gain * part) for gain, part in zip(self.gains(), sums, strict=True)], 1
             )

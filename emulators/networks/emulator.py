@@ -12,16 +12,28 @@ from torch.nn import functional as F
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_choice
-from ...foundation.rules import Rule, increasing_numbers, list_of, number_from, optional, whole
+from ...foundation.rules import (
+    Rule,
+    all_of,
+    increasing_numbers,
+    list_of,
+    multiples,
+    number_from,
+    obey,
+    optional,
+    positive,
+    positive_numbers,
+    whole,
+)
 from ...metrics import Metric
 from ...metrics.pairwise import identity_values
 from ..certificates import BOUNDS, Layers, Unbounded, chain, padded
-from ..curves import as_scales
+from ..curves import as_scales, full_precision
 from ..differentiable import Trainable
 from ..fields import check_shape, validated
-from ..relaxations.relaxation import relaxable, relaxation
+from ..relaxations.relaxation import relaxable, relaxation, takes_spreads
 from .backbone import PlainBackbone, ResidualBackbone
-from .encodings import LevelEncoding, LogEncoding, intensity_axis
+from .encodings import LevelEncoding, LogEncoding, intensity_axis, spread_axis
 from .gate import Gate
 from .heads import ConstrainedHeads
 from .spectral import KINDS
@@ -62,23 +74,27 @@ class ConvEmulator(Trainable):
             is declared, or the "textbook" P^2 >= 4 pi A, which exact values break.
         masks: soft excursion masks that the backbone sees, spread over the thresholds; 0: the
             field on a log-like scale alone.
-        mask_temperature: their temperature, relative to their thresholds.
+        mask_temperature: their temperature, relative to the spreads of the data at their thresholds.
         prior: relative temperature of the relaxed prior, or None to do without one; a metric of which no
             relaxation is known has none in any case.
         intensities: of a metric without thresholds: values of the field that stand for them in what the
             network sees, such as quantiles of the training data; default: a log axis around 1.
+        spreads: how far the training data lie from each threshold, or what stands for it, see
+            `emuloss.emulators.spreads_in`; default: as far as they tell by their distances.
 
     Raises:
         ArgumentError: an argument out of range, or constraints that no head can guarantee.
     """
 
     argument_rules: ClassVar[Mapping[str, Rule]] = {
-        "widths": list_of(whole(1, 4096), 1, 8),
-        "hidden": whole(1, 16384),
-        "depth": whole(1, 8),
+        "widths": all_of(multiples(8, "positive multiples of 8"), list_of(whole(1, 4096), 1, 8)),
+        "hidden": all_of(positive, whole(1, 16384)),
+        "depth": all_of(positive, whole(1, 8)),
         "masks": whole(0, 1024),
+        "mask_temperature": all_of(positive, number_from(1e-6, 1e6)),
         "prior": optional(number_from(1e-3, 1e3)),
         "intensities": increasing_numbers,
+        "spreads": positive_numbers,
     }
     sizes: Tensor | None
     identity: Tensor
@@ -98,7 +114,10 @@ class ConvEmulator(Trainable):
         mask_temperature: float = 0.1,
         prior: float | None = None,
         intensities: Sequence[float] | None = None,
+        spreads: Sequence[float] | None = None,
     ) -> None:
+        sizes = {"widths": widths, "hidden": hidden, "depth": depth, "masks": masks}
+        obey(self.argument_rules, {**sizes, "mask_temperature": mask_temperature})
         super().__init__(intensity_axis(metric, intensities))
         self.metric = metric
         self._arguments: dict[str, Any] = {
@@ -117,10 +136,13 @@ class ConvEmulator(Trainable):
         guarantee = _guarantee_of(self._arguments)
         if intensities is not None:
             self._arguments["intensities"] = list(self.intensities)
+        around = spread_axis(metric, intensities, spreads)
+        if spreads is not None:
+            self._arguments["spreads"] = list(around)
         self.encoding = (
-            LevelEncoding(self.intensities, masks, mask_temperature)
+            LevelEncoding(self.intensities, around, masks, mask_temperature)
             if masks
-            else LogEncoding(self.intensities)
+            else LogEncoding(self.intensities, around)
         )
         # Of a pair: both fields, and the size of their difference.
         channels = self.encoding.channels * (1 if metric.arity == 1 else 3)
@@ -131,9 +153,14 @@ class ConvEmulator(Trainable):
         values = identity_values(metric)
         if values is not None:
             self.gate = Gate()
-            self.register_buffer("identity", torch.tensor(values).float()[:, None], persistent=False)
+            self.register_buffer(
+                "identity", torch.tensor(values, dtype=torch.float32)[:, None], persistent=False
+            )
         prior = self._arguments["prior"]
-        self.prior = None if prior is None else relaxation(metric, temperature=prior)
+        self.prior = None
+        if prior is not None:
+            told = {"spreads": around} if spreads is not None and takes_spreads(metric) else {}
+            self.prior = relaxation(metric, temperature=prior, **told)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
 
@@ -198,7 +225,7 @@ class ConvEmulator(Trainable):
             readout = self.backbone(self.encoding(padded))
         else:
             readout, difference = self._read_pairs(padded)
-        with torch.autocast(fields.device.type, enabled=False):
+        with full_precision(fields):
             if self.prior is None:
                 curves = self.heads(self.fc(readout), frame)
             else:
@@ -219,7 +246,8 @@ class ConvEmulator(Trainable):
         difference = first - second
         orders = [(first, second)] + [(second, first)] * self.metric.symmetric
         seen = [torch.cat([*order, difference.abs()], dim=1) for order in orders]
-        readouts = self.backbone(torch.cat(seen)).chunk(len(orders))
+        # Not in chunks: in exports the size of the batch is free.
+        readouts = self.backbone(torch.cat(seen)).unflatten(0, (len(orders), first.shape[0])).unbind()
         return sum(readouts[1:], start=readouts[0]) / len(orders), difference
 
     def _gated(self, curves: Tensor, gate: Tensor, frame: float) -> Tensor:
@@ -243,18 +271,6 @@ def _guarantee_of(arguments: dict[str, Any]) -> str:
     """
     for name, choices in _CHOICES.items():
         as_choice(name, arguments[name], choices)
-    widths = arguments["widths"]
-    if not widths or any(width <= 0 or width % 8 for width in widths):
-        raise ArgumentError(f"widths must be positive multiples of 8, got {widths}")
-    for name in ("hidden", "depth"):
-        if arguments[name] <= 0:
-            raise ArgumentError(f"{name} must be positive, got {arguments[name]}")
-    masks, temperature = arguments["masks"], arguments["mask_temperature"]
-    if masks < 0 or not 0 < temperature < math.inf:
-        raise ArgumentError(
-            "masks must not be negative and mask_temperature must be positive, "
-            f"got {masks} and {temperature!r}"
-        )
     if arguments["isoperimetric"] == "valid":
         return "free" if arguments["heads"] == "free" else "declared"
     if arguments["heads"] == "free":

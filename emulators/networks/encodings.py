@@ -11,7 +11,7 @@ from ...errors import ArgumentError
 from ...foundation.arguments import as_increasing
 from ...metrics import Metric
 from ..differentiable import DEFAULT_INTENSITIES
-from ..relaxations.soft_counts import threshold_sizes
+from ..spreads import checked_spreads
 
 
 def intensity_axis(metric: Metric, intensities: Sequence[float] | None) -> tuple[float, ...]:
@@ -34,38 +34,54 @@ def intensity_axis(metric: Metric, intensities: Sequence[float] | None) -> tuple
     return DEFAULT_INTENSITIES if intensities is None else as_increasing("intensities", intensities)
 
 
-def _log_axis(thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Origin and scale of asinh((x - origin) / scale): 0, unless the thresholds lie far from it."""
-    sizes = torch.from_numpy(threshold_sizes(thresholds))
-    far = len(thresholds) > 1 and min(map(abs, thresholds)) > thresholds[-1] - thresholds[0]
-    return torch.tensor(thresholds[0] if far else 0.0).float(), sizes.min().float()
+def spread_axis(
+    metric: Metric, intensities: Sequence[float] | None, spreads: Sequence[float] | None
+) -> tuple[float, ...]:
+    """Spreads of the data at the values that encodings resolve, see `emuloss.emulators.spreads_in`.
+
+    Args:
+        metric: the metric.
+        intensities: as for `intensity_axis`.
+        spreads: as they are given; None: as the values tell by their distances.
+
+    Raises:
+        ArgumentError: not one positive number for each value, or none for a lone one.
+    """
+    axis = intensity_axis(metric, intensities)
+    if spreads is None and not metric.thresholds and intensities is None:
+        return axis  # a log axis around 1, with its natural zero
+    found = checked_spreads(spreads, axis, metric.levels if metric.thresholds else ())
+    if found is None:
+        raise ArgumentError(
+            f"a network for the lone threshold {axis[0]:g} needs spreads=[...]: how far the data lie from it "
+            "(emuloss.emulators.spreads_in)"
+        )
+    return found
 
 
-def _dry(lowest: float, reach: float) -> float:
-    """A value below the lowest threshold by some reach: 0, the natural one, where that lies above it."""
-    return 0.0 if lowest > 0 else lowest - reach
+def _log_axis(thresholds: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
+    """Origin and scale of asinh((x - origin) / scale): of rain 0, its natural zero."""
+    return thresholds[0] - spreads[0], min(spreads)
 
 
 class LogEncoding(nn.Module):
-    """The field on a log-like scale, asinh(x / c), c the least size of a threshold: one channel.
-
-    Where all thresholds lie far from 0, x counts from the lowest of them.
+    """The field on a log-like scale, asinh((x - origin) / c), from a spread below the lowest threshold.
 
     Args:
         thresholds: strictly increasing, in the field's unit.
+        spreads: of the data at each of them; c is the least.
     """
 
     origin: Tensor
     scale: Tensor
     channels = 1
 
-    def __init__(self, thresholds: Sequence[float]) -> None:
+    def __init__(self, thresholds: Sequence[float], spreads: Sequence[float]) -> None:
         super().__init__()
-        origin, scale = _log_axis(thresholds)
-        self.register_buffer("origin", origin, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
-        self.dry = _dry(thresholds[0], float(threshold_sizes(thresholds)[0]))
+        self.dry, scale = _log_axis(thresholds, spreads)
         """What stands for pixels outside the field and for those that were not measured."""
+        self.register_buffer("origin", torch.tensor(self.dry).float(), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).float(), persistent=False)
 
     def forward(self, fields: Tensor) -> Tensor:
         """Encoded fields (N, 1, H, W) of fields (N, H, W)."""
@@ -84,34 +100,35 @@ class LevelEncoding(nn.Module):
 
     Args:
         thresholds: strictly increasing, in the field's unit.
+        spreads: of the data at each of them.
         masks: how many of them get a mask, picked evenly.
-        temperature: width of the masks' steps, relative to their thresholds.
+        temperature: width of the masks' steps, relative to these spreads.
     """
 
     steepness: Tensor
-    shift: Tensor
+    thresholds: Tensor
     origin: Tensor
     scale: Tensor
 
-    def __init__(self, thresholds: Sequence[float], masks: int, temperature: float) -> None:
+    def __init__(
+        self, thresholds: Sequence[float], spreads: Sequence[float], masks: int, temperature: float
+    ) -> None:
         super().__init__()
         picks = torch.linspace(0, len(thresholds) - 1, min(masks, len(thresholds))).round().long()
-        sizes = torch.from_numpy(threshold_sizes(thresholds)).float()
-        steepness = 1 / (temperature * sizes[picks])
-        shift = -torch.tensor(thresholds)[picks] * steepness
-        self.register_buffer("steepness", steepness.view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
-        origin, scale = _log_axis(thresholds)
-        self.register_buffer("origin", origin, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        steepness = 1 / (temperature * torch.tensor(spreads, dtype=torch.float64)[picks])
+        chosen = torch.tensor(thresholds, dtype=torch.float64)[picks]
+        self.dry, scale = _log_axis(thresholds, spreads)
+        """What stands for pixels outside the field and for those that were not measured."""
+        self.register_buffer("steepness", steepness.float().view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("thresholds", chosen.float().view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("origin", torch.tensor(self.dry).float(), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).float(), persistent=False)
         self.channels = len(picks) + 1
-        self.dry = _dry(thresholds[0], 20 * temperature * float(sizes[0]))
-        """A value below every mask's reach: 0, the natural one, unless a threshold lies there or below."""
 
     def forward(self, fields: Tensor) -> Tensor:
         """Encoded fields (N, channels, H, W) of fields (N, H, W)."""
         x = fields[:, None]
-        masks = torch.sigmoid(torch.addcmul(self.shift, x, self.steepness))
+        masks = torch.sigmoid((x - self.thresholds) * self.steepness)
         return torch.cat([masks, torch.asinh((x - self.origin) / self.scale)], dim=1)
 
     def slope(self) -> float:

@@ -25,8 +25,9 @@ class Excursion(RelaxedMinkowski):
 
     Args:
         metric: a Minkowski metric.
-        temperature: of the cold sigmoid, relative to each threshold.
+        temperature: of the cold sigmoid, relative to the spread of the data at each threshold.
         tail: share and relative temperature of the hot one, or None; see `RelaxedMinkowski`.
+        spreads: see `Relaxation`.
 
     Raises:
         ArgumentError: another metric, or an argument out of range.
@@ -37,19 +38,19 @@ class Excursion(RelaxedMinkowski):
         metric: Metric,
         temperature: float | Sequence[float] = 0.005,
         tail: tuple[float, float] | None = (0.25, 0.05),
+        spreads: Sequence[float] | None = None,
     ) -> None:
         if not isinstance(metric, Minkowski):
             raise ArgumentError(
                 f"the excursion architecture is for Minkowski metrics, got {metric.name!r}; "
                 "take a trained one, such as constrained"
             )
-        super().__init__(metric, temperature, tail)
+        super().__init__(metric, temperature, tail, spreads=spreads)
         self.heads = ConstrainedHeads(metric)
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
-        arguments = super().arguments()
-        return {name: arguments[name] for name in ("temperature", "tail")}
+        return {name: value for name, value in super().arguments().items() if name != "forward"}
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W), held to the constraints."""

@@ -10,28 +10,30 @@ from torch import Tensor
 
 from ...metrics import Metric
 from ..differentiable import Relaxation
-from .soft_counts import threshold_sizes
+from ..tables import Tabled
 
 
-class RelaxedMasks(Relaxation):
+class RelaxedMasks(Tabled, Relaxation):
     """Curves from soft excursion masks s = sigmoid((x - u)/tau), which tend to the exact ones as tau -> 0.
 
     A subclass computes them in `soft`, from the `memberships` of its fields.
 
     Args:
         metric: the metric.
-        temperature: tau relative to each threshold, tau_q = temperature * |u_q|; or one value a threshold,
-            relative likewise. A threshold of 0 takes the smallest |u| of the others.
+        temperature: tau relative to the spread of the data at each threshold, tau_q = temperature * spread_q;
+            or one value a threshold, relative likewise.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         thresholds: those of the masks; default: the metric's.
+        spreads: see `Relaxation`.
 
     Raises:
         ArgumentError: an argument out of range.
     """
 
     u: Tensor
-    sizes: Tensor
+    widths: Tensor
     relative: Tensor
+    tables = ("relative",)
 
     def __init__(
         self,
@@ -40,11 +42,12 @@ class RelaxedMasks(Relaxation):
         forward: str = "soft",
         *,
         thresholds: Sequence[float] | None = None,
+        spreads: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(metric, forward, thresholds)
-        for name, values in (("u", np.array(self.steps_at)), ("sizes", threshold_sizes(self.steps_at))):
-            self.register_buffer(name, torch.from_numpy(values), persistent=False)
-        self.register_buffer("relative", torch.ones_like(self.u), persistent=False)
+        super().__init__(metric, forward, thresholds, spreads)
+        for name, values in (("u", self.steps_at), ("widths", self.spreads)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+        self.relative = torch.ones_like(self.u)
         self.temperature = temperature
 
     def set_temperature(self, relative: np.ndarray) -> None:
@@ -54,7 +57,7 @@ class RelaxedMasks(Relaxation):
     def memberships(self, values: Tensor) -> Tensor:
         """Memberships (N, Q, H, W) of values (N, H, W)."""
         u = self.u.to(values.dtype)[:, None, None]
-        tau = (self.relative * self.sizes).to(values.dtype)[:, None, None]
+        tau = (self.table("relative", values) * self.widths).to(values.dtype)[:, None, None]
         return torch.sigmoid((values[:, None] - u) / tau)
 
     def remainder(self, values: Tensor) -> Tensor:
@@ -63,4 +66,4 @@ class RelaxedMasks(Relaxation):
         Memberships of a dry field are tiny, but not 0: their ratios would tell two dry fields apart. As
         tau -> 0 they vanish faster than this.
         """
-        return self.relative.to(values.dtype)
+        return self.table("relative", values).to(values.dtype)

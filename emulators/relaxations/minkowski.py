@@ -32,12 +32,13 @@ class RelaxedMinkowski(Relaxation):
 
     Args:
         metric: a Minkowski metric.
-        temperature: tau relative to each threshold, tau_q = temperature * |u_q|; or one value a
-            threshold, relative likewise. A threshold of 0 takes the smallest |u| of the others.
+        temperature: tau relative to the spread of the data at each threshold, tau_q = temperature * spread_q;
+            or one value a threshold, relative likewise.
         tail: (share, temperature) of a second, hotter sigmoid mixed into s. A cold sigmoid keeps the
             values close to the exact ones, a small share of a hot one gives pixels away from every
             threshold a gradient.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
+        spreads: see `Relaxation`.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -51,10 +52,12 @@ class RelaxedMinkowski(Relaxation):
         temperature: float | Sequence[float] = 0.05,
         tail: tuple[float, float] | None = None,
         forward: str = "soft",
+        spreads: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(metric, forward)
+        super().__init__(metric, forward, spreads=spreads)
         self.counts = SoftCounts(
-            metric.thresholds,
+            self.steps_at,
+            self.spreads,
             tail=tail,
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
@@ -68,12 +71,8 @@ class RelaxedMinkowski(Relaxation):
 
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
-        given, tail = super().arguments(), self.counts.tail
-        return {
-            "temperature": given["temperature"],
-            "tail": None if tail is None else list(tail),
-            "forward": given["forward"],
-        }
+        tail = self.counts.tail
+        return super().arguments() | {"tail": None if tail is None else list(tail)}
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""
@@ -91,6 +90,8 @@ class RelaxedMinkowski(Relaxation):
 
 _NEGLIGIBLE = 1e-6
 """Membership below which a pixel's share in a count is left to a bound that grows with the field."""
+_REFINEMENTS = 3
+"""Halvings of the nodes' distance, so that coefficients lie close to the splines they bound."""
 
 
 @BOUNDS.register(RelaxedMinkowski)
@@ -107,6 +108,8 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
     """
     if module.exact:
         raise Unbounded("exact values jump")
+    if module.in_own_spread:
+        raise Unbounded("steps as wide as each field is spread around its lone threshold")
     metric = module.metric
     memberships = _Memberships(module.counts)
     per_slope = {
@@ -123,28 +126,42 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
 
 
 class _Memberships:
-    """Slopes in a pixel's value of its memberships, which are interpolated between nodes.
+    """Slopes in a pixel's value of its memberships, which are cubic splines between nodes.
+
+    A spline's value is a mean of the coefficients around it, and its slope one of their differences.
 
     Attributes:
         slope: largest 2-norm over thresholds of the slopes M'.
-        rest: largest M' of each threshold (Q,) where M is negligible, and interpolation falls to 0.
+        rest: largest M' of each threshold (Q,) where M is negligible, and the spline falls to 0.
         square_ratio: largest M'^2 / M of each threshold (Q,) elsewhere, and
         ratio: largest M' / M, likewise.
     """
 
     def __init__(self, counts: SoftCounts) -> None:
         values = counts.memberships.double().cpu()
-        # Interpolation is linear in asinh(x / scale), whose slope is largest where |x| is least.
-        heights = counts.origin + counts.step * torch.arange(len(values)).double()
+        _, scale, origin, step = counts.axis.double().tolist()
+        for _ in range(_REFINEMENTS):
+            values, origin, step = _refined(values), origin - step / 2, step / 2
+        # Intervals between places; the axis is asinh(x / scale), whose slope is largest where |x| is least.
+        heights = origin + step * torch.arange(len(values) - 2).double()
         least = torch.minimum(heights[1:].abs(), heights[:-1].abs())
         least[heights[1:] * heights[:-1] <= 0] = 0.0
-        slopes = values.diff(dim=0) / (counts.step * counts.scale * torch.cosh(least)[:, None])
+        steepest = values.diff(dim=0).unfold(0, 3, 1).amax(2)
+        slopes = steepest / (step * scale * torch.cosh(least)[:, None])
+        lowest = values.unfold(0, 4, 1).amin(2)
         self.slope = float(slopes.norm(dim=1).max()) * (1 + GUARD)
-        counts_little = values[:-1] < _NEGLIGIBLE
+        counts_little = lowest < _NEGLIGIBLE
         self.rest = slopes.where(counts_little, 0.0).amax(0) * (1 + GUARD)
-        ratio = (slopes / values[:-1]).where(~counts_little, 0.0)
+        ratio = (slopes / lowest).where(~counts_little, 0.0)
         self.ratio = ratio.amax(0) * (1 + GUARD)
         self.square_ratio = (ratio * slopes).amax(0) * (1 + GUARD)
+
+
+def _refined(coefficients: Tensor) -> Tensor:
+    """Coefficients of the same cubic spline on nodes at half the distance, from half a step before."""
+    middles = (coefficients[1:] + coefficients[:-1]) / 2
+    kept = (middles[1:] + middles[:-1] + 2 * coefficients[1:-1]) / 4
+    return torch.stack([middles[:-1], kept], 1).flatten(0, 1)
 
 
 def _scale_free(memberships: _Memberships, metric: Minkowski, pixels: int) -> dict[str, float]:

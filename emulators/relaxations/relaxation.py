@@ -59,6 +59,14 @@ def arguments_of(build: Callable[..., Relaxation]) -> tuple[str, ...]:
     return tuple(parameter.name for parameter in parameters if parameter.name != "thresholds")
 
 
+def takes_spreads(metric: Metric) -> bool:
+    """Whether the relaxation of a metric can be told how far data lie from the metric's thresholds."""
+    build = RELAXATIONS.of(metric)
+    return (
+        build is not None and bool(metric.thresholds) and "spreads" in (arguments_of(build) or ("spreads",))
+    )
+
+
 def relaxable(metric: Metric) -> bool:
     """Whether a relaxation of a metric is known."""
     try:

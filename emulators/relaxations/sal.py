@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...metrics import SAL
 from .masks import RelaxedMasks
 from .relaxation import RELAXATIONS, NoRelaxation
+
+_LEAST = 1e-15
+"""Sums of rain below are as good as none."""
 
 
 @RELAXATIONS.register(SAL)
@@ -36,7 +39,13 @@ class RelaxedAmplitude(RelaxedMasks):
                 f"no relaxation of metric {metric.name!r} is known for {others}; take outputs=['amplitude'], "
                 "or train an emulator with train_surrogate.py"
             )
-        super().__init__(metric, temperature, forward, thresholds=(metric.wet,))
+        # Rain has a natural zero, so that the bound of what is wet is its own measure.
+        at = (metric.wet,)
+        super().__init__(metric, temperature, forward, thresholds=at, spreads=at if metric.wet else (1.0,))
+
+    def arguments(self) -> dict[str, Any]:
+        """The JSON-able keyword arguments, beside the metric, that build this module again."""
+        return {name: value for name, value in super().arguments().items() if name != "spreads"}
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, 1, 1) of pairs (N, 2, H, W); SAL takes no infinite pixel for measured."""
@@ -51,5 +60,6 @@ class RelaxedAmplitude(RelaxedMasks):
         predicted, observed = rain.sum((2, 3)).unbind(1)
         # Drizzle below the bound is no rain to compare.
         mean = (predicted + observed) / 2 + wet * self.remainder(batch)
-        amplitude = (predicted - observed) / torch.where(mean > 0, mean, 1.0)
+        # The gradient is in proportion to 1 / mean: single precision has to hold it, and its square.
+        amplitude = (predicted - observed) / mean.clamp(min=_LEAST)
         return (amplitude.abs() if self.metric.absolute else amplitude)[:, None, None]

@@ -7,53 +7,56 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import ArgumentError
+from ...foundation.arguments import as_real
 from ..soft.histogram import node_positions, soft_histogram
+from ..tables import Tabled
 
 _REACH = 16.0
 """Temperatures beyond which a soft membership is taken as 0 or 1: sigmoid(-16) = 1e-7."""
-_NODES_PER_TEMPERATURE = 8
-"""Nodes per temperature around each threshold; linear interpolation then errs by at most 2e-4."""
+_NODES_PER_TEMPERATURE = 4
+"""Nodes per temperature around each threshold, at least; cubic splines then err by at most 1e-5."""
 _LARGEST_TABLE = 2**24
 """Memberships (nodes x thresholds) beyond which a temperature is refused, before any is computed."""
+_LEAST_NODES = 1024
+"""Nodes of the smallest table. Sizes double from there, so that an annealed loss keeps the same shapes, and
+is compiled once."""
+_SPARE_NODES = 8
+"""Nodes beyond both ends, which splines need."""
 
 
-def threshold_sizes(thresholds: Sequence[float]) -> np.ndarray:
-    """What temperatures are relative to, (Q,): |u|, or the range of the thresholds where that is less.
-
-    The range is the scale of data far from 0, such as temperatures in kelvin. A threshold of 0 takes
-    the smallest size of the others; a lone one has no range.
-    """
-    u = np.asarray(thresholds, np.float64)
-    sizes = np.abs(u) if len(u) == 1 else np.minimum(np.abs(u), u[-1] - u[0])
-    sizes[sizes == 0] = sizes[sizes > 0].min() if sizes.any() else 1.0
-    return sizes
-
-
-class SoftCounts(nn.Module):
+class SoftCounts(Tabled):
     """Sums over pixels, neighbour pairs and 2 x 2 blocks of sigmoid((m - u)/tau), m their minimum.
 
     They can be asked for once `set_temperature` was called.
 
     Since the sigmoid is increasing, the soft "and" (minimum) of neighbouring memberships is the
     membership of the minimum. The minima enter a histogram fine enough for the sigmoids to be
-    linear within a bin, so that the cost does not depend on the number of thresholds.
+    splines on its nodes, so that the cost does not depend on the number of thresholds.
 
     Args:
         thresholds: Q values, strictly increasing.
+        spreads: what temperatures are relative to, (Q,), positive.
         tail: share and temperature of a second, hotter sigmoid in the membership, or None.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
+
+    Attributes:
+        memberships: coefficients (nodes, Q) of the memberships' splines, float64.
+        axis: of the nodes, see `soft.histogram.node_positions`.
     """
 
     memberships: Tensor
+    axis: Tensor
+    tables = ("memberships", "axis")
 
     def __init__(
         self,
         thresholds: Sequence[float],
+        spreads: Sequence[float],
         *,
         tail: tuple[float, float] | None = None,
         touched: bool = False,
@@ -61,61 +64,76 @@ class SoftCounts(nn.Module):
         components: bool = False,
     ) -> None:
         super().__init__()
-        self.thresholds = tuple(thresholds)
+        self.thresholds, self.spreads = tuple(thresholds), tuple(spreads)
         self.touched = touched
         self.degrees = degrees
         self.components = components
         self.tail = None if tail is None else _checked_tail(tail)
-        self.register_buffer("memberships", torch.empty(0, dtype=torch.float64), persistent=False)
+        self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
+        self.memberships = self.axis = torch.empty(0, dtype=torch.float64)
 
     def set_temperature(self, relative: np.ndarray) -> None:
-        """Set tau_q = relative_q |u_q|; relative: (Q,), positive.
+        """Set tau_q = relative_q spread_q; relative: (Q,), positive.
 
         Raises:
             ArgumentError: so cold that the table of memberships would be too large.
         """
-        u = np.asarray(self.thresholds)
-        sizes = threshold_sizes(self.thresholds)
-        tau = relative * sizes
+        spreads = np.asarray(self.spreads)
+        tau = relative * spreads
         parts = [(1.0, tau)]
         if self.tail is not None:
             share, hotter = self.tail
-            parts = [(1 - share, tau), (share, hotter * sizes)]
+            parts = [(1 - share, tau), (share, hotter * spreads)]
         widest = np.max([width for _, width in parts], axis=0)
-        # Nodes are evenly spaced in asinh(x/scale): fine near 0 and in proportion further out, as
-        # temperatures are.
-        self.scale = float(sizes.min())
-        self.origin = math.asinh((u - _REACH * widest).min() / self.scale)
         narrowest = np.min([width for _, width in parts], axis=0)
-        self.step = float((narrowest / (_NODES_PER_TEMPERATURE * np.hypot(self.scale, u))).min())
-        top = math.asinh((u + _REACH * widest).max() / self.scale)
-        nodes_needed = (top - self.origin) / self.step
+        # Nodes are evenly spaced in asinh((x - center) / scale): fine near the lowest value that counts and
+        # in proportion further out, as spreads of rain are. Thresholds count from the center, so that digits
+        # are not spent on an offset.
+        center, scale = self.thresholds[0] - self.spreads[0], float(spreads.min())
+        u = np.asarray(self.thresholds) - center
+        origin = math.asinh((u - _REACH * widest).min() / scale)
+        top = math.asinh((u + _REACH * widest).max() / scale)
+        nodes_needed = (top - origin) * _NODES_PER_TEMPERATURE * (np.hypot(scale, u) / narrowest).max()
         if not nodes_needed * len(u) <= _LARGEST_TABLE:
             raise ArgumentError(
-                f"temperature (={relative.min():g}) is too small for thresholds from {u[0]:g} to {u[-1]:g}: "
-                f"it needs {nodes_needed:.3g} nodes; raise it"
+                f"temperature (={relative.min():g}) is too small for thresholds from {self.thresholds[0]:g} "
+                f"to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; raise it"
             )
-        count = math.ceil(nodes_needed) + 2
-        nodes = self.scale * np.sinh(self.origin + self.step * np.arange(count))
+        count = max(_LEAST_NODES, 2 ** math.ceil(math.log2(nodes_needed + _SPARE_NODES)))
+        step = (top - origin) / (count - _SPARE_NODES)
         with np.errstate(over="ignore"):
-            memberships = sum(share / (1 + np.exp(-(nodes[:, None] - u) / width)) for share, width in parts)
-        memberships[0] = 0.0
-        self.memberships = torch.from_numpy(memberships).to(self.memberships.device)
+            nodes = scale * np.sinh(origin + step * np.arange(-1, count - 1))
+            values = sum(share / (1 + np.exp(-(nodes[:, None] - u) / width)) for share, width in parts)
+        self.memberships = torch.from_numpy(_spline(values)).to(self.memberships.device)
+        axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
+        self.axis = axis.to(self.axis.device)
 
     def forward(self, fields: Tensor) -> Tensor:
         """Counts (N, ROWS, Q) of fields (N, H, W), float32 or float64, without NaN."""
-        nodes = len(self.memberships)
-        position = node_positions(fields, self.scale, self.origin, self.step, nodes)
+        memberships = self.table("memberships", fields)
+        nodes = len(memberships)
+        position = node_positions(fields, self.table("axis", fields), nodes)
         histogram = soft_histogram(
             position, nodes, touched=self.touched, degrees=self.degrees, components=self.components
         )
         # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        return (histogram.double() @ self.memberships.double()).to(histogram.dtype)
+        return (histogram.double() @ memberships.double()).to(histogram.dtype)
+
+
+def _spline(values: np.ndarray) -> np.ndarray:
+    """Coefficients (nodes, Q) of cubic B-splines through values (nodes, Q), up to the step's fourth order.
+
+    Positive and increasing as the values are. Those of place 0, "certainly outside", are 0.
+    """
+    inner = values.copy()
+    inner[1:-1] += (2 * values[1:-1] - values[:-2] - values[2:]) / 6
+    inner[:3] = 0.0
+    return inner
 
 
 def _checked_tail(tail: tuple[float, float]) -> tuple[float, float]:
     try:
-        share, temperature = (float(value) for value in tail)
+        share, temperature = (as_real(value) for value in tail)
         if 0 < share < 1 and 0 < temperature < math.inf:
             return share, temperature
     except (TypeError, ValueError):

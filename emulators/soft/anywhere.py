@@ -27,9 +27,10 @@ class Anywhere(Backend):
         """Wherever, but in an export to ONNX."""
         return not torch.onnx.is_in_onnx_export()
 
-    def positions(self, fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+    def positions(self, fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
         """See `histogram.node_positions`."""
-        return ((torch.asinh(fields / scale) - origin) / step).clamp(0, nodes - 1)
+        center, scale, origin, step = axis.to(fields.dtype).unbind()
+        return ((torch.asinh((fields - center) / scale) - origin) / step).clamp(0, nodes - 3)
 
     def changes(self, position: Tensor, diagonal: bool) -> Tensor:
         """See `Backend.changes`."""
@@ -88,6 +89,13 @@ def _statistics(
     return found
 
 
+def _cubic_weights(f: Tensor) -> tuple[Tensor, ...]:
+    """Values of the four cubic B-splines that reach into an interval, at f in [0, 1] of it."""
+    rest = 1 - f
+    first, second, last = rest**3 / 6, 2 / 3 - f**2 * (1 - f / 2), f**3 / 6
+    return first, second, 1 - first - second - last, last
+
+
 def histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
     """The same histogram by differentiable torch operations, for any device."""
     # Summed in double precision, as by the kernels: curves are small differences of these sums.
@@ -95,10 +103,9 @@ def histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degr
     for row, values, weights in _statistics(position, changes, touched, degrees):
         flat = values.flatten(1)
         weight = (torch.ones_like(values) * weights).flatten(1) * (flat > 0)
-        index = flat.detach().floor().clamp(max=nodes - 2).long()
-        fraction = flat - index
-        result[row] = result[row].scatter_add(1, index, (weight * (1 - fraction)).double())
-        result[row] = result[row].scatter_add(1, index + 1, (weight * fraction).double())
+        index = flat.detach().floor().clamp(max=nodes - 4).long()
+        for k, share in enumerate(_cubic_weights(flat - index)):
+            result[row] = result[row].scatter_add(1, index + k, (weight * share).double())
     return torch.stack(result, 1).to(position.dtype)
 
 

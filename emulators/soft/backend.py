@@ -23,7 +23,7 @@ class Backend(abc.ABC):
         """Whether it can work on a tensor, where that is and as it is run (in an export, say)."""
 
     @abc.abstractmethod
-    def positions(self, fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+    def positions(self, fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
         """See `histogram.node_positions`."""
 
     @abc.abstractmethod

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...foundation.threads import in_threads
 from ...metrics.kernels.rows import AXIAL_DEGREE, LOCAL_ROWS, ROWS
+from ..transforms import transformed
 from .backend import BACKENDS, Backend
 from .changes import component_changes
 from .kernels import backward_kernel, forward_kernel, place_backward_kernel, place_kernel, tangent_kernel
@@ -19,13 +20,14 @@ class Cpu(Backend):
     preference = 10
 
     def suits(self, fields: Tensor) -> bool:
-        """On the CPU, but in an export."""
-        # ONNX knows torch's own operators alone.
-        return fields.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
+        """On the CPU, but in an export or under the transforms of torch.func."""
+        # ONNX and torch.func know torch's own operators alone.
+        exported = torch.onnx.is_in_onnx_export()
+        return fields.device.type == "cpu" and not exported and not transformed(fields)
 
-    def positions(self, fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
+    def positions(self, fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
         """See `histogram.node_positions`."""
-        return place(fields, scale, origin, step, nodes - 1)
+        return place(fields, axis, nodes - 3)
 
     def changes(self, position: Tensor, diagonal: bool) -> Tensor:
         """See `Backend.changes`."""
@@ -39,69 +41,67 @@ class Cpu(Backend):
 
 
 @torch.library.custom_op("emuloss::node_positions", mutates_args=(), device_types="cpu")
-def place(fields: Tensor, scale: float, origin: float, step: float, top: int) -> Tensor:
+def place(fields: Tensor, axis: Tensor, top: int) -> Tensor:
     """Places of values on the axis of nodes, by a kernel."""
-    values = fields.detach().contiguous().numpy()
+    values, along = fields.detach().contiguous().numpy(), axis.detach().double().numpy()
     result = np.empty_like(values)
 
     def work(batch: slice) -> None:
-        place_kernel(values[batch].ravel(), scale, origin, step, top, result[batch].ravel())
+        place_kernel(values[batch].ravel(), along, top, result[batch].ravel())
 
     in_threads(work, len(values), values.size)
     return torch.from_numpy(result)
 
 
 @place.register_fake
-def _(fields, scale, origin, step, top):
+def _(fields, axis, top):
     return torch.empty_like(fields, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("emuloss::node_positions_backward", mutates_args=(), device_types="cpu")
-def place_backward(
-    fields: Tensor, gradient: Tensor, scale: float, origin: float, step: float, top: int
-) -> Tensor:
+def place_backward(fields: Tensor, gradient: Tensor, axis: Tensor, top: int) -> Tensor:
     """Gradient of the places, handed to the values."""
     values, slopes = (t.detach().contiguous().numpy() for t in (fields, gradient))
-    result = np.empty_like(values)
+    along, result = axis.detach().double().numpy(), np.empty_like(values)
 
     def route(batch: slice) -> None:
         given, wanted = slopes[batch].ravel(), result[batch].ravel()
-        place_backward_kernel(values[batch].ravel(), given, scale, origin, step, top, wanted)
+        place_backward_kernel(values[batch].ravel(), given, along, top, wanted)
 
     in_threads(route, len(values), values.size)
     return torch.from_numpy(result)
 
 
 @place_backward.register_fake
-def _(fields, gradient, scale, origin, step, top):
+def _(fields, gradient, axis, top):
     return torch.empty_like(fields, memory_format=torch.contiguous_format)
 
 
 def _setup_place(ctx, inputs, output):
-    fields, *ctx.axis = inputs
-    ctx.save_for_backward(fields)
+    fields, axis, ctx.top = inputs
+    ctx.save_for_backward(fields, axis)
 
 
 def _backward_place(ctx, gradient):
-    (fields,) = ctx.saved_tensors
-    return place_backward(fields, gradient, *ctx.axis), None, None, None, None
+    fields, axis = ctx.saved_tensors
+    return place_backward(fields, gradient, axis, ctx.top), None, None
 
 
 place.register_autograd(_backward_place, setup_context=_setup_place)
 
 
 def _setup_place_backward(ctx, inputs, output):
-    fields, gradient, *ctx.axis = inputs
-    ctx.save_for_backward(fields, gradient)
+    fields, gradient, axis, ctx.top = inputs
+    ctx.save_for_backward(fields, gradient, axis)
 
 
 def _second_backward_place(ctx, direction):
     """The slope of the places is diagonal, 1/(step sqrt(x^2 + scale^2)): its derivative is elementary."""
-    fields, gradient = ctx.saved_tensors
-    scale = ctx.axis[0]
-    along = place_backward(fields, direction, *ctx.axis)
-    bent = -along * gradient * fields / (fields.square() + scale**2)
-    return bent, along, None, None, None, None
+    fields, gradient, axis = ctx.saved_tensors
+    center, scale = axis[:2].to(fields.dtype)
+    along = place_backward(fields, direction, axis, ctx.top)
+    away = fields - center
+    return -along * gradient * away / (away.square() + scale**2), along, None, None
 
 
 place_backward.register_autograd(_second_backward_place, setup_context=_setup_place_backward)
@@ -136,10 +136,17 @@ def histogram_backward(
 ) -> Tensor:
     """Gradient of the histogram, handed to the positions."""
     fields, weights, slopes = (t.detach().contiguous().numpy() for t in (position, changes, gradient))
+    return _handed_down(fields, weights, slopes, touched, degrees, bends=False)
+
+
+def _handed_down(
+    fields: np.ndarray, weights: np.ndarray, slopes: np.ndarray, touched: bool, degrees: bool, bends: bool
+) -> Tensor:
     result = np.empty_like(fields)
 
     def route(batch: slice) -> None:
-        backward_kernel(fields[batch], weights[batch], slopes[batch], touched, _used(degrees), result[batch])
+        here, used = (fields[batch], weights[batch], slopes[batch]), _used(degrees)
+        backward_kernel(*here, touched, used, bends, result[batch])
 
     in_threads(route, len(fields), fields.size)
     return torch.from_numpy(result)
@@ -183,17 +190,32 @@ def _(position, changes, direction, nodes, touched, degrees):
     return position.new_empty((position.shape[0], ROWS, nodes))
 
 
+@torch.library.custom_op("emuloss::soft_histogram_bends", mutates_args=(), device_types="cpu")
+def histogram_bends(
+    position: Tensor, changes: Tensor, gradient: Tensor, touched: bool, degrees: bool
+) -> Tensor:
+    """Derivative of the histogram's backward in the positions, which is diagonal."""
+    fields, weights, slopes = (t.detach().contiguous().numpy() for t in (position, changes, gradient))
+    return _handed_down(fields, weights, slopes, touched, degrees, bends=True)
+
+
+@histogram_bends.register_fake
+def _(position, changes, gradient, touched, degrees):
+    return position.new_empty(position.shape)
+
+
 def _setup_backward_context(ctx, inputs, output):
     position, changes, gradient, ctx.touched, ctx.degrees = inputs
     ctx.nodes = gradient.shape[2]
-    ctx.save_for_backward(position, changes)
+    ctx.save_for_backward(position, changes, gradient)
 
 
 def _second_backward(ctx, direction):
-    """The backward is linear in the gradient and, between nodes and ties, constant in the position."""
-    position, changes = ctx.saved_tensors
+    """The backward is linear in the gradient; which pixels attain the minima changes at ties alone."""
+    position, changes, gradient = ctx.saved_tensors
     along = histogram_tangent(position, changes, direction, ctx.nodes, ctx.touched, ctx.degrees)
-    return None, None, along, None, None
+    bent = direction * histogram_bends(position, changes, gradient, ctx.touched, ctx.degrees)
+    return bent, None, along, None, None
 
 
 histogram_backward.register_autograd(_second_backward, setup_context=_setup_backward_context)

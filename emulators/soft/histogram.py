@@ -2,9 +2,10 @@
 
 A soft excursion set at threshold u is s = f_u(x) with f_u increasing; with the logical "and" taken
 as the minimum, the soft count of pairs inside the set is a sum of f_u(min(x, y)), and so on for
-blocks. All thresholds therefore share one histogram of the minima, fine enough for f_u to be
-linear within a bin. Forward: the histogram. Backward: the slope of the incoming gradient at each
-minimum, handed to the pixel that attains it. Neither depends on the number of thresholds.
+blocks. All thresholds therefore share one histogram of the minima, whose nodes lie close enough for f_u
+to be a cubic spline. Each minimum is shared by the four B-splines that reach it, so that counts are
+twice continuously differentiable. Forward: the histogram. Backward: the slope of the incoming gradient's
+spline at each minimum, handed to the pixel that attains it. Neither depends on the number of thresholds.
 
 Components are no sum over small windows, but lowering the threshold starts one at some pixels (local
 maxima) and joins two at others (saddles), whatever the values in between. With +1 and -1 as weights
@@ -22,39 +23,43 @@ from torch import Tensor
 from .backend import backend_for
 
 
-def node_positions(fields: Tensor, scale: float, origin: float, step: float, nodes: int) -> Tensor:
-    """Places on an axis of nodes that is even in asinh(x / scale), for `soft_histogram`.
+def node_positions(fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
+    """Places on an axis of nodes that is even in asinh((x - center) / scale), for `soft_histogram`.
 
     Args:
         fields: (N, H, W), float32 or float64, without NaN.
-        scale: below it, the axis is close to linear; beyond, to logarithmic.
-        origin: asinh(x / scale) of node 0.
-        step: distance of neighbouring nodes in asinh(x / scale).
+        axis: (center, scale, origin, step), float64, on the fields' device: nearer to the center than scale,
+            the axis is close to linear, beyond to logarithmic; asinh at place 0; and its distance from place
+            to place.
         nodes: number of nodes.
 
     Returns:
-        (asinh(fields / scale) - origin) / step, held within [0, nodes - 1]; differentiable (twice).
+        (asinh((fields - center) / scale) - origin) / step, held within [0, nodes - 3]; differentiable
+        (twice).
     """
-    return backend_for(fields).positions(fields, scale, origin, step, nodes)
+    return backend_for(fields).positions(fields, axis, nodes)
 
 
 def soft_histogram(
     position: Tensor, nodes: int, *, touched: bool, degrees: bool, components: bool = False
 ) -> Tensor:
-    """Histogram of pixels, pair minima and blocks over nodes, each count shared by two nodes.
+    """Histogram of pixels, pair minima and blocks over nodes, each count shared by cubic B-splines.
+
+    A count at place p in [i, i + 1] goes to nodes i to i + 3: node k is the coefficient of the B-spline that
+    is largest at place k - 1.
 
     Args:
-        position: (N, H, W), float32 or float64, in [0, nodes - 1]: each pixel's place on the axis
-            of nodes. Node 0 stands for "certainly outside": what lies on it counts nothing.
-        nodes: number of nodes.
+        position: (N, H, W), float32 or float64, in [0, nodes - 3]: each pixel's place on the axis
+            of nodes. Place 0 stands for "certainly outside": what lies on it counts nothing.
+        nodes: number of nodes, at least 4.
         touched: whether the set connects along diagonals: blocks then count by their maximum (blocks
             that the set touches), else by their minimum (blocks inside the set).
         degrees: whether to fill the rows of pixels weighted by their inner neighbours.
         components: whether to fill the row of the components.
 
     Returns:
-        (N, ROWS, nodes), differentiable in position, and its gradient once more: in the weights that
-        counts are given. In position the gradient is piecewise constant.
+        (N, ROWS, nodes), differentiable in position, and once more. Derivatives are those between ties: where
+        pixels tie, they share the gradient.
     """
     backend = backend_for(position)
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.

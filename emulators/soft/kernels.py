@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from ...foundation.compiled import compiled
 from ...metrics.kernels.rows import (
     AXIAL,
     AXIAL_DEGREE,
@@ -19,14 +20,14 @@ from ...metrics.kernels.rows import (
 F32 = np.float32
 
 
-@numba.njit(cache=True, nogil=True)
-def place_kernel(fields, scale, origin, step, top, result):
+@compiled
+def place_kernel(fields, axis, top, result):
     """Write the place of each value of flat fields on the axis of nodes."""
     kind = fields.dtype.type
-    scale, origin, step, top = kind(scale), kind(origin), kind(step), kind(top)
+    center, scale, origin, step, top = kind(axis[0]), kind(axis[1]), kind(axis[2]), kind(axis[3]), kind(top)
     lowest = scale * np.sinh(origin)
     for k in range(len(fields)):
-        value = fields[k]
+        value = fields[k] - center
         if value <= lowest:  # most pixels, where rain is concerned
             result[k] = 0
             continue
@@ -35,14 +36,15 @@ def place_kernel(fields, scale, origin, step, top, result):
         result[k] = min((height if value >= 0 else -height) - origin, top * step) / step
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def place_backward_kernel(fields, gradient, scale, origin, step, top, result):
+@compiled(error_model="numpy")
+def place_backward_kernel(fields, gradient, axis, top, result):
     """Write the gradient of the places, handed to the values."""
     kind = fields.dtype.type
-    scale, step = kind(scale), kind(step)
-    lowest, highest = kind(scale * np.sinh(origin)), kind(scale * np.sinh(origin + top * step))
+    center, scale, step = kind(axis[0]), kind(axis[1]), kind(axis[3])
+    lowest = kind(axis[1] * np.sinh(axis[2]))
+    highest = kind(axis[1] * np.sinh(axis[2] + top * axis[3]))
     for k in range(len(fields)):
-        value = fields[k]
+        value = fields[k] - center
         slope = gradient[k] / (step * np.sqrt(value * value + scale * scale))
         result[k] = slope if lowest < value < highest else kind(0)
 
@@ -59,7 +61,7 @@ def _extreme(a, b, largest):
 
 
 # Division by zero is left unchecked, because the check would keep the loop from being vectorised.
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _block_row(upper, lower, touched, extreme, share):
     """Extreme of each 2 x 2 block between two rows, and 1 / number of pixels that attain it."""
     one = share.dtype.type(1)
@@ -70,7 +72,7 @@ def _block_row(upper, lower, touched, extreme, share):
         share[j] = one / (F32(a == found) + F32(b == found) + F32(c == found) + F32(d == found))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _row_shares(above, row, below, extreme, share, axial, diagonal, blocks):
     """Shares of each pixel of a row in its pairs and blocks; extreme, share: of the blocks around it."""
     zero = share.dtype.type(0)
@@ -96,7 +98,7 @@ def _row_shares(above, row, below, extreme, share, axial, diagonal, blocks):
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _shares(position, touched, shares):
     """Write into shares (H, LOCAL_ROWS, W) of how many pairs and blocks each pixel is the extreme."""
     rows, columns = position.shape
@@ -114,7 +116,7 @@ def _shares(position, touched, shares):
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _constant_shares(shares):
     """Fill the rows of shares (H, LOCAL_ROWS, W) that depend on a pixel's place alone."""
     rows, _, columns = shares.shape
@@ -127,16 +129,23 @@ def _constant_shares(shares):
             shares[i, DIAGONAL_DEGREE, j] = inner_rows * inner_columns
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
+def _interval(here, nodes):
+    """The interval between nodes that a place lies in, and how far into it."""
+    first = min(int(here), nodes - 4)
+    return first, here - first
+
+
+@compiled
 def forward_kernel(position, changes, touched, used, result):
     """Write the histograms (N, ROWS, nodes) of positions (N, H, W)."""
     number, rows, columns = position.shape
     nodes = result.shape[2]
     shares = np.empty((rows, LOCAL_ROWS, columns), position.dtype)
     _constant_shares(shares)
-    # The rows of a node side by side; one node more, for the empty part of counts on the last one.
-    counts = np.empty((nodes + 1, used), np.float64)
-    components = np.empty(nodes + 1, np.float64)
+    counts = np.empty((nodes, used), np.float64)  # the rows of a node side by side
+    components = np.empty(nodes, np.float64)
+    weights = np.empty(4, np.float64)
     for n in range(number):
         _shares(position[n], touched, shares)
         counts[:] = 0
@@ -145,49 +154,63 @@ def forward_kernel(position, changes, touched, used, result):
             for j in range(columns):
                 here = position[n, i, j]
                 if here > 0:
-                    node = int(here)
-                    fraction = here - node
-                    change = changes[n, i, j]
-                    components[node] += change * (1 - fraction)
-                    components[node + 1] += change * fraction
-                    for row in range(used):
-                        amount = shares[i, row, j]
-                        counts[node, row] += amount * (1 - fraction)
-                        counts[node + 1, row] += amount * fraction
+                    first, f = _interval(here, nodes)
+                    rest = 1 - f
+                    weights[0] = rest * rest * rest / 6
+                    weights[3] = f * f * f / 6
+                    weights[1] = 2 / 3 - f * f * (1 - f / 2)
+                    weights[2] = 1 - weights[0] - weights[1] - weights[3]
+                    for k in range(4):
+                        components[first + k] += changes[n, i, j] * weights[k]
+                        for row in range(used):
+                            counts[first + k, row] += shares[i, row, j] * weights[k]
         for row in range(used):
-            result[n, row] = counts[:nodes, row]
-        result[n, COMPONENTS] = components[:nodes]
+            result[n, row] = counts[:, row]
+        result[n, COMPONENTS] = components
 
 
-@numba.njit(cache=True, nogil=True)
-def backward_kernel(position, changes, gradient, touched, used, result):
-    """Write the gradient of the histograms, handed to the positions."""
+@compiled
+def _slopes(gradient, used, slopes):
+    """Write slopes (nodes, used + 1, 3), a + b f + c f^2 in each interval, of each row; components last."""
+    nodes = gradient.shape[1]
+    for node in range(nodes - 3):
+        for k in range(used + 1):
+            row = k if k < used else COMPONENTS
+            g0, g1 = gradient[row, node], gradient[row, node + 1]
+            g2, g3 = gradient[row, node + 2], gradient[row, node + 3]
+            slopes[node, k, 0] = (g2 - g0) / 2
+            slopes[node, k, 1] = (g2 - g1) - (g1 - g0)
+            slopes[node, k, 2] = ((g3 - g2) - 2 * (g2 - g1) + (g1 - g0)) / 2
+
+
+@compiled
+def backward_kernel(position, changes, gradient, touched, used, bends, result):
+    """Write the gradient of the histograms, handed to the positions; or, if bends, its derivative.
+
+    The derivative is that of each pixel's gradient in its own position: between pixels there is none.
+    """
     number, rows, columns = position.shape
     nodes = gradient.shape[2]
     shares = np.empty((rows, LOCAL_ROWS, columns), position.dtype)
     _constant_shares(shares)
-    slopes = np.empty((nodes, used), np.float64)
+    slopes = np.empty((nodes, used + 1, 3), np.float64)
     for n in range(number):
         _shares(position[n], touched, shares)
-        for row in range(used):
-            for node in range(nodes - 1):
-                slopes[node, row] = gradient[n, row, node + 1] - gradient[n, row, node]
-        slopes[nodes - 1] = slopes[nodes - 2]
+        _slopes(gradient[n], used, slopes)
         for i in range(rows):
             for j in range(columns):
                 here = position[n, i, j]
                 total = 0.0
                 if here > 0:
-                    node = int(here)
-                    low = min(node, nodes - 2)
-                    slope = gradient[n, COMPONENTS, low + 1] - gradient[n, COMPONENTS, low]
-                    total += changes[n, i, j] * slope
-                    for row in range(used):
-                        total += shares[i, row, j] * slopes[node, row]
+                    node, f = _interval(here, nodes)
+                    for row in range(used + 1):
+                        amount = shares[i, row, j] if row < used else changes[n, i, j]
+                        a, b, c = slopes[node, row, 0], slopes[node, row, 1], slopes[node, row, 2]
+                        total += amount * (b + 2 * c * f if bends else a + f * (b + c * f))
                 result[n, i, j] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def tangent_kernel(position, changes, direction, touched, used, result):
     """Write the change of the histograms as positions move along a direction."""
     number, rows, columns = position.shape
@@ -195,6 +218,7 @@ def tangent_kernel(position, changes, direction, touched, used, result):
     shares = np.empty((rows, LOCAL_ROWS, columns), position.dtype)
     _constant_shares(shares)
     counts = np.empty((nodes, used), np.float64)
+    slopes = np.empty(4, np.float64)
     for n in range(number):
         _shares(position[n], touched, shares)
         counts[:] = 0
@@ -202,13 +226,15 @@ def tangent_kernel(position, changes, direction, touched, used, result):
             for j in range(columns):
                 here = position[n, i, j]
                 if here > 0:
-                    low = min(int(here), nodes - 2)
-                    step = direction[n, i, j]
-                    result[n, COMPONENTS, low] -= changes[n, i, j] * step
-                    result[n, COMPONENTS, low + 1] += changes[n, i, j] * step
-                    for row in range(used):
-                        amount = shares[i, row, j] * step
-                        counts[low, row] -= amount
-                        counts[low + 1, row] += amount
+                    first, f = _interval(here, nodes)
+                    step, rest = direction[n, i, j], 1 - f
+                    slopes[0] = -rest * rest / 2 * step
+                    slopes[3] = f * f / 2 * step
+                    slopes[1] = f * (1.5 * f - 2) * step
+                    slopes[2] = -slopes[0] - slopes[1] - slopes[3]
+                    for k in range(4):
+                        result[n, COMPONENTS, first + k] += changes[n, i, j] * slopes[k]
+                        for row in range(used):
+                            counts[first + k, row] += shares[i, row, j] * slopes[k]
         for row in range(used):
             result[n, row] = counts[:, row]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from drawn import rain
+from drawn import rain, spreads
 from emuloss.emulators import RelaxedMinkowski, signed_log1p
 from emuloss.emulators.certificates import certify, conv_norm, linear_norm
 from emuloss.emulators.networks.certified import CertifiedEmulator, max_min
@@ -51,7 +51,8 @@ def certified(metric=None, *, steps: int = 3, **arguments) -> CertifiedEmulator:
     """A tiny emulator after some training, with weights far from where they start."""
     torch.manual_seed(0)
     emulator = CertifiedEmulator(
-        metric or Minkowski(THRESHOLDS, 2.0), **{"widths": (8, 16), "hidden": 16, **arguments}
+        metric or Minkowski(THRESHOLDS, 2.0),
+        **{"widths": (8, 16), "hidden": 16, "spreads": spreads(THRESHOLDS), **arguments},
     )
     with torch.no_grad():
         for parameter in emulator.parameters():
@@ -68,6 +69,7 @@ def plain(**arguments) -> ConvEmulator:
     """A tiny plain CNN with free heads, its weights drawn at random."""
     torch.manual_seed(0)
     arguments = {"backbone": "plain", "heads": "free", "spectral": "none", **arguments}
+    arguments["spreads"] = spreads(THRESHOLDS)
     emulator = ConvEmulator(Minkowski(THRESHOLDS, 2.0), widths=(8, 16), hidden=16, **arguments)
     with torch.no_grad():
         for parameter in emulator.parameters():
@@ -346,7 +348,7 @@ def test_certified_emulator_keeps_the_bounds_that_it_can():
     shares = metric.check(curves, (9, 13))
     for label in ("area non-increasing", "area >= 0", "area <= field", "perimeter >= 0", "holes >= 0"):
         assert shares[label] == 0
-    odd = certified(Range(), steps=30)
+    odd = certified(Range(), steps=30, spreads=None)
     with torch.no_grad():
         curves = odd(rain(5, 8, 8)).numpy()
     assert not any(odd.metric.check(curves, (8, 8)).values())
@@ -397,6 +399,9 @@ def test_certified_emulator_trains_in_bfloat16():
         ({"masks": 0}, "masks must be positive, got 0"),
         ({"mask_temperature": math.nan}, "mask_temperature must be positive, got nan"),
         ({"gain": -1.0}, "gain must be positive, got -1.0"),
+        ({"widths": [2**20]}, "must be a whole number from 1 to 4096, got 1048576"),
+        ({"hidden": 2**20}, "hidden must be a whole number from 1 to 16384, got 1048576"),
+        ({"hidden": "8"}, "hidden must be a positive even number, got '8'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
@@ -437,7 +442,7 @@ def test_relaxed_bound_holds(arguments, temperature):
 
 
 def test_relaxed_bound_covers_both_sigmoids_of_a_membership():
-    relaxed = RelaxedMinkowski(Minkowski((1.0,), outputs=("euler",)), 0.01, tail=(0.2, 0.1))
+    relaxed = RelaxedMinkowski(Minkowski((1.0,), outputs=("euler",)), 0.01, tail=(0.2, 0.1), spreads=(1.0,))
     steepest_membership = certify(relaxed, (1, 1)).bound / math.sqrt(3)
     assert steepest_membership == pytest.approx(0.8 / 0.04 + 0.2 / 0.4, rel=0.01)
     x = torch.linspace(0.9, 1.1, 4001, dtype=torch.float64).view(-1, 1, 1).requires_grad_()
@@ -449,13 +454,13 @@ def test_relaxed_bounds_come_within_sight_of_gradients():
     """A checkerboard about a threshold, where every pixel is an extreme; single pixels in the dry."""
     signs = (-1.0) ** (torch.arange(8)[:, None] + torch.arange(8))
     board = (1 + 1e-6 * signs.double())[None].requires_grad_()
-    relaxed = RelaxedMinkowski(Minkowski((1.0,), outputs=("euler",)), 0.05)
+    relaxed = RelaxedMinkowski(Minkowski((1.0,), outputs=("euler",)), 0.05, spreads=(1.0,))
     (gradient,) = torch.autograd.grad(relaxed(board).sum(), board)
     assert 0.2 <= float(gradient.norm()) / certify(relaxed, (8, 8)).bound <= 1
     field = torch.zeros(40, 9, 9, dtype=torch.float64)
     field[:, 4, 4] = torch.linspace(0.7, 1.1, 40)
     for output, share in (("area", 0.9), ("perimeter", 0.2)):
-        relaxed = RelaxedMinkowski(Minkowski((1.0,), 1.5, outputs=(output,)), 0.05)
+        relaxed = RelaxedMinkowski(Minkowski((1.0,), 1.5, outputs=(output,)), 0.05, spreads=(1.0,))
         x = field.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(signed_log1p(relaxed(x)).sum(), x)
         assert share <= float(gradient.flatten(1).norm(dim=1).max()) / certify(relaxed, (9, 9)).bound <= 1
@@ -481,7 +486,9 @@ def transparent(readouts: tuple[int, ...], channel: int, temperature: float) -> 
     connected layer weighs the readouts (0: the encoding, 1 to 3: the stages) by what they carry.
     """
     metric = Minkowski(THRESHOLDS, 2.0)
-    module = CertifiedEmulator(metric, widths=(2, 2, 2), hidden=2, masks=1, mask_temperature=temperature)
+    module = CertifiedEmulator(
+        metric, widths=(2, 2, 2), hidden=2, masks=1, mask_temperature=temperature, spreads=spreads(THRESHOLDS)
+    )
     frozen(module).double()
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -583,6 +590,10 @@ def test_group_norm_has_no_bound():
     [
         (nn.Flatten(), "no rule for Flatten"),
         (RelaxedMinkowski(Minkowski((1.0,)), forward="exact"), "exact values jump"),
+        (
+            RelaxedMinkowski(Minkowski((1.0,))),
+            "steps as wide as each field is spread around its lone threshold",
+        ),
     ],
 )
 def test_what_has_no_bound_says_why(module, reason):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from drawn import rain
+from drawn import rain, spreads
 from emuloss.emulators import ConvEmulator, RelaxedMinkowski, signed_log1p
 from emuloss.emulators.networks.backbone import PlainBackbone, ResidualBackbone
 from emuloss.emulators.networks.encodings import LevelEncoding, LogEncoding
@@ -37,7 +37,9 @@ class Total(Metric):
 def build(metric=None, *, weights: int | None = None, scale=1.0, widths=(8, 16), hidden=16, **arguments):
     """A tiny emulator; with `weights`, its weights are moved at random with that seed, by that scale."""
     torch.manual_seed(0)
-    emulator = ConvEmulator(metric or Minkowski(THRESHOLDS, 2.0), widths=widths, hidden=hidden, **arguments)
+    metric = metric or Minkowski(THRESHOLDS, 2.0)
+    arguments = {"spreads": spreads(metric.thresholds)} | arguments if metric.thresholds else arguments
+    emulator = ConvEmulator(metric, widths=widths, hidden=hidden, **arguments)
     if weights is not None:
         generator = torch.Generator().manual_seed(weights)
         with torch.no_grad():
@@ -132,7 +134,7 @@ def test_depth_is_the_number_of_blocks_of_a_stage():
 def test_starts_from_the_relaxation(outputs, boundary):
     metric = Minkowski(THRESHOLDS, 2.0, outputs, boundary)
     emulator, fields = build(metric, **HYBRID), rain(3, 16, 20)
-    relaxed = RelaxedMinkowski(metric, 0.05)(fields)
+    relaxed = RelaxedMinkowski(metric, 0.05, spreads=spreads(THRESHOLDS))(fields)
     frame = 16 * 20 * 4.0
     raw = emulator.heads.inverse({name: relaxed[:, c] for c, name in enumerate(outputs)}, frame)
     torch.testing.assert_close(emulator(fields), emulator.heads(raw, frame), rtol=0, atol=0)
@@ -172,7 +174,7 @@ def test_what_was_not_measured_is_dry(thresholds, settings):
 
 
 @pytest.mark.parametrize("settings", [{}, HYBRID], ids=str)
-def test_thresholds_above_zero_leave_zero_dry(settings):
+def test_of_rain_zero_is_dry(settings):
     assert build(**settings).encoding.dry == 0.0
 
 
@@ -197,7 +199,9 @@ def test_without_masks_the_field_is_seen_on_a_log_like_scale():
 @pytest.mark.parametrize("thresholds", [THRESHOLDS, (-1.5, 0.0, 2.0), (0.0,)], ids=str)
 @pytest.mark.parametrize("masks", [0, 1, 3])
 def test_slope_bounds_what_a_pixel_can_change(thresholds, masks):
-    encoding = (LevelEncoding(thresholds, masks, 0.1) if masks else LogEncoding(thresholds)).double()
+    around = spreads(thresholds)
+    encoding = LevelEncoding(thresholds, around, masks, 0.1) if masks else LogEncoding(thresholds, around)
+    encoding.double()
     x = torch.linspace(-5, 5, 40_001, dtype=torch.float64)
     encoded = encoding(x[None, None])[0, :, 0]
     steepest = (encoded.diff() / x.diff()).norm(dim=0).max()
@@ -311,9 +315,15 @@ def test_exact_normalisation_bounds_the_convolution_itself():
 # Errors
 
 
-@pytest.mark.parametrize("widths", [(), (12,), (0,), (-8,), (8, 7)], ids=str)
+@pytest.mark.parametrize("widths", [(), (12,), (0,), (-8,), (8, 7), 8, "8", [8.0], None], ids=str)
 def test_bad_widths_are_refused(widths):
-    with pytest.raises(ArgumentError, match=r"^widths must be positive multiples of 8, got \[.*\]$"):
+    with pytest.raises(ArgumentError, match=r"^widths must be positive multiples of 8, got .*$"):
+        ConvEmulator(Minkowski(THRESHOLDS), widths=widths)
+
+
+@pytest.mark.parametrize("widths", [[2**20], [8] * 9], ids=str)
+def test_widths_beyond_any_memory_are_refused(widths):
+    with pytest.raises(ArgumentError, match=r"^widths.* a (whole number from 1 to 4096|list of 1 to 8)"):
         ConvEmulator(Minkowski(THRESHOLDS), widths=widths)
 
 
@@ -327,9 +337,13 @@ def test_bad_widths_are_refused(widths):
         ({"heads": None}, "heads must be one of free, constrained, got None"),
         ({"isoperimetric": "none"}, "isoperimetric must be one of valid, textbook, got 'none'"),
         ({"spectral": "svd"}, "spectral must be one of none, power, exact, got 'svd'"),
-        ({"masks": -1}, "masks must not be negative and mask_temperature must be positive, got -1 and 0.1"),
-        ({"mask_temperature": 0.0}, "masks must not be .* got 0 and 0.0"),
-        ({"mask_temperature": NAN}, "masks must not be .* got 0 and nan"),
+        ({"masks": -1}, "masks must be a whole number from 0 to 1024, got -1"),
+        ({"mask_temperature": 0.0}, "mask_temperature must be positive, got 0.0"),
+        ({"mask_temperature": NAN}, "mask_temperature must be positive, got nan"),
+        ({"hidden": 2.5}, "hidden must be a whole number from 1 to 16384, got 2.5"),
+        ({"hidden": "many"}, "hidden must be positive, got 'many'"),
+        ({"masks": 10**9}, "masks must be a whole number from 0 to 1024, got 1000000000"),
+        ({"depth": 10**9}, "depth must be a whole number from 1 to 8, got 1000000000"),
         ({"prior": -0.1}, "temperature must be one positive number[^\n]*"),
     ],
     ids=str,

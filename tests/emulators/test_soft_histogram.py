@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from emuloss.emulators.soft import BACKENDS, Anywhere, Cpu, node_positions, soft_histogram
@@ -12,9 +13,12 @@ from emuloss.emulators.soft.cpu import histogram as cpu_histogram
 from emuloss.emulators.soft.cpu import histogram_backward, place, place_backward
 from emuloss.metrics.kernels.excursions import component_changes
 from emuloss.metrics.kernels.rows import COMPONENTS, LOCAL_ROWS, ROWS
+from scipy.interpolate import BSpline
 from skimage.measure import label
 
 NODES = 9
+TOP = NODES - 3
+"""The highest place."""
 OPTIONS = list(itertools.product((False, True), repeat=2))
 SHAPES = [(3, 7, 5), (2, 1, 6), (2, 6, 1), (1, 1, 1), (2, 2, 2)]
 TOLERANCES = {torch.float32: 2e-5, torch.float64: 1e-12}
@@ -27,14 +31,14 @@ def positions(kind: str, shape=(3, 7, 5), dtype=torch.float64) -> torch.Tensor:
     generator = torch.Generator().manual_seed(sum(shape))
     uniform = torch.rand(shape, generator=generator, dtype=dtype)
     if kind == "random":
-        return uniform * (NODES - 1)
+        return uniform * TOP
     if kind == "some outside":
-        return ((2 * uniform - 1) * (NODES - 1)).clamp(min=0)
+        return ((2 * uniform - 1) * TOP).clamp(min=0)
     if kind == "ties":  # few distinct values, halfway between nodes
         return (3 * uniform).floor() * 2 + 0.5 * (uniform > 0.4)
     if kind == "on nodes":
-        return (uniform * NODES).floor().clamp(max=NODES - 1)
-    return torch.full(shape, {"lowest": 0.0, "highest": NODES - 1.0}[kind], dtype=dtype)
+        return (uniform * NODES).floor().clamp(max=TOP)
+    return torch.full(shape, {"lowest": 0.0, "highest": TOP}[kind], dtype=dtype)
 
 
 def changes_of(position: torch.Tensor, touched: bool) -> torch.Tensor:
@@ -67,7 +71,7 @@ def test_kernels_equal_torch_operations(kind, shape, touched, degrees, dtype):
 def test_a_tie_shares_the_gradient():
     position = torch.full((1, 1, 2), 2.5, dtype=torch.float64)
     weights = torch.zeros((1, ROWS, NODES), dtype=torch.float64)
-    weights[0, 1] = torch.arange(NODES)  # the axial pair alone: slope 1
+    weights[0, 1] = torch.arange(NODES)  # the axial pair alone; a spline of such coefficients has slope 1
     changes = torch.zeros_like(position)
     _, gradient = with_gradient(cpu_histogram, position, changes, NODES, False, False, weights=weights)
     assert gradient.tolist() == [[[0.5, 0.5]]]
@@ -77,21 +81,29 @@ def test_counts_of_a_drawn_field():
     # A square of 2 x 2 pixels: 4 pixels, 4 axial and 2 diagonal pairs, 1 block inside, 9 touched.
     position = torch.zeros((1, 4, 4))
     position[0, 1:3, 1:3] = 3.25
+    # The values at 3.25 of the cubic B-splines, by SciPy, whose knots begin 3 places before the first
+    # interval.
+    splines = BSpline(np.arange(-3, NODES + 1), np.eye(NODES), 3)(3.25)
     for touched, blocks in ((False, 1), (True, 9)):
         histogram = soft_histogram(position, NODES, touched=touched, degrees=True, components=True)[0]
-        assert histogram[:, 3].tolist() == [0.75 * n for n in (4, 4, 2, blocks, 16, 16, 1)]
-        assert histogram[:, 4].tolist() == [0.25 * n for n in (4, 4, 2, blocks, 16, 16, 1)]
-        assert histogram[:, [0, 1, 2, 5, 6, 7, 8]].count_nonzero() == 0
+        expected = np.outer([4, 4, 2, blocks, 16, 16, 1], splines)
+        np.testing.assert_allclose(histogram.numpy(), expected, rtol=1e-6, atol=1e-7)
+        assert (histogram.numpy()[:, expected[0] == 0] == 0).all()
 
 
 def test_two_peaks_start_components_and_their_saddle_joins_them():
     position = torch.tensor([[[5.0, 3.0, 6.0]]], dtype=torch.float64)
     weights = torch.zeros((1, ROWS, NODES), dtype=torch.float64)
-    weights[0, COMPONENTS] = torch.arange(NODES) ** 2  # slopes 2 k + 1 from node k on
+    # The spline through k^2 at place k - 1 is (p + 1)^2 and a constant, of slope 2 (p + 1).
+    weights[0, COMPONENTS] = torch.arange(NODES) ** 2
     changes = changes_of(position, False)
     found, gradient = with_gradient(cpu_histogram, position, changes, NODES, False, False, weights=weights)
-    assert found[0, COMPONENTS].tolist() == [0, 0, 0, -1, 0, 1, 1, 0, 0]
-    assert gradient.tolist() == [[[11.0, -7.0, 13.0]]]
+    at_place = [1 / 6, 2 / 3, 1 / 6]  # the splines of nodes p to p + 2
+    expected = np.zeros(NODES)
+    for at, change in ((5, 1), (3, -1), (6, 1)):
+        expected[at : at + 3] += change * np.array(at_place)
+    np.testing.assert_allclose(found[0, COMPONENTS], expected, atol=1e-12)
+    torch.testing.assert_close(gradient, torch.tensor([[[12.0, -8.0, 14.0]]], dtype=torch.float64))
 
 
 @both_options
@@ -182,14 +194,14 @@ def test_threads_change_nothing():
 
 # Places on the axis of nodes
 
-AXIS = {"scale": 0.1, "origin": -1.5, "step": 0.01, "nodes": 600}
-"""From x = -0.21 to x = 4.5."""
+AXIS = torch.tensor([0.0, 0.1, -1.5, 0.01], dtype=torch.float64)
+"""Center, scale, origin and step: from x = -0.21 to x = 4.5 at the last of these places."""
+PLACES = 600
 
 
-def places_by_torch(
-    fields: torch.Tensor, scale: float, origin: float, step: float, nodes: int
-) -> torch.Tensor:
-    return ((torch.asinh(fields / scale) - origin) / step).clamp(0, nodes - 1)
+def places_by_torch(fields: torch.Tensor) -> torch.Tensor:
+    center, scale, origin, step = AXIS
+    return ((torch.asinh((fields - center) / scale) - origin) / step).clamp(0, PLACES - 3)
 
 
 def values(dtype) -> torch.Tensor:
@@ -203,10 +215,10 @@ def values(dtype) -> torch.Tensor:
 @both_precisions
 def test_places_equal_torch_operations(dtype):
     fields = values(dtype).requires_grad_()
-    ours, theirs = node_positions(fields, **AXIS), places_by_torch(fields.double(), **AXIS)
+    ours, theirs = node_positions(fields, AXIS, PLACES), places_by_torch(fields.double())
     assert ours.dtype == dtype
     assert ours.min() == 0
-    assert ours.max() == AXIS["nodes"] - 1
+    assert ours.max() == PLACES - 3
     torch.testing.assert_close(
         ours.double(), theirs, rtol=1e-6, atol=1e-4 if dtype == torch.float32 else 1e-9
     )
@@ -216,14 +228,14 @@ def test_places_equal_torch_operations(dtype):
 
 def test_gradient_of_places_by_finite_differences():
     fields = values(torch.float64)[1:].requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: node_positions(x, **AXIS), fields)
+    assert torch.autograd.gradcheck(lambda x: node_positions(x, AXIS, PLACES), fields)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own
 @both_precisions
 def test_operators_of_places_are_sound(dtype):
     fields = values(dtype)
-    axis = (AXIS["scale"], AXIS["origin"], AXIS["step"], AXIS["nodes"] - 1)
+    axis = (AXIS, PLACES - 3)
     for layout in (fields, fields.transpose(1, 2), fields[:0]):
         torch.library.opcheck(place, (layout, *axis))
         torch.library.opcheck(place, (layout.clone().requires_grad_(), *axis))

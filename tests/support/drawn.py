@@ -1,5 +1,6 @@
 """Rain drawn at random, the same for the same seed: fields of several laws, pairs, all of a source."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def pairs_of_rain(number: int, frame: tuple[int, int] = (16, 20), seed: int = 0)
     others = np.roll(fields, 1, axis=2) * rng.lognormal(0, 0.3, (number, 1, 1))
     others += 0.1 * rng.random(fields.shape) * (fields > 0)
     return np.stack([others, fields], axis=1).astype(np.float32)
+
+
+def spreads(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """How far rain, most of it dry, lies from thresholds: as far as these lie from 0."""
+    return tuple(abs(u) or 0.1 for u in thresholds)
 
 
 def read_all(source, split: str = "train") -> np.ndarray:

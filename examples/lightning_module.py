@@ -31,6 +31,11 @@ class SharpenRain(lightning.LightningModule):
         self.loss = surrogate.as_loss(in_state_dict=False)
         self.exact = surrogate.as_loss(forward="exact", in_state_dict=False)
 
+    def on_train_batch_start(self, target: Tensor, index: int) -> None:
+        """Cool a relaxed surrogate before each step; networks have no temperature."""
+        if self.loss.surrogate.relaxation is not None:
+            self.loss.anneal(self.global_step / self.trainer.estimated_stepping_batches)
+
     def training_step(self, target: Tensor, index: int) -> Tensor:
         """The sum that is trained on, for a batch (N, 1, H, W) in mm/h."""
         prediction = self.model(F.avg_pool2d(target, FACTOR))

@@ -3,8 +3,8 @@
     python examples/plain_loop.py [--surrogate NAME | DIRECTORY | ORG/REPO]
 
 Synthetic rain is averaged over 4 x 4 pixels; the network restores the detail. Both trainings start from
-bilinear interpolation and see the same batches. Printed for fields held out, before and after: the squared
-error of log(1 + rain) and the distance between the exact curves.
+bilinear interpolation and see the same batches; a relaxed surrogate is cooled on the way. Printed for fields
+held out, before and after: the squared error of log(1 + rain) and the distance between the exact curves.
 """
 
 import argparse
@@ -46,11 +46,13 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(torch.log1p(prediction), torch.log1p(target))
 
 
-def train(model: nn.Module, fields: Tensor, loss: nn.Module, weight: float, steps: int) -> None:
+def train(model: nn.Module, fields: Tensor, loss: emuloss.SurrogateLoss, weight: float, steps: int) -> None:
     """Train on squared error and weight times the loss, in random batches."""
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
+    for step in range(steps):
+        if loss.surrogate.relaxation is not None:  # networks have no temperature
+            loss.anneal(step / steps)
         target = fields[torch.randint(len(fields), (16,), generator=generator)]
         prediction = model(F.avg_pool2d(target, FACTOR))
         optimizer.zero_grad()

@@ -132,7 +132,7 @@ def dimension(scales: Sequence[int], *boxes: Any) -> Any:
 
 def _log(values: Any) -> Any:
     """Natural logarithm of a NumPy array or torch tensor, which share no method for it."""
-    return np.log(values) if isinstance(values, np.ndarray | np.generic) else values.log()
+    return values.log() if hasattr(values, "log") else np.log(values)
 
 
 def _constraints(scales: tuple[int, ...]) -> tuple[Constraint, ...]:

@@ -136,7 +136,9 @@ def test_unmeasured_pixels_count_as_dry_in_both(surrogate, forward):
     holed, reference = prediction.clone(), target.clone()
     holed[0, :5], reference[1, :, 7] = torch.nan, torch.nan
     missing = torch.isnan(holed) | torch.isnan(reference)
-    dry = loss(prediction.masked_fill(missing, 0.0), target.masked_fill(missing, 0.0))
+    # Networks see a field from where their encoding begins; below every threshold, all values are dry.
+    low = surrogate.module.encoding.dry if surrogate.has_weights else -100.0
+    dry = loss(prediction.masked_fill(missing, low), target.masked_fill(missing, low))
     assert torch.equal(loss(holed, reference), dry)
     found = gradient(loss, holed, reference)
     assert found.isfinite().all()
@@ -297,6 +299,39 @@ def test_inputs_are_left_as_they_were(surrogate):
     surrogate.as_loss(forward="exact", trust=1.0)(prediction, target)
     for now, before in zip((prediction, target), copies, strict=True):
         torch.testing.assert_close(now, before, rtol=0, atol=0, equal_nan=True)
+
+
+# What print shows
+
+
+@pytest.mark.parametrize("name", [*KINDS, *emuloss.list_models()])
+def test_print_says_what_it_is(name):
+    """Metric, outputs, thresholds, unit, pixel size and temperature, without the layers of a network."""
+    made = KINDS[name]() if name in KINDS else emuloss.load(name)
+    for text in (repr(made), repr(made.as_loss())):
+        assert len(text.splitlines()) < 20
+        assert made.metric.name in text
+        assert made.architecture in text
+        assert all(output in text for output in made.outputs)
+        assert f"{len(made.thresholds)} from {made.thresholds[0]:g} to {made.thresholds[-1]:g}" in text
+        assert f"pixel size {made.metric.pixel_size:g}" in text
+        assert (made.unit or "unit not stated") in text
+        assert ("temperature: " in text) == (made.relaxation is not None)
+        assert "Conv2d" not in text
+
+
+def test_print_follows_what_is_set():
+    loss = emuloss.relax(teacher()).as_loss(
+        weights={"euler": 0.5}, trust=2.0, forward="exact", missing="either"
+    )
+    loss.surrogate.temperature = 0.123
+    text = repr(loss)
+    for words in ("temperature: 0.123", "euler 0.5", "trust: 2", "exact of predictions", "missing: either"):
+        assert words in text
+    assert "temperature: 0.123" in repr(loss.surrogate.module)
+    loss.surrogate.temperature = [0.1, 0.2, 0.3, 0.4]
+    assert "temperature: 4 from 0.1 to 0.4" in repr(loss)
+    assert "none" in repr(emuloss.relax(emuloss.metric("sal", outputs=["amplitude"])))
 
 
 # The gradient

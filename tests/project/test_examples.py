@@ -49,6 +49,21 @@ def test_plain_loop(capsys, monkeypatch, tmp_path):
     assert before[2:] != alone[2:] != both[2:]
 
 
+def annealed(monkeypatch):
+    """The list of what `anneal` is called with from now on."""
+    progress = []
+    monkeypatch.setattr(emuloss.SurrogateLoss, "anneal", lambda loss, share: progress.append(share))
+    return progress
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("minkowski-opera", [0.0, 0.25, 0.5, 0.75]), ("fss-opera", [])])
+def test_plain_loop_anneals_what_has_a_temperature(monkeypatch, name, wanted):
+    example, progress = loaded("plain_loop"), annealed(monkeypatch)
+    loss = emuloss.load(name).as_loss()
+    example.train(example.Sharpen(), example.rain(4, seed=0), loss, weight=0.002, steps=4)
+    assert progress == wanted
+
+
 @pytest.mark.slow
 def test_plain_loop_with_its_defaults(capsys, monkeypatch):
     """A little squared error buys a good deal of the exact metric."""
@@ -86,6 +101,17 @@ def test_steps_of_the_lightning_module():
     with torch.no_grad():
         module.validation_step(fields, 0)
     assert set(logged) == {"mse", "distance"}
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(("name", "wanted"), [("minkowski-opera", [0.0, 0.5]), ("components-opera", [])])
+def test_lightning_module_anneals_what_has_a_temperature(monkeypatch, name, wanted):
+    example, progress = loaded("lightning_module"), annealed(monkeypatch)
+    module = example.SharpenRain(emuloss.load(name), weight=0.002)
+    module.trainer = types.SimpleNamespace(estimated_stepping_batches=4)
+    for module.global_step in (0, 2):
+        module.on_train_batch_start(None, 0)
+    assert progress == wanted
 
 
 @pytest.mark.slow

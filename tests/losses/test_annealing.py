@@ -1,0 +1,122 @@
+"""What is set anew between steps reaches a compiled loss, which is compiled once."""
+
+import copy
+import time
+
+import drawn
+import emuloss
+import pytest
+import torch
+from emuloss.errors import ArgumentError
+
+KINDS = {
+    "minkowski-opera": lambda: emuloss.load("minkowski-opera"),
+    "minkowski": lambda: emuloss.relax(emuloss.metric("minkowski", thresholds=[0.5, 1, 5])),
+    "boxcount": lambda: emuloss.relax(emuloss.metric("boxcount", thresholds=[0.5, 1, 5])),
+    "fss": lambda: emuloss.relax(emuloss.metric("fss", thresholds=[0.5, 1, 5])),
+    "csi": lambda: emuloss.relax(emuloss.metric("csi", thresholds=[0.5, 1, 5])),
+    "sal": lambda: emuloss.relax(emuloss.metric("sal", outputs=["amplitude"], wet=0.5)),
+}
+PREDICTION, TARGET = (drawn.rain(2, 1, 32, 32, law="peaked", seed=seed) for seed in (1, 2))
+
+
+class Graphs:
+    """A loss compiled, and the number of graphs that it took."""
+
+    def __init__(self, function, fullgraph=True):
+        torch.compiler.reset()
+        torch._dynamo.utils.counters.clear()
+        self.compiled = torch.compile(function, backend="eager", fullgraph=fullgraph)
+
+    def __call__(self, *fields):
+        return self.compiled(*fields)
+
+    @property
+    def number(self):
+        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+# What torch's compiler imports, and looks at.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_annealing_compiles_once(name):
+    """The compiled loss is the plain one at all temperatures; a second graph is for other sizes of tables."""
+    loss = KINDS[name]().as_loss()
+    graphs, values = Graphs(loss), []
+    for k in range(5):
+        loss.anneal(k / 4, 0.2, 0.01)
+        values.append(graphs(PREDICTION, TARGET))
+        torch.testing.assert_close(values[-1], loss(PREDICTION, TARGET), rtol=1e-4, atol=1e-5)
+    assert graphs.number <= 2
+    assert len({float(value) for value in values}) == 5
+
+
+def test_a_temperature_for_each_threshold_compiles_once():
+    loss = KINDS["minkowski"]().as_loss()
+    graphs = Graphs(loss)
+    for k in range(1, 5):
+        loss.surrogate.temperature = [0.02 * k, 0.03 * k, 0.04]
+        torch.testing.assert_close(graphs(PREDICTION, TARGET), loss(PREDICTION, TARGET), rtol=1e-4, atol=1e-5)
+    assert graphs.number <= 2
+
+
+def test_trust_and_weights_compile_once():
+    """With exact curves the graph is broken where these are computed, once for each of its calls."""
+    plain, loss = KINDS["minkowski"]().as_loss(trust=1.0), KINDS["minkowski"]().as_loss(trust=1.0)
+    graphs, seen = Graphs(loss, fullgraph=False), []
+    for k in range(5):
+        for each in (plain, loss):
+            each.trust = 0.5 * k
+            each.output_weights[1] = 1 / (1 + k)
+        torch.testing.assert_close(graphs(PREDICTION, TARGET), plain(PREDICTION, TARGET))
+        seen.append(graphs.number)
+    assert seen[1] == seen[-1]
+
+
+def test_a_model_that_holds_the_loss_compiles_once():
+    loss = KINDS["minkowski"]().as_loss()
+    model = torch.nn.Conv2d(1, 1, 3, padding=1)
+    graphs = Graphs(lambda fields, target: loss(model(fields).exp(), target), fullgraph=False)
+    for k in range(5):
+        loss.anneal(k / 4)
+        graphs(PREDICTION, TARGET).backward()
+    assert graphs.number <= 2
+
+
+def test_trust_may_be_set_anew():
+    loss = KINDS["minkowski"]().as_loss(trust=5.0)
+    for value in (0.0, 2.0, 30):
+        loss.trust = value
+        assert loss.trust == value
+        wanted = KINDS["minkowski"]().as_loss(trust=value)
+        assert torch.equal(loss(PREDICTION, TARGET), wanted(PREDICTION, TARGET))
+    loss.trust = None
+    assert torch.equal(loss(PREDICTION, TARGET), KINDS["minkowski"]().as_loss()(PREDICTION, TARGET))
+    for bad in (-1.0, float("nan"), "high"):
+        with pytest.raises(ArgumentError, match="trust must be a number >= 0"):
+            loss.trust = bad
+    with pytest.raises(ArgumentError, match="trust is for metrics of one field"):
+        KINDS["fss"]().as_loss().trust = 1.0
+
+
+def test_a_copy_has_a_temperature_of_its_own():
+    loss = KINDS["minkowski"]().as_loss()
+    loss.anneal(0.0)
+    twin = copy.deepcopy(loss)
+    value = twin(PREDICTION, TARGET)
+    loss.anneal(1.0)
+    assert torch.equal(twin(PREDICTION, TARGET), value)
+    assert (twin.surrogate.temperature, loss.surrogate.temperature) == (0.2, pytest.approx(0.05))
+
+
+def test_annealing_costs_little():
+    """Tables for 21 thresholds are made in a few milliseconds, beside steps that take far more."""
+    loss = KINDS["minkowski-opera"]().as_loss()
+    times = []
+    for k in range(10):
+        began = time.perf_counter()
+        loss.anneal(k / 9)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.05

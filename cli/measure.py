@@ -10,18 +10,15 @@ import typer
 
 from ..errors import ArgumentError
 from ..foundation.options import SEEDS
-from ..pipeline.parsing import key_values, metric_name
+from ..pipeline.parsing import key_values
 from .flags import flagged
+from .teachers import Teacher, introduce
 from .zoo import Source
 
 Fields = Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE")]
 SourceOptions = Annotated[
     list[str] | None,
     typer.Option("--source-option", help="argument of the source of fields, KEY=VALUE; repeatable"),
-]
-Teacher = Annotated[
-    str | None,
-    typer.Option("--metric", help="place of a metric of yours: FILE.py:NAME; a checkpoint imports nothing"),
 ]
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="seed of all noise, and of rain")]
 
@@ -50,7 +47,7 @@ def evaluate(
 ) -> None:
     """Measure a frozen surrogate on labelled fields: fidelity, gradients, descent, inversion, shift."""
     from ..evaluation import summary_table
-    from ..pipeline.measuring import fields_for, measured, write_evaluation
+    from ..pipeline.measuring import exact_curves, fields_for, measured, write_evaluation
     from ..pipeline.places import as_writable
     from ..zoo import load
 
@@ -58,12 +55,12 @@ def evaluate(
         raise ArgumentError(f"--save needs a folder to write to, got {source!r}; copy the checkpoint first")
     if quick and thorough:
         raise ArgumentError("quick and thorough cannot be meant together; leave one of them out")
-    _introduce(teacher)
+    introduce(teacher)
     surrogate = load(source)
     # What cannot be written to is told before minutes are spent.
     folders = [as_writable(folder) for folder in [*([out] if out else []), *([Path(source)] if save else [])]]
     sample = fields_for(surrogate, fields, count, seed, whole=whole, options=_keyed(source_options))
-    exact = surrogate.metric(*surrogate.metric.parts(sample))
+    exact = exact_curves(surrogate.metric, sample, progress=progress)
     found = measured(
         surrogate,
         sample,
@@ -102,7 +99,7 @@ def certify(
     from ..pipeline.measuring import fields_for
     from ..zoo import load
 
-    _introduce(teacher)
+    introduce(teacher)
     surrogate = load(source)
     sample = fields_for(surrogate, fields, count, seed, whole=True, options=_keyed(source_options))
     certificate = certificate_of(surrogate, sample.shape[-2:])
@@ -113,14 +110,6 @@ def certify(
     print(f"largest slope found: {slope:.6g}")
     if certificate.bound is not None:
         print(f"share of the bound:  {slope / certificate.bound:.3g}")
-
-
-def _introduce(teacher: str | None) -> None:
-    """Make a metric of the user's own known: a checkpoint's configuration imports nothing."""
-    from ..metrics.registry import introduce
-
-    if teacher is not None:
-        introduce(metric_name("--metric", teacher))
 
 
 def _keyed(given: list[str] | None) -> dict[str, object]:

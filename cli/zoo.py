@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import ArgumentError, printable
+from .flags import flagged
+from .teachers import Teacher, introduce
 
 Source = Annotated[str, typer.Argument(help="bundled name, folder, or org/repo[@revision] on the Hub")]
 
@@ -70,14 +72,16 @@ def show(source: Source) -> None:
     print(summary(found.evaluation) if found.evaluation else "not evaluated")
 
 
-def verify(source: Source) -> None:
+def verify(source: Source, teacher: Teacher = None) -> None:
     """Replay the golden outputs that a checkpoint was saved with; fails where they differ."""
     from ..zoo import verify as replay
 
+    introduce(teacher)
     replay(source)
     print(f"{printable(source)} gives what it gave when it was saved")
 
 
+@flagged(teacher="--metric")
 def publish(
     folder: Annotated[Path, typer.Argument(help="folder of a run, evaluated")],
     repo: Annotated[str, typer.Argument(help="org/repo on the Hugging Face Hub")],
@@ -86,10 +90,12 @@ def publish(
     create_pr: Annotated[bool, typer.Option("--create-pr", help="open a pull request instead")] = False,
     tag: Annotated[str | None, typer.Option(help="name for the new commit, such as v1")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be sent")] = False,
+    teacher: Teacher = None,
 ) -> None:
     """Publish a run on the Hugging Face Hub, once its golden outputs replay."""
     from ..zoo import publish as send
 
+    introduce(teacher)
     print(
         send(folder, repo, private=private, revision=revision, create_pr=create_pr, tag=tag, dry_run=dry_run)
     )

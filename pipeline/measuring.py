@@ -14,12 +14,16 @@ from ..datasets import FieldSource, assign_splits, predictions_of
 from ..datasets.sources.opening import as_source
 from ..errors import DataError
 from ..evaluation import Evaluation, evaluate, planned
+from ..evaluation.bars import counted
 from ..foundation.arguments import shown
 from ..foundation.files import disk_errors, write_together
 from ..foundation.units import conversion, refuse_other_unit
 from ..metrics import Metric
 from ..zoo import Surrogate
 from .saying import say
+
+_BATCH = 64
+"""Fields that the exact metric takes at a time, so that progress shows."""
 
 
 def fields_for(
@@ -75,6 +79,13 @@ def _tell_other_pixels(source: FieldSource, metric: Metric) -> None:
             f"warning: fields have pixels of {source.pixel_size:g} {source.length_unit}, the surrogate "
             f"takes them for {metric.pixel_size:g} {unit}"
         )
+
+
+def exact_curves(metric: Metric, fields: np.ndarray, *, progress: bool = False) -> np.ndarray:
+    """Exact curves (N, C, Q) of fields (N, H, W) or pairs (N, 2, H, W), batch by batch."""
+    starts = range(0, len(fields), _BATCH)
+    batches = counted(starts, "labelling", "batch", progress)
+    return np.concatenate([metric(*metric.parts(fields[i : i + _BATCH])) for i in batches])
 
 
 def measured(

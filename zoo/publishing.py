@@ -165,7 +165,7 @@ def _prepared(place: Place, *, branch: str | None, private: bool, tag: str | Non
             raise ConflictError(f"{place}: tag {tag!r} exists at {place.url}; choose another one")
     listing = listing_of(place)
     if private and not listing.private:
-        raise ArgumentError(f"{place} is public; leave --private out, or make it private at {place.url}")
+        raise ArgumentError(f"{place} is public; leave `private` out, or make it private at {place.url}")
     return listing
 
 

@@ -6,15 +6,15 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # said by None, as file systems say it by an error
-
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
+"""What locks files; None on Windows, which counts as a system without locks."""
 _NAME = ".lock"
 """Name of a folder's lock, and what is added to a file's name for its own."""
 

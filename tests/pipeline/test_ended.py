@@ -117,7 +117,9 @@ def test_training_goes_on_after_a_change_of_what_only_describes_its_metric(tmp_p
 
 
 SCRIPT = """
-import sys
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from emuloss.cli import train
 sys.exit(train.main(sys.argv[1:]))
 """
@@ -137,8 +139,8 @@ def test_sighup_of_a_closed_terminal_keeps_the_best_emulator_and_the_state(tmp_p
     ]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", "import os; os.login_tty(0)\n" + SCRIPT, *options, f"--out={out}"],
-        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=False,
+        [sys.executable, "-c", SCRIPT, *options, f"--out={out}"],
+        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
     deadline = time.monotonic() + 100

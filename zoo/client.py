@@ -111,7 +111,9 @@ def download(place: Place, name: str, commit: str, size: int | None) -> Path:
     path = place.shelf / "snapshots" / commit / name
 
     def fetched(line: Line) -> Path:
-        write_safely(path, memoryview(_received(line, place, name, commit, size)))
+        content = _received(line, place, name, commit, size)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_safely(path, memoryview(content))
         return path
 
     return _retried(place, _seconds(size), PAUSES, fetched)
@@ -135,7 +137,9 @@ def note(place: Place, commit: str) -> None:
     """
 
     def noted(line: Line) -> None:
-        write_safely(place.shelf / "refs" / place.revision, commit.encode())
+        path = place.shelf / "refs" / place.revision
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_safely(path, commit.encode())
 
     within(PATIENCE, place, noted)
 

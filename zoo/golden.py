@@ -194,7 +194,10 @@ def _shape_of_curves(module: Differentiable) -> tuple[int, int]:
 
 def _outcome(module: Differentiable, fields: Tensor, direction: Tensor) -> dict[str, Tensor]:
     """Curves of golden fields and the gradient in the first, float32, by a copy on the CPU."""
-    twin = copy.deepcopy(module).cpu().float()
+    twin = copy.deepcopy(module).cpu()
+    fractions = [tensor for tensor in twin.state_dict().values() if tensor.is_floating_point()]
+    if any(tensor.dtype != torch.float32 for tensor in fractions):
+        twin = twin.float()  # of others alone: tables that are kept in double precision should stay so
     with torch.autocast("cpu", enabled=False):
         with torch.no_grad():
             curves = twin(fields).float()

@@ -7,13 +7,14 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 from urllib.parse import unquote
 from urllib.request import getproxies_environment
 
 from ..errors import EmulossError
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _HIDDEN = "***"
 _SHORTEST = 6
@@ -61,11 +62,11 @@ def _known(token: object) -> set[str]:
     return {form for form in found if len(form) >= _SHORTEST}
 
 
-def discreet(function: F) -> F:
+def discreet(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: errors that end a public function tell no secret, nor does what they were raised from."""
 
     @wraps(function)
-    def call(*arguments: Any, **keywords: Any) -> Any:
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
         try:
             return function(*arguments, **keywords)
         except EmulossError as error:
@@ -75,7 +76,7 @@ def discreet(function: F) -> F:
             told = type(error)(without_secrets(str(error), token))
         raise told  # out here, so that no context leads to what was said before
 
-    return call  # type: ignore[return-value]  # the wrapper takes what the function takes
+    return call
 
 
 def _tells(error: BaseException, token: object) -> bool:

@@ -38,7 +38,7 @@ def tell(surrogate: Surrogate, folder: Path) -> None:
         f"frozen in {folder}: loss = emuloss.load({str(folder)!r}).as_loss(); "
         f"pictures in {folder / 'report.png'}"
     )
-    say(headline(verdict_of(figures)))
+    say(f"verdict: {headline(verdict_of(figures))}")
 
 
 def _label(**given: Any) -> None:

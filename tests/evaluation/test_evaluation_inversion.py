@@ -222,7 +222,7 @@ def test_noise_on_fields() -> None:
 
 def test_descent_from_noise() -> None:
     fields = rain()[3:]
-    found = descent(SurrogateLoss(RelaxedMinkowski(METRIC, 0.1)), METRIC, fields, start="noisy", steps=80)
+    found = descent(SurrogateLoss(RelaxedMinkowski(METRIC, 0.2)), METRIC, fields, start="noisy", steps=80)
     np.testing.assert_array_equal(found.start, noisy(fields))
     assert found.figures["start"] == "noisy"
     assert found.figures["factor"] is None

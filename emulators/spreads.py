@@ -21,6 +21,8 @@ _HALF = 0.25
 _SAMPLE = 2**20
 """Pixels that are enough for a median."""
 _LARGEST = 1e38
+_NARROWEST = 1e-22
+"""Single precision has no squares of what lies below."""
 _LEAST = 1e-18
 """Spreads below are as good as none: gradients are in proportion to 1 / spread, their squares overflow."""
 _MISSING = -1e29
@@ -116,12 +118,18 @@ def checked_spreads(
             f"{beyond[0]:g}; take another unit"
         )
     if spreads is None:
-        return spreads_between(thresholds, levels) if len(thresholds) > 1 else None
+        told = spreads_between(thresholds, levels) if len(thresholds) > 1 else None
+        if told is not None and min(told) < _NARROWEST:
+            raise ArgumentError(
+                f"thresholds from {thresholds[0]:g} to {thresholds[-1]:g} lie too close for single precision; "
+                "take another unit"
+            )
+        return told
     try:
         found = tuple(as_real(value) for value in spreads)
     except TypeError:
         found = ()
-    if len(found) != len(thresholds) or not all(1 / LARGEST <= value <= LARGEST for value in found):
+    if len(found) != len(thresholds) or not all(_NARROWEST <= value <= LARGEST for value in found):
         raise ArgumentError(
             f"spreads must be one positive number for each of {len(thresholds)} thresholds, "
             f"got {shown(spreads)}"

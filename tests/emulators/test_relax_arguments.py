@@ -178,3 +178,32 @@ def test_amplitude_of_denormal_rain_is_that_of_none() -> None:
     dry = torch.zeros(1, 8, 8)
     assert loss(torch.full((1, 8, 8), 1e-40), dry) < 1e-6
     assert loss(torch.full((1, 8, 8), 1e-6), dry) == pytest.approx(2)
+
+
+BEYOND = {
+    "too close": ([1e-30, 1e-29], {}, "thresholds from 1e-30 to 1e-29 lie too close"),
+    "too large": ([-1e308, 1e308], {}, "thresholds must lie from -1e.38 to 1e.38"),
+    "a lone one too large": ([1e300], {}, "thresholds must lie from -1e.38 to 1e.38"),
+    "narrow spreads": (
+        [0.5, 1.0],
+        {"spreads": [1e-300, 1.0]},
+        "spreads must be one positive number for each",
+    ),
+    "wide spreads": ([0.5, 1.0], {"spreads": [1.0, 1e300]}, "spreads must be one positive number for each"),
+    "a cold tail": ([0.5, 1.0], {"tail": (0.5, 10**400)}, "tail must be a share between 0 and 1"),
+}
+
+
+@pytest.mark.parametrize(("thresholds", "arguments", "message"), BEYOND.values(), ids=BEYOND)
+def test_what_single_precision_does_not_hold_is_refused(thresholds, arguments: dict, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{message}[^\n]*$"):
+        relax(metric("minkowski", thresholds=thresholds), **arguments)
+
+
+@pytest.mark.parametrize("name", ["minkowski", "boxcount"])
+@pytest.mark.parametrize("threshold", [0.0, 1e-46, 1e-30, 1e30])
+def test_a_lone_threshold_of_any_size_has_gradients(name: str, threshold: float) -> None:
+    loss = relax(metric(name, thresholds=[threshold])).as_loss()
+    prediction = torch.rand(1, 6, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(prediction, prediction.detach().flip(1) ** 2 - 0.1), prediction)
+    assert gradient.isfinite().all()

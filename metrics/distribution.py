@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..foundation.arguments import filled
+from ..foundation.arguments import LARGEST, filled
 
 _SAMPLED = 2**18
 """Values that are looked at, spread over all of them."""
@@ -24,7 +24,7 @@ _ATOM = 0.1
 """Least share of the pixels at the dry value: many are where nothing is, and few at any other value."""
 
 
-def found_quantum(values: object) -> float | None:
+def found_quantum(values: object, fewest: int = 2) -> float | None:
     """The step between the values of quantised data, such as grey levels or rates in 0.1 mm/h.
 
     It is the greatest common divisor of the distances between values, up to the rounding of float32. Values
@@ -32,18 +32,19 @@ def found_quantum(values: object) -> float | None:
 
     Args:
         values: any shape; what is not finite is left out.
+        fewest: distinct values that say something of others, too: of part of a data set 2 do not.
 
     Returns:
         The step, a short decimal or a fraction of 1 where that is the same; None where the values have none.
     """
     distinct = np.unique(sampled(values))
-    if len(distinct) < 2:
+    if len(distinct) < max(fewest, 2):
         return None
     # Values far from 0 are rounded more coarsely where they are, or were, in single precision.
     sizes = np.ptp(distinct), np.abs(distinct).max()
     step = next(filter(None, (_common_divisor(np.diff(distinct), _ROUNDING * size) for size in sizes)), None)
     # Of a few values any are multiples of some small step.
-    if step is None or distinct[-1] - distinct[0] > step * len(distinct) ** 2:
+    if step is None or step < 1 / LARGEST or distinct[-1] - distinct[0] > step * len(distinct) ** 2:
         return None
     from_first = distinct - distinct[0]
     return _simplest(_shortened(step), lambda each: _misfit(from_first, each))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from .distribution import dry_value, found_quantum, offset_of
 WET_LEVELS = (0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99)
 """The 21 quantile levels, of wet pixels in rain, at which thresholds lie by default."""
 
-_APART = 1 / 200
-"""Least distance between thresholds, as a share of that between the quartiles."""
+_APART = 1 / 50
+"""Least distance between thresholds, and to the outermost values, in distances between the quartiles, of data
+that crowd at both ends of their range; of others it is less by the share of the range that these take."""
 
 Values = NDArray[np.float64]
 
@@ -66,16 +66,19 @@ def quantile_thresholds(
     if not counts.any():
         raise ArgumentError(f"fields hold no value above wet (={wet:g}): no quantile can be taken; lower wet")
     values = measured.astype(np.float64)
-    lower = _lower_bound(values, counts, floor)
     counted = values[counts]
+    lower = _lower_bound(values[~counts], counted, floor)
     if lower >= counted.max():
         raise ArgumentError(
             f"fields have too few distinct values to place thresholds between, {lower:g} alone; "
             "give thresholds"
         )
     quantum = found_quantum(measured) if quantum is None else quantum
-    place = _between_values if quantum is None else partial(_between_steps, quantum=quantum)
-    return tuple(place(counted, levels, lower).tolist())
+    placed = None if quantum is None else _between_steps(counted, levels, lower, quantum)
+    # A step that was given may be none of these data's.
+    if placed is None or placed[-1] > counted.max() or (np.diff(placed) <= 0).any():
+        placed = _between_values(counted, levels, lower)
+    return tuple(placed.tolist())
 
 
 def _inner_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
@@ -86,11 +89,14 @@ def _inner_levels(quantiles: Sequence[float]) -> tuple[float, ...]:
     return levels
 
 
-def _lower_bound(values: Values, counts: NDArray[np.bool_], floor: float | None) -> float:
-    """What every threshold exceeds: the greatest value that does not count, or else the least one."""
-    if not counts.all():
-        return float(values[~counts].max())
-    return float(values.min()) if floor is None or floor == -np.inf else float(floor)
+def _lower_bound(others: Values, counted: Values, floor: float | None) -> float:
+    """What every threshold exceeds: the greatest value that does not count, or else the least one.
+
+    Where a floor was given, and no value lies there, they may lie between it and the least value.
+    """
+    if others.size:
+        return float(others.max())
+    return float(counted.min()) if floor is None else floor
 
 
 def _quantiles(counted: Values, levels: Values, lower: float, method: Any) -> tuple[Values, float]:
@@ -103,8 +109,13 @@ def _quantiles(counted: Values, levels: Values, lower: float, method: Any) -> tu
         counted = counted[counted < top]
     if not counted.size:
         return lower + levels * (top - lower), 0.0
-    quarters = np.quantile(counted, (0.25, 0.75))
-    return np.quantile(counted, levels, method=method), _APART * float(quarters[1] - quarters[0])
+    return np.quantile(counted, levels, method=method), _apart(counted)
+
+
+def _apart(values: Values) -> float:
+    """How far apart thresholds are to be at least."""
+    low, high = np.quantile(values, (0.25, 0.75))
+    return _APART * float(high - low) ** 2 / float(np.ptp(values)) if high > low else 0.0
 
 
 def _between_steps(counted: Values, levels: Values, lower: float, quantum: float) -> Values:
@@ -116,23 +127,21 @@ def _between_steps(counted: Values, levels: Values, lower: float, quantum: float
     found, apart = _quantiles(counted, levels, lower, "inverted_cdf")
     steps = np.rint((found - offset) / quantum)
     if free >= asked:
-        most = (free - 1) // max(asked - 1, 1)
-        halves = _spaced(steps, first, last, max(1, min(int(apart / quantum), most))) - 0.5
+        by = max(1, min(int(apart / quantum), free // (asked + 1)))
+        halves = _spaced(steps, first + by - 1, last - by + 1, by) - 0.5
     else:  # some gaps between steps hold several
         gaps = np.arange(asked) * free // asked
         halves = first - 1 + gaps + _shares(gaps)
     # Short decimals, as far as double precision tells.
-    return np.array([float(f"{u:.12g}") for u in halves * quantum + offset])
+    return np.array([float(f"{u:.15g}") for u in halves * quantum + offset])
 
 
 def _between_values(counted: Values, levels: Values, lower: float) -> Values:
     """Thresholds at quantiles; in gaps between values, where one lies on a value that is taken repeatedly."""
     distinct, repeats = np.unique(np.append(counted, lower), return_counts=True)
     found, apart = _quantiles(counted, levels, lower, "linear")
-    if not apart:
-        quarters = np.quantile(distinct, (0.25, 0.75))
-        apart = _APART * float(quarters[1] - quarters[0])
-    found = _spaced(found, lower + apart, distinct[-1], apart)
+    apart = apart or _apart(distinct)
+    found = _spaced(found, lower + apart, distinct[-1] - apart, apart)
     if not np.isin(found, distinct[repeats > 1]).any():
         return found
     gaps = np.searchsorted(distinct, found)

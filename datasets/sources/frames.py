@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, as_pixel_size, as_positive, as_shape
 from ...metrics import found_quantum
+from ...metrics.declared import as_finite
 from .grids import Grid, grid_of
 from .packing import as_markers, packing_of
 from .patches import chunk_length, count_patches, cut, too_small
-from .source import FieldSource, as_wet
+from .source import FEWEST_VALUES, FieldSource
 from .stored import Stored, unit_of
 
 Size = int | tuple[int, int] | None
@@ -64,7 +65,7 @@ class Frames(FieldSource):
         self._length_unit = None if length_unit is None else as_name("length_unit", length_unit, "km")
         self._unit = None if unit is None else as_name("unit", unit, "mm/h")
         self._quantum = None if quantum is None else as_positive("quantum", quantum)
-        self.wet = as_wet(wet)
+        self.wet = as_finite("wet", wet)
         self.nodata = as_markers(nodata)
         if stride is not None and size is None:
             raise ArgumentError(f"`stride` (={stride!r}) needs `size`: whole frames are not cut.")
@@ -115,7 +116,7 @@ class Frames(FieldSource):
         self.quantum = self._quantum
         if self.quantum is None:
             seen = [self.frames_at(i, i + 1) for i in (0, self.frames // 2, self.frames - 1)]
-            self.quantum = found_quantum(np.stack(seen)) or self.packing.step
+            self.quantum = found_quantum(np.stack(seen), FEWEST_VALUES) or self.packing.step
 
     def at(self, first: int, last: int) -> tuple[int | slice, ...]:
         """The index of frames from the first to before the last in the array, which has other axes, too."""

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, as_natural, as_pixel_size, as_positive, as_shape
 from ...metrics import found_quantum
+from ...metrics.declared import as_finite
 from .attributes import numbers_of
 from .packing import as_markers, equals
 from .patches import chunk_length, count_patches, cut, too_small
-from .source import FieldSource, as_wet
+from .source import FEWEST_VALUES, FieldSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +75,7 @@ class Images(FieldSource):
         self.pixel_size = as_pixel_size(pixel_size)
         self.unit = as_name("unit", unit, "grey")
         self.nodata = as_markers(nodata)
-        self.wet = as_wet(wet)
+        self.wet = as_finite("wet", wet)
         self.seed = as_natural("seed", seed)
         if stride is not None and size is None:
             raise ArgumentError(f"`stride` (={stride!r}) needs `size`: whole pictures are not cut.")
@@ -118,7 +119,7 @@ class Images(FieldSource):
         """Step of the grey values in the first, the middle and the last picture."""
         others = sorted({len(self.files) // 2, len(self.files) - 1} - {0})
         pictures = [first, *(_read_grey(self.files[k], self.nodata) for k in others)]
-        return found_quantum(np.concatenate([picture.ravel() for picture in pictures]))
+        return found_quantum(np.concatenate([picture.ravel() for picture in pictures]), FEWEST_VALUES)
 
     def _read_fields(self, path: Path, stride: tuple[int, int]) -> NDArray[np.float32]:
         """A picture, or its patches, (n, H, W)."""

@@ -27,10 +27,11 @@ from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_choice, as_positive, as_shape, as_share, shown
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
+from ...metrics.declared import as_finite
 from .attributes import attribute, number_of, text_of
 from .packing import equals
 from .patches import cut, too_small
-from .source import FieldSource, as_wet
+from .source import FieldSource
 
 _MARSHALL_PALMER = (200.0, 1.6)
 """Factor and exponent of the reflectivity of rain, Z = factor * R ** exponent."""
@@ -109,7 +110,7 @@ class Opera(FieldSource):
         self.bounds = _as_bounds(bounds)
         self.quantity = as_choice("quantity", quantity, _QUANTITIES)
         self.quantum = None if quantum is None else as_positive("quantum", quantum)
-        self.wet = as_wet(wet)
+        self.wet = as_finite("wet", wet)
         layouts = {path: _read_layout(path, self.quantity) for path in _files_in(self.folder, pattern)}
         self.files = sorted(layouts, key=lambda path: (layouts[path].time, path.name))
         self.pixel_size = layouts[self.files[0]].pixel_size

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_choice, as_count, as_natural, as_positive, as_shape
+from ...metrics.declared import as_finite
 from .patches import chunk_length
-from .source import FieldSource, as_wet
+from .source import FieldSource
 
 _DRIZZLE = 0.1
 """Rate in mm/h below which a pixel is dry, as in radar products."""
@@ -110,7 +111,7 @@ class Rain(FieldSource):
         self.field_shape = as_shape("size", size)
         self.seed = as_natural("seed", seed)
         self.quantum = None if quantum is None else as_positive("quantum", quantum)
-        self.wet = as_wet(wet)
+        self.wet = as_finite("wet", wet)
         self.pixel_size = as_positive("pixel_size", pixel_size)
         names = [regimes] if isinstance(regimes, str) else list(regimes or ["mixed"])
         self.regimes = tuple(as_choice("each of regimes", name, ("mixed", *REGIMES)) for name in names)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import abc
-import math
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_natural, as_real, shown
+from ...foundation.arguments import as_natural
 
 ROLES = ("train", "validation", "test", "unused")
 """The parts that a chunk can play; the fields of an unused chunk are never read."""
+
+
+FEWEST_VALUES = 16
+"""Distinct values of a few fields that tell the step between those of all."""
 
 
 class FieldSource(abc.ABC):
@@ -74,20 +77,6 @@ class FieldSource(abc.ABC):
     @abc.abstractmethod
     def config(self) -> dict[str, Any]:
         """Everything that decides the values of the fields, as JSON-able data."""
-
-
-def as_wet(value: Any) -> float | None:
-    """Validate the value above which pixels count; None where the data are to tell.
-
-    Raises:
-        ArgumentError: it is no number.
-    """
-    if value is None:
-        return None
-    number = as_real(value)
-    if math.isnan(number):
-        raise ArgumentError(f"wet must be a number, such as 0 in rain, or None, got {shown(value)}")
-    return number
 
 
 def assign_splits(

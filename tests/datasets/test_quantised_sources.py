@@ -176,7 +176,7 @@ class TestWet:
         fields = np.maximum(waves(), 0)
         above = thresholds_of(InMemory(fields, wet=1.0))
         assert above[0] > 1
-        assert thresholds_of(InMemory(fields, wet=-np.inf))[0] < thresholds_of(InMemory(fields))[0]
+        assert thresholds_of(InMemory(fields, wet=-1.0))[0] < thresholds_of(InMemory(fields))[0]
         assert InMemory(fields, wet=1.0).config() == InMemory(fields).config(), "wet decides no value"
         assert thresholds_of(Rain(48, 24, wet=2.0))[0] > 2
 
@@ -188,7 +188,7 @@ class TestWet:
 
     @pytest.mark.parametrize("wet", ["x", np.nan, [1.0]])
     def test_what_is_no_value(self, wet):
-        with pytest.raises(ArgumentError, match=r"^wet must be a number"):
+        with pytest.raises(ArgumentError, match=r"^wet must be a finite number"):
             InMemory(waves(), wet=wet)
 
     def test_from_the_pipeline(self, tmp_path):
@@ -197,3 +197,22 @@ class TestWet:
         plain = emuloss.label(fields=fields, out=tmp_path / "a.h5", **options)
         above = emuloss.label(fields=fields, wet=1.0, out=tmp_path / "b.h5", **options)
         assert plain.thresholds[0] < 1 < above.thresholds[0]
+
+
+def test_a_few_values_tell_no_step_of_others():
+    """The frames that are looked at are nearly empty."""
+    fields = np.round(np.exp(np.maximum(waves(), 0)) - 1, 1)
+    for k in (0, 12, 23):
+        fields[k] = 0
+        fields[k, 3, 3:5] = 0.7
+    source = InMemory(fields)
+    assert source.quantum is None
+    thresholds = thresholds_of(source)
+    assert np.abs(np.unique(fields)[:, None] - thresholds).min() > 0.049
+    assert InMemory(fields[1:]).quantum == pytest.approx(0.1, rel=1e-6)
+
+
+def test_a_step_that_is_none_of_the_data(tmp_path):
+    fields = np.maximum(waves(), 0)
+    thresholds = thresholds_of(InMemory(fields, quantum=100.0))
+    assert 0 < thresholds[0] < thresholds[-1] < fields.max()

@@ -121,8 +121,8 @@ def checked_spreads(
         told = spreads_between(thresholds, levels) if len(thresholds) > 1 else None
         if told is not None and min(told) < _NARROWEST:
             raise ArgumentError(
-                f"thresholds from {thresholds[0]:g} to {thresholds[-1]:g} lie too close for single precision; "
-                "take another unit"
+                f"thresholds from {thresholds[0]:g} to {thresholds[-1]:g} lie too close for single "
+                "precision; take another unit"
             )
         return told
     try:

@@ -23,6 +23,9 @@ class Terminated(SystemExit):
         super().__init__(number)
         self.number, self.code = number, 128 + number
 
+    def __reduce__(self) -> tuple[type[Terminated], tuple[int]]:
+        return Terminated, (self.number,)  # where Dask is loaded, exceptions without this lose their code
+
 
 ENDED = (KeyboardInterrupt, Terminated)
 """What is raised where the work is to end: `except ENDED`."""

@@ -87,6 +87,7 @@ def test_sigterm_is_left_alone_in_other_threads():
 def test_what_sigterm_raises_travels_between_processes():
     error = pickle.loads(pickle.dumps(Terminated(signal.SIGTERM)))
     assert (error.number, error.code) == (signal.SIGTERM, 143)
+    assert Terminated(signal.SIGTERM).__reduce__() == (Terminated, (signal.SIGTERM,))  # what tblib goes by
 
 
 SCRIPT = """

@@ -25,7 +25,7 @@ _UNWRITTEN = 9.969209968386869e36
 _ELSEWHERE = re.compile(
     r"(radiance|reflectance|(brightness)?temperature|(corrected)?counts?|data|pixel|value|raw)?"
     r"(?P<kind>gain|slope|scales?|scaling|scal(e|ing)factors?|multiplier|offset|addoffset|intercept|undetect)s?"
-    r"|calibration.*"
+    r"|(?P<formula>calibration(formula|equation|coefficient|constant|slope|gain|offset|factor)s?)"
 )
 """Names, without case and punctuation, by which other formats tell how numbers are packed."""
 _NEUTRAL = ("gain", "slope", "scale", "scaling", "multiplier")
@@ -178,9 +178,9 @@ def _refuse_unknown(places: Sequence[tuple[str, Attributes]], what: str) -> None
         if place.casefold().endswith("what"):
             remedy = "read the folder as opera:FOLDER, or unpack the values yourself"
         where = f" of /{place}" if place else ""
-        shown = text_of(value) or np.asarray(value).tolist()
+        found = shown(text_of(value) or np.asarray(value).tolist())
         raise DataError(
-            f"{what}: attribute {name} (={shown!r}){where} says that its numbers are packed; {remedy}."
+            f"{what}: attribute {name} (={found}){where} says that its numbers are packed; {remedy}."
         )
 
 
@@ -190,13 +190,10 @@ def _unknown(places: Sequence[tuple[str, Attributes]]) -> Iterator[tuple[str, st
         for plain, name, value in spelled(attributes):
             known = plain in ("scalefactor", "addoffset") and not place
             match = None if known else _ELSEWHERE.fullmatch(plain)
-            if match and not _changes_nothing(match["kind"] or "", value):
+            if match and (match["formula"] or not _changes_nothing(match["kind"], value)):
                 yield place, name, value
 
 
 def _changes_nothing(kind: str, value: Any) -> bool:
-    """Whether numbers are values all the same: a gain of 1, an offset of 0, a text that says no number."""
-    numbers = numbers_of(value)
-    if not numbers:
-        return not re.search(r"\d", text_of(value))
-    return all(number == float(kind.startswith(_NEUTRAL)) for number in numbers)
+    """Whether numbers are values all the same: a gain of 1, an offset of 0, a text that is no number."""
+    return all(number == float(kind.startswith(_NEUTRAL)) for number in numbers_of(value))

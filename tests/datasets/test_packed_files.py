@@ -59,7 +59,7 @@ REFUSED = {
 
 NEUTRAL = {
     "gain 1": {"gain": 1.0, "offset": 0.0},
-    "words": {"scale": "linear", "calibration": "none"},
+    "words": {"scale": "1:50000", "calibration": "none", "calibration_date": "2020-01-01"},
     "of the axes": {"CLASS": np.bytes_("IMAGE"), "IMAGE_VERSION": np.bytes_("1.2"), "xscale": 2000.0},
     "nothing": {},
 }

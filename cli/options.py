@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from ..errors import EmulossError
 from ..foundation.interrupts import ENDED
@@ -25,8 +25,8 @@ class Listing(TyperCommand):
         """Write the help."""
         described: Mapping[str, Callable[[], str]] = getattr(self.callback, "described", {})
         for parameter in self.params:
-            if parameter.name in described:
-                parameter.help = described[parameter.name]()  # type: ignore[attr-defined]  # options have one
+            if isinstance(parameter, TyperOption) and parameter.name in described:
+                parameter.help = described[parameter.name]()
         super().format_help(ctx, formatter)
 
 
@@ -54,13 +54,12 @@ def command(name: str, kinds: Sequence[type[Options]], run: Callable[..., None],
                 raise Kept(end) from end
 
     call.__name__, call.__doc__ = name, help
-    # What typer reads.
-    parameters = [_parameter(option) for option in options.values()]
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions may have it
     call.__annotations__ = {option.key: _annotated(option) for option in options.values()}
-    call.described = {  # type: ignore[attr-defined]  # what `Listing` reads
-        key: lambda option=option: _said(option, option.described()) for key, option in options.items()
-    }
+    vars(call).update(
+        # What typer reads, and what `Listing` does.
+        __signature__=inspect.Signature([_parameter(option) for option in options.values()]),
+        described={key: _describing(option) for key, option in options.items()},
+    )
     return call
 
 
@@ -90,6 +89,11 @@ def _annotated(option: Option) -> Any:
     flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
     least, largest = option.within or (None, None)
     return Annotated[kind, typer.Option(flag, help=_said(option, option.help), min=least, max=largest)]
+
+
+def _describing(option: Option) -> Callable[[], str]:
+    """What gives an option's help with all that there is to choose from."""
+    return lambda: _said(option, option.described())
 
 
 def _said(option: Option, text: str) -> str:

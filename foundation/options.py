@@ -170,13 +170,11 @@ def flat(*kinds: type[Options]) -> Callable[[Callable[..., R]], Callable[..., R]
             option.key: inspect.Parameter.empty if option.required else option.default for option in options
         }
         defaults |= dict.fromkeys(map(whole_of, kinds))
-        # What inspect, and so `help`, reads.
-        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # functions may have it
-            [
-                inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
-                for key, default in defaults.items()
-            ]
-        )
+        parameters = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for key, default in defaults.items()
+        ]
+        vars(call).update(__signature__=inspect.Signature(parameters))  # what inspect, and so `help`, reads
         said = "".join(f"    {option.key}: {option.described()}.\n" for option in options)
         said += "".join(
             f"    {whole_of(kind)}: `{kind.__name__}` in place of its options above.\n" for kind in kinds

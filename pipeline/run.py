@@ -94,9 +94,10 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
             say(f"{arch} has nothing to train: of the training, its time alone limits the evaluation")
         surrogate = Surrogate(emulator, arch, provenance)
         if team.main:
-            log = run.out / LOG if isinstance(emulator, Trainable) else None
+            log = run.out / LOG
+            logged = isinstance(emulator, Trainable) and log.is_file()  # none where it never validated
             seconds = None if training.minutes is None else 60 * training.minutes
-            evaluated(surrogate, *store.split("test"), run, log, seconds)
+            evaluated(surrogate, *store.split("test"), run, log if logged else None, seconds)
         return surrogate
 
 

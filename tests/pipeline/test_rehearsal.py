@@ -78,6 +78,15 @@ def test_a_pair_with_a_direction_is_trained(fields, tmp_path):
     assert "descent" not in surrogate.evaluation
 
 
+def test_a_training_without_any_time_is_evaluated_and_judged(fields, tmp_path):
+    """It has validated nothing, and so logged nothing."""
+    given = {**SMALL, "budget": None, "minutes": 1e-7, "arch": "constrained"}
+    surrogate = emuloss.train(fields=fields, thresholds=[1.0, 2.0], out=tmp_path, quick=True, **given)
+    assert not (tmp_path / "log.csv").exists()
+    assert surrogate.evaluation["verdict"]["fit"] != "fit"
+    assert (tmp_path / "report.png").exists()
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs rights that can be taken away")
 def test_a_folder_without_rights_is_refused_before_labelling(fields, tmp_path, monkeypatch):
     tmp_path.chmod(0o500)

@@ -56,6 +56,9 @@ def assemble(
             raise DataError(
                 f"source {source.name!r} has no field to label; loosen what it asks of its fields."
             )
+        # Of a run that declared less, perhaps.
+        first = [file[name][:2] for name in reversed(names)]
+        refuse_broken(metric, curves, source.field_shape, str(parts), metric, first)
         file["curves"] = curves
         _write_roles(file, wanted, counts, definition["splits"])
         file.attrs["format"] = FORMAT
@@ -74,7 +77,7 @@ def describe_anew(
         OSError: The file cannot be written.
     """
     path, curves = store.path, store.curves()
-    refuse_broken(metric, metric, metric.parts(store.first(2)), curves, source.field_shape, str(path))
+    refuse_broken(metric, curves, source.field_shape, str(path), metric, metric.parts(store.first(2)))
     coming = unfinished(path)
     try:
         shutil.copyfile(path, coming)

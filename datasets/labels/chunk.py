@@ -47,27 +47,27 @@ def label_chunk(
         curves = np.asarray(curves_of(*fields), np.float64)
     except FieldError as error:
         raise DataError(f"field {error.index} of chunk {k} of source {source!r}: {error.reason}") from error
-    refuse_broken(metric, curves_of, fields, curves, field_shape, f"chunk {k} of source {source!r}")
+    refuse_broken(metric, curves, field_shape, f"chunk {k} of source {source!r}", curves_of, fields)
     return curves
 
 
 def refuse_broken(
     metric: Metric,
-    curves_of: CurvesOf,
-    fields: Sequence[NDArray[np.float32]],
     curves: NDArray[np.float64],
     field_shape: tuple[int, int],
     where: str,
+    curves_of: CurvesOf,
+    fields: Sequence[NDArray[np.float32]],
 ) -> None:
     """Refuse curves that break what the metric declares.
 
     Args:
         metric: Says what curves obey.
-        curves_of: Gives the curves of other pairs.
-        fields: Fields (n, H, W), or predictions and observations; a few of them are enough.
         curves: Curves (n, C, Q).
         field_shape: Shape (H, W) of a field.
         where: What messages call the place of the curves.
+        curves_of: Gives the curves of pairs.
+        fields: Fields (n, H, W), or predictions and observations: the first ones are enough.
 
     Raises:
         DataError: They do; the message says what they break, and how often.

@@ -102,6 +102,8 @@ def test_parts_outlast_a_change_too(metric, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             make(path, metric("moments", **MOMENTS))
     monkeypatch.setattr(InMemory, "read", None)
+    with pytest.raises(DataError, match=r"breaks its own constraints in \S*labels\.h5\.parts: mean <= 0\.1"):
+        make(path, metric("moments", **MOMENTS, bounds={"mean": (None, 0.1)}))
     assert make(path, metric("moments", **MOMENTS | {"units": ["a", "b"]})).units == ("a", "b")
 
 

@@ -312,7 +312,7 @@ class Wetness(Metric):
 
 def test_sobolev_training_needs_a_relaxation(tmp_path):
     message = "sobolev needs a metric whose relaxation is known, got 'wetness'; set it to 0"
-    emulator = ConvEmulator(Wetness(), widths=(8, 16), hidden=16)
+    emulator = ConvEmulator(Wetness(), widths=(8, 16), hidden=16, spreads=[0.5])
     with pytest.raises(ArgumentError, match=f"^{message}$"):
         trainer(tmp_path, emulator=emulator, sobolev=1.0)
 

@@ -320,4 +320,4 @@ def as_path(name: str, value: Any) -> Path:
     """
     if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
         raise ArgumentError(f"{name} must be a path such as 'runs/first', got {value!r}")
-    return Path(value).expanduser()
+    return Path(os.path.expanduser(value))  # unlike that of Path, it leaves unknown users as they are

@@ -41,6 +41,9 @@ def list_models(filter: str | Sequence[str] = "", exclude_filters: str | Sequenc
         filter: keep names that match one of these; "*", "?" and "[...]" are wildcards, and text without any
             matches wherever it stands. Default: all.
         exclude_filters: leave out names that match one of these.
+
+    Raises:
+        ArgumentError: filters that are no text.
     """
     return sorted(
         (name for name in bundled() if matches(name, filter) and not matches(name, exclude_filters or ())),
@@ -51,6 +54,10 @@ def list_models(filter: str | Sequence[str] = "", exclude_filters: str | Sequenc
 def matches(name: str, filter: str | Sequence[str]) -> bool:
     """Whether a name matches one of the filters; see `list_models`. The empty text matches all."""
     texts = [filter] if isinstance(filter, str) else filter
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise ArgumentError(
+            f"filter must be text such as '*opera*', or several, got {plain(repr(filter), 80)}"
+        )
     patterns = [text if _PATTERN.search(text) else f"*{text}*" for text in texts]
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 

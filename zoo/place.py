@@ -13,6 +13,7 @@ from urllib.parse import quote
 from huggingface_hub import HfApi, constants, get_token
 
 from ..errors import AccessError, ArgumentError
+from ..foundation.arguments import as_path
 from .secrets import basic
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -58,8 +59,8 @@ class Place:
         """A place on the Hub that HF_ENDPOINT names now; default of the revision: main.
 
         Raises:
-            ArgumentError: a repository or a revision of a name that none can have, a token or an address
-                that is none; neither of these two is quoted.
+            ArgumentError: a repository, a revision or a folder of a name that none can have, a token or an
+                address that is none; neither of these two is quoted.
         """
         _refuse_names(repo, revision)
         if isinstance(token, str):
@@ -67,7 +68,7 @@ class Place:
         elif not isinstance(token, bool | None):
             raise ArgumentError(f"token must be text, True, False or None, got {type(token).__name__}")
         endpoint, login = _address(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT)
-        cache = None if cache_dir is None else Path(cache_dir).expanduser()
+        cache = None if cache_dir is None else as_path("cache_dir", cache_dir)
         return cls(repo, revision or constants.DEFAULT_REVISION, endpoint, token, login, cache)
 
     def __str__(self) -> str:

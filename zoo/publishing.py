@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd
 
 from ..errors import ArgumentError, CheckpointError, ConflictError, CorruptedError, plain, printable
+from ..foundation.arguments import as_path
 from . import checkpoint, golden
 from .card import merged_card, placed
 from .client import Listing, as_commit, bounded, content_of, listing_of
@@ -70,11 +71,12 @@ def publish(
         OfflineError: HF_HUB_OFFLINE is set.
     """
     place = Place.of(repo, revision, token)
-    if tag is not None and not is_revision(tag):
+    if tag is not None and not (isinstance(tag, str) and is_revision(tag)):
         raise ArgumentError(f"tag {tag!r} cannot be the name of a tag; take letters, digits, '.', '-' or '_'")
     if create_pr and (revision is not None or tag is not None):
         raise ArgumentError("create_pr proposes a change to main; leave revision and tag out")
-    files = _publishable(Path(folder))
+    folder = as_path("folder", folder)
+    files = _publishable(folder)
     golden.verify(checkpoint.load(folder).module, folder)
     if dry_run:
         return _plan(place, files, private=private, create_pr=create_pr, tag=tag)

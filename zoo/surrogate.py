@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from ..emulators import RELAXATIONS, relaxation, spreads_in
-from ..foundation.arguments import as_array
+from ..foundation.arguments import as_array, as_path
 from ..foundation.docs import entry, with_section
 from ..losses import FrozenSurrogate
 from ..metrics import Metric
@@ -37,9 +37,10 @@ class Surrogate(FrozenSurrogate):
             directory: made if missing; files of the same names are replaced.
 
         Raises:
+            ArgumentError: no path.
             CheckpointError: the directory cannot be written.
         """
-        checkpoint.save(self.module, self.architecture, self.provenance, Path(directory))
+        checkpoint.save(self.module, self.architecture, self.provenance, as_path("directory", directory))
 
     def push_to_hub(self, repo: str, **options: Any) -> str:
         """Publish this surrogate on the Hugging Face Hub; it must have an evaluation.

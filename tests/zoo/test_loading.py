@@ -157,6 +157,31 @@ def test_filters(monkeypatch):
 # Names
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run: emuloss.list_models(None), "filter must be text"),
+        (lambda run: emuloss.list_models(["x", 3]), "filter must be text"),
+        (lambda run: emuloss.list_models(exclude_filters=3), "filter must be text"),
+        (lambda run: emuloss.load(REPO, cache_dir=3), "cache_dir must be a path"),
+        (lambda run: emuloss.load(REPO, cache_dir="a\0b"), "cache_dir must be a path"),
+        (
+            lambda run: emuloss.load(REPO, cache_dir="~nosuchuser/x", local_files_only=True),
+            "not in the cache",
+        ),
+        (lambda run: emuloss.load(run).save_pretrained(3), "directory must be a path"),
+        (lambda run: emuloss.load(run).save_pretrained("a\0b"), "directory must be a path"),
+        (lambda run: publish(None, REPO), "folder must be a path"),
+        (lambda run: publish(run, REPO, tag=3, dry_run=True), "tag 3 cannot be"),
+        (lambda run: publish(run, 3), "repo 3 is not"),
+    ],
+)
+def test_arguments_of_another_type_are_named(call, words, run, standin):
+    with pytest.raises(EmulossError, match=words):
+        call(run)
+    assert standin.requests == []
+
+
 def test_directories(run, evaluated, monkeypatch):
     fields = torch.from_numpy(rain(2, size=32))
     monkeypatch.chdir(run.parent)

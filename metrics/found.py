@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import ArgumentError, one_line
+from ..foundation.near import did_you_mean
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 PASSED = ("thresholds", "pixel_size")
@@ -93,7 +94,9 @@ def find(spec: str) -> Found:
         there = {key: value for key, value in vars(module).items() if callable(value) and key[0] != "_"}
         own = [key for key, value in there.items() if getattr(value, "__module__", "") == module.__name__]
         known = ", ".join((own or list(there))[:10]) or "none"
-        raise ArgumentError(f"{place} has no function or class {name!r}; it has {known}")
+        raise ArgumentError(
+            f"{place} has no function or class {name!r}{did_you_mean(name, own)}; it has {known}"
+        )
     return Found(source, location, function)
 
 

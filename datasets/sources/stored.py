@@ -17,7 +17,7 @@ import numpy as np
 from ...errors import ArgumentError, DataError, EmulossError
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
-from .attributes import attribute, text_of
+from .attributes import attribute, number_of, text_of
 from .grids import Coordinate
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zarr")
@@ -69,7 +69,8 @@ def open_arrays(path: Path, only: str | None = None) -> Iterator[Mapping[str, St
         else:
             with _open_dataset(path, suffix) as dataset:
                 names = [only] if only else _fields_of(dataset)
-                yield {str(name): of_data_array(dataset[name]) for name in names}
+                found = {str(name): of_data_array(dataset[name]) for name in names}
+                yield found if suffix == ".nc" else {name: _of_zarr(each) for name, each in found.items()}
     except (EmulossError, MemoryError):
         raise
     except Exception as error:  # the libraries behind share no class of errors
@@ -93,6 +94,13 @@ def is_data_array(thing: object) -> bool:
 def of_data_array(array: Any) -> Stored:
     """What an xarray DataArray says about itself."""
     return Stored(array, array.attrs, axes=[_coordinate_of(array, name) for name in array.dims])
+
+
+def _of_zarr(stored: Stored) -> Stored:
+    """An array of Zarr: that it is filled with 0 says nothing, because it is where nobody chose a marker."""
+    marker = number_of(attribute(stored.attributes, "_FillValue"))
+    rest = {key: value for key, value in stored.attributes.items() if key != "_FillValue"}
+    return stored._replace(attributes=rest) if marker == 0 else stored
 
 
 def _coordinate_of(array: Any, name: Any) -> Coordinate | None:

@@ -152,6 +152,18 @@ class TestPacking:
         assert np.isnan(read_all(Arrays(tmp_path / "a.h5", variable="rain"))).mean() == 0.25
         assert (read_all(Arrays(tmp_path / "a.h5", variable="snow")) == 0).all()
 
+    def test_zarr_fills_with_0_what_nobody_wrote(self, tmp_path, values):
+        zarr = pytest.importorskip("zarr")
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+        group.create_array("rain", shape=(3, 12, 16), dtype="f4", fill_value=0)[:] = values.filled(0)
+        group["rain"].attrs["_ARRAY_DIMENSIONS"] = ["time", "y", "x"]
+        zarr.consolidate_metadata(group.store)
+        source = Arrays(tmp_path / "a.zarr")
+        np.testing.assert_array_equal(read_all(source), values.filled(0))
+        np.testing.assert_array_equal(
+            np.isnan(read_all(Arrays(source.path, nodata=0))), values.filled(0) == 0
+        )
+
     def test_markers_of_the_group_around(self, tmp_path, values):
         path = write_hdf5(tmp_path / "a.h5", values.filled(-99), {}, "grid/rain")
         with h5py.File(path, "a") as file:

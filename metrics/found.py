@@ -95,7 +95,7 @@ def find(spec: str) -> Found:
         own = [key for key, value in there.items() if getattr(value, "__module__", "") == module.__name__]
         known = ", ".join((own or list(there))[:10]) or "none"
         raise ArgumentError(
-            f"{place} has no function or class {name!r}{did_you_mean(name, own)}; it has {known}"
+            f"{place} has no function or class {name!r}; it has {known}{did_you_mean(name, own)}"
         )
     return Found(source, location, function)
 

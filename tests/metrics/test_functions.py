@@ -346,7 +346,7 @@ def test_faults_are_met_when_the_shape_is_found(mine, fields, name):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("mine.py:peeks", "has no function or class 'peeks' .*'peaks'.*; it has peaks, both, profile"),
+        ("mine.py:peeks", "has no function or class 'peeks'; it has peaks, both, profile.* mean 'peaks'"),
         ("mine.py:number", "has no function or class 'number'"),
         ("mine.py:peaks.x", "has no function or class 'peaks.x'"),
         ("mine.py:", "must be 'module:function' or"),

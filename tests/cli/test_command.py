@@ -765,7 +765,7 @@ def test_mistakes_of_evaluate(words, word, tmp_path, capsys, monkeypatch):
 def test_evaluate_a_pairwise_surrogate(tmp_path, capsys):
     metric = emuloss.metric("fss", thresholds=[0.1, 1.0], windows=[1, 3])
     emuloss.relax(metric).save_pretrained(tmp_path / "fss")
-    words = ["--count=8", "--no-thorough", "--no-progress"]
+    words = ["--count=8", "--quick", "--no-progress"]
     assert main(["evaluate", str(tmp_path / "fss"), *words]) == 0
     assert "fss_3" in capsys.readouterr().out
     assert main(["certify", str(tmp_path / "fss"), "--count=2", "--steps=2"]) == 0
@@ -779,7 +779,7 @@ def test_evaluate_a_surrogate_of_a_function(tmp_path, capsys):
     torch.manual_seed(0)
     module = ARCHITECTURES["constrained"](metric, widths=(8, 16), hidden=16)
     Surrogate(module, "constrained").save_pretrained(tmp_path / "wet")
-    words = [str(tmp_path / "wet"), "--count=8", "--no-thorough", "--no-progress"]
+    words = [str(tmp_path / "wet"), "--count=8", "--quick", "--no-progress"]
     script = "import sys; from emuloss.cli.main import main; sys.exit(main(sys.argv[1:]))"
     # In a process of its own, where nobody has named the function.
     for options, code in (([], 2), ([f"--metric={place}:wet"], 0)):

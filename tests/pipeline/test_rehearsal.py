@@ -9,6 +9,7 @@ from drawn import rain_array
 from emuloss.emulators import ARCHITECTURES
 from emuloss.emulators.architectures import Architecture
 from emuloss.errors import EmulossError
+from emuloss.evaluation import plan
 from emuloss.pipeline import run
 
 SMALL = {"widths": [8, 16], "budget": 32, "batch_size": 8, "precision": "float32", "progress": False}
@@ -22,6 +23,11 @@ def difference(prediction, observation):
 def fails(field):
     """On every field."""
     raise RuntimeError("no licence")
+
+
+def unbuilt(metric, depth=1):
+    """An architecture that stumbles over what it is given."""
+    return range(depth)
 
 
 def bad_gradient(metric, **arguments):
@@ -45,9 +51,19 @@ LATE = {
         {"metric": "minkowski", "thresholds": [1.0], "arch": "failing"},
         "architecture 'failing' of metric 'minkowski' fails on fields of 16 x 16 pixels: RuntimeError",
     ),
+    "an architecture that cannot be built": (
+        {"metric": "minkowski", "thresholds": [1.0], "arch": "unbuilt", "arch_options": {"depth": "deep"}},
+        "architecture 'unbuilt' cannot be built: TypeError",
+    ),
     "what no checkpoint may hold": ({"thresholds": [1.0], "unit": "x" * 200}, "unit"),
     "a licence of several lines": ({"thresholds": [1.0], "license": "mine\nyours"}, "license"),
 }
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Evaluations of little effort."""
+    monkeypatch.setattr(plan, "EFFORTS", (plan.Effort(steps=3, slopes=1, repeats=1),))
 
 
 @pytest.fixture
@@ -58,8 +74,8 @@ def fields():
 @pytest.mark.parametrize("name", LATE)
 def test_late_failures_are_refused_before_labelling(name, fields, tmp_path, monkeypatch):
     options, words = LATE[name]
-    failing = Architecture(bad_gradient, {})
-    monkeypatch.setitem(ARCHITECTURES._things, "failing", failing)
+    for key, build in (("failing", bad_gradient), ("unbuilt", unbuilt)):
+        monkeypatch.setitem(ARCHITECTURES._things, key, Architecture(build, {}))
     monkeypatch.setattr(run, "labelled", lambda *_: pytest.fail("fields were labelled"))
     given = {"fields": fields, "out": tmp_path / "run", "progress": False, **options}
     with pytest.raises(EmulossError) as caught:

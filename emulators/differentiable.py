@@ -175,7 +175,8 @@ class Relaxation(Differentiable):
             raise ArgumentError(
                 f"temperature must be one positive number, or one for each of {count}, got {value!r}"
             )
-        self.set_temperature(np.broadcast_to(relative, (count,)).copy())
+        with torch.inference_mode(False):  # what is set in a validation serves the next training step
+            self.set_temperature(np.broadcast_to(relative, (count,)).copy())
         self._temperature = float(relative[0]) if np.ndim(value) == 0 else tuple(relative.tolist())
 
     @abc.abstractmethod

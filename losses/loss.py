@@ -72,6 +72,7 @@ class SurrogateLoss(Embedded):
     output_weights: Tensor
     severity: Tensor
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         surrogate: Differentiable,

@@ -111,6 +111,19 @@ def test_a_copy_has_a_temperature_of_its_own():
     assert (twin.surrogate.temperature, loss.surrogate.temperature) == (0.2, pytest.approx(0.05))
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_set_in_inference_mode_serves_training(name):
+    """As where a validation runs at the last temperature: the next step has its gradient."""
+    surrogate = KINDS[name]()
+    with torch.inference_mode():
+        loss = surrogate.as_loss()
+        loss.anneal(1.0)
+        loss(PREDICTION, TARGET)
+    prediction = PREDICTION.clone().requires_grad_()
+    loss(prediction, TARGET).backward()
+    assert prediction.grad.abs().sum() > 0
+
+
 def test_annealing_costs_little():
     """Tables for 21 thresholds are made in a few milliseconds, beside steps that take far more."""
     loss = KINDS["minkowski-opera"]().as_loss()

@@ -446,8 +446,8 @@ def test_another_version_on_the_workers(cluster, tmp_path, monkeypatch):
     ("options", "words"),
     [
         (["--engine=spark"], "unknown engine 'spark'; available: dask, local"),
-        (["--scheduler=tcp://127.0.0.1:1"], "`scheduler` (='tcp://127.0.0.1:1') goes with engine 'dask'"),
-        (["--engine=dask"], "engine 'dask' needs `scheduler`, the address of a running scheduler"),
+        (["--scheduler=tcp://127.0.0.1:1"], "--scheduler (='tcp://127.0.0.1:1') goes with engine 'dask'"),
+        (["--engine=dask"], "engine 'dask' needs --scheduler, the address of a running scheduler"),
     ],
 )
 def test_mistakes_cost_one_line(options, words, tmp_path, capsys):

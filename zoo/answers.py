@@ -33,8 +33,8 @@ _PIECE = 2**20
 """Bytes to decompress at once."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TAGS = ("etag", "x-linked-etag")
-_TAG = re.compile(r'(?:W/)?"?[\w.:+=-]{1,200}"?', re.ASCII)
-"""What may name a file of a Hub: hashes, also of several parts. A path is none."""
+_PATH = re.compile(r'^(?:W/"|W/|"|)/|\.\.|\\|[^ -~]')
+"""What makes a tag a path out of its folder, or no tag; others may hold a slash, as base64 does."""
 
 
 def told(line: Line, place: Place, path: str) -> Any:
@@ -68,7 +68,7 @@ def receive(
         place: where to ask.
         path: what for, below the endpoint.
         keep: takes each piece, of a few MB at most, and raises where it has enough.
-        commit: of which it should be, where the answer says so.
+        commit: of a file: which the answer should name, where it names any.
 
     Raises:
         HubConnectionError: it is not what a Hub sends.
@@ -87,7 +87,8 @@ def receive(
             extensions={"trace": line.follow},
         ) as response:
             line.follow("", {"return_value": response.extensions.get("network_stream")})
-            _refuse_names(place, response.headers, commit)
+            if commit is not None:
+                _refuse_names(place, response.headers, commit)
             if response.status_code not in _REDIRECTS:
                 return _keep_body(line, place, response, keep)
             target = urljoin(address, response.headers.get("location", ""))
@@ -162,13 +163,13 @@ def _followed(
     return target, {key: value for key, value in headers.items() if same or key != "authorization"}
 
 
-def _refuse_names(place: Place, headers: Mapping[str, str], commit: str | None) -> None:
-    """Refuse an answer with names that no files have, though no path is made of them here."""
+def _refuse_names(place: Place, headers: Mapping[str, str], commit: str) -> None:
+    """Refuse a file whose tag is a path, though no path is made of it here, or that is of another commit."""
     for key in _TAGS:
-        if key in headers and not _TAG.fullmatch(headers[key]):
+        if _PATH.search(headers.get(key, "")):
             raise no_answer(place, f"its {key} is {plain(headers[key], 40)!r}")
-    said = headers.get("x-repo-commit")
-    if commit is not None and said is not None and said != commit:
+    said = headers.get("x-repo-commit", commit)
+    if said != commit:
         raise no_answer(place, f"its commit is {plain(said, 60)!r}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from ..errors import printable
 from ..foundation.launchers import first_of_several
 
 
@@ -12,4 +13,4 @@ def say(text: str) -> None:
     """A line on standard error, by the first of several processes alone."""
     if first_of_several():
         with contextlib.suppress(OSError):  # a terminal that is closed
-            print(f"emuloss: {text}", file=sys.stderr, flush=True)
+            print(printable(f"emuloss: {text}"), file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ from ..errors import DataError
 
 TEMPORARY = ".tmp"
 """Suffix of a file that is being written; what a killed process left under it is of no use."""
+_UNFINISHED = re.compile(rf"\.\d+\.\d+{re.escape(TEMPORARY)}$")
+"""How the names end that `unfinished` gives."""
 _FULL = {
     errno.ENOSPC: "is full; free some space",
     errno.EDQUOT: "is full as far as your quota goes; free some space",
@@ -35,7 +37,8 @@ def unfinished(path: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left unfinished in a folder that nobody else writes to at present."""
     for leftover in folder.glob(f"*{TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
+        if _UNFINISHED.search(leftover.name):  # others may call files of theirs so
+            leftover.unlink(missing_ok=True)
 
 
 def write_safely(path: Path, content: bytes | memoryview) -> None:

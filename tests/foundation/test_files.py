@@ -61,10 +61,10 @@ def test_unfinished_files_have_names_of_their_own(tmp_path):
         there = pool.submit(unfinished, tmp_path / "a").result()
     assert here != there
     assert str(os.getpid()) in here.name
-    for path in (here, there, tmp_path / "kept"):
+    for path in (here, there, tmp_path / "kept", tmp_path / "theirs.tmp"):
         path.touch()
     sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "theirs.tmp"}
 
 
 def test_other_errors_pass():

@@ -24,7 +24,7 @@ from ..metrics import Metric
 from .bars import Progress
 from .fidelity import curve_distance, number
 from .figures import DescentDistances, DescentFigures
-from .pixels import PixelSpace, Values, as_fields, minimise, refined
+from .pixels import PixelSpace, QuantileSpace, Values, as_fields, minimise, refined
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(prediction, target) -> scalar, for fields (N, H, W)."""
@@ -141,10 +141,11 @@ def descend(
 ) -> Descended:
     """Change the pixels of `start` by gradient steps until they look like `target` to the loss.
 
-    Adam with a cosine schedule acts on z = asinh((x - o)/c), o the dry value of the data, such as 0 mm/h,
-    or the median where they have none, and c the typical distance of the target's pixels from it, so
-    that a step is a share of a large value and an amount for a small one. Each step ends with a
-    projection: no pixel leaves the range of start and target, but upwards where values span decades.
+    Adam with a cosine schedule acts on z. Where values span decades above a dry value o, such as 0 mm/h, it
+    is asinh((x - o)/c), c the typical distance of the target's pixels from o: a step is a share of a large
+    value and an amount for a small one. Elsewhere it is the normal number of the same rank as x in the data:
+    a step is a share of the data. Each step ends with a projection: no pixel leaves the range of start and
+    target, but upwards where values span decades.
 
     Args:
         loss: loss(prediction, target) -> scalar.
@@ -173,7 +174,7 @@ def descend(
     found = values or Values.of(known)
     first, goal = (torch.where(measured, x.detach(), found.lowest) for x in (start, target))
     highest = math.inf if found.decades else float(torch.maximum(first, goal).max())
-    space = PixelSpace.of(found.among(known), lowest=float(torch.minimum(first, goal).min()), highest=highest)
+    space = _space(found, known, float(torch.minimum(first, goal).min()), highest)
     z = space.enter(first).requires_grad_()
     history = minimise(
         lambda: loss(torch.where(measured, space.leave(z), found.lowest), goal),
@@ -184,6 +185,13 @@ def descend(
         progress=progress,
     )
     return Descended(torch.where(measured, space.leave(z.detach()), torch.nan), history)
+
+
+def _space(found: Values, target: NDArray[Any], lowest: float, highest: float) -> PixelSpace | QuantileSpace:
+    """Where to step, on the way to a target (N, H, W) from a data set of such values."""
+    if found.decades or not found.varied:
+        return PixelSpace.of(found.among(target), lowest=lowest, highest=highest)
+    return QuantileSpace.of(found, lowest=lowest, highest=highest)
 
 
 def exact_distance(metric: Metric, first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ _QUANTILES = (0.05, 0.5, 0.95, 1.0)
 class GradientQuality(NamedTuple):
     """Gradients of the distance from the true fields, at blurred fields, along the bumps of tiles.
 
-    They are derivatives with respect to z, the space of `descend`; tiles stand in a grid of (R, S).
+    They are derivatives with respect to z, see `gradient_quality`; tiles stand in a grid of (R, S).
 
     Attributes:
         truth: (N, H, W), the true fields.
@@ -73,8 +73,8 @@ def gradient_quality(
 ) -> GradientQuality:
     """Compare a surrogate's gradient with that of the exact metric, at blurred fields.
 
-    Everything happens in z, the space of `descend`, where noise is multiplicative for large values and
-    additive for small ones.
+    Everything happens in z = asinh((x - o)/c), o the dry value or the median of the data and c the typical
+    distance from it, where noise is multiplicative for large values and additive for small ones.
 
     Args:
         surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable; it

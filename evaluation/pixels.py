@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,10 @@ from .bars import Progress, counted
 
 _DECADES = 10.0
 """Values that reach so many times as far from the dry value as is typical of them span decades."""
+_LEVELS = tuple((k + 0.5) / 24 for k in range(24))
+"""Of the quantiles that say how values are distributed."""
+_DEVIATES = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(0.75) for level in _LEVELS)
+"""Those of normal numbers, in units of their median distance from 0."""
 
 
 class Values(NamedTuple):
@@ -31,6 +36,7 @@ class Values(NamedTuple):
         scale: typical distance from the centre; 0 where all values are equal.
         lowest: the least value.
         highest: the largest one.
+        quantiles: of the values that are not dry.
     """
 
     dry: float | None
@@ -38,6 +44,7 @@ class Values(NamedTuple):
     scale: float
     lowest: float
     highest: float
+    quantiles: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, fields: NDArray[Any]) -> Values:
@@ -47,7 +54,15 @@ class Values(NamedTuple):
             return cls(None, 0.0, 0.0, 0.0, 0.0)
         dry = dry_value(known)
         centre = float(np.median(known)) if dry is None else dry
-        return cls(dry, centre, typical_distance(known, centre), float(known.min()), float(known.max()))
+        wet = known if dry is None else known[known != dry]
+        return cls(
+            dry,
+            centre,
+            typical_distance(known, centre),
+            float(known.min()),
+            float(known.max()),
+            tuple(np.quantile(wet.astype(np.float64), _LEVELS).tolist()),
+        )
 
     def among(self, fields: NDArray[Any]) -> Values:
         """Those of some of the fields: where the data set is dry they are, too."""
@@ -56,6 +71,11 @@ class Values(NamedTuple):
             return self
         scale = typical_distance(known, self.centre)
         return self._replace(scale=scale, lowest=float(known.min()), highest=float(known.max()))
+
+    @property
+    def varied(self) -> bool:
+        """Whether there are two values for a `QuantileSpace`."""
+        return len({*self.quantiles, *(() if self.dry is None else (self.dry,))}) > 1
 
     @property
     def decades(self) -> bool:
@@ -117,6 +137,55 @@ class PixelSpace(NamedTuple):
     def slope(self, fields: Tensor) -> Tensor:
         """dx/dz at fields."""
         return ((fields - self.origin) ** 2 + self.scale**2).sqrt()
+
+
+class QuantileSpace(NamedTuple):
+    """The space in which a data set is distributed as normal numbers are, linear between its quantiles.
+
+    A step is the same share of the data wherever values lie close together or far apart.
+
+    Attributes:
+        values: (K,), quantiles, increasing, the dry value before them.
+        places: (K,), their z.
+        lowest: least value of a pixel, in the fields' unit.
+        highest: largest one.
+    """
+
+    values: Tensor
+    places: Tensor
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Values, *, lowest: float, highest: float) -> QuantileSpace:
+        """The space of some values, two of which differ, for pixels within a range."""
+        distinct, which = np.unique(values.quantiles, return_inverse=True)
+        places = np.bincount(which, _DEVIATES) / np.bincount(which)
+        if values.dry is not None:
+            distinct, places = np.append(values.dry, distinct), np.append(places[0] - 1, places)
+        return cls(torch.from_numpy(distinct), torch.from_numpy(places), lowest, highest)
+
+    def enter(self, fields: Tensor) -> Tensor:
+        """The z of fields, of any shape."""
+        return _interpolated(fields, self.values, self.places)
+
+    def leave(self, z: Tensor) -> Tensor:
+        """The fields of z, of any shape."""
+        return _interpolated(z, self.places, self.values)
+
+    def within(self, z: Tensor) -> Tensor:
+        """The nearest z in the range."""
+        low, high = self.enter(z.new_tensor([self.lowest, self.highest]))
+        return torch.maximum(torch.minimum(z, high), low)
+
+
+def _interpolated(x: Tensor, points: Tensor, values: Tensor) -> Tensor:
+    """Values given at increasing points, linear between them and beyond."""
+    points, values = points.to(x), values.to(x)
+    above = torch.searchsorted(points, x.detach().contiguous()).clamp(1, len(points) - 1)
+    below = above - 1
+    share = (x - points[below]) / (points[above] - points[below])
+    return values[below] + share * (values[above] - values[below])
 
 
 def minimise(

@@ -88,8 +88,8 @@ class SurrogateLoss(Embedded):
     ) -> None:
         super().__init__()
         metric = surrogate.metric
-        if metric.arity == 2 and reference is not None:
-            raise ArgumentError(f"reference is for metrics of one field; {metric.name!r} compares two")
+        if reference is not None:
+            _check_single(metric)
         as_choice("forward", forward, _SIDES)
         reference = as_choice("reference", forward if reference is None else reference, _SIDES)
         self.reduction = as_choice("reduction", reduction, _REDUCTIONS)
@@ -121,8 +121,8 @@ class SurrogateLoss(Embedded):
     def trust(self, value: float | None) -> None:
         if value is not None and not _is_weight(value):
             raise ArgumentError(f"trust must be a number >= 0, or None, got {value!r}")
-        if value is not None and self.metric.arity == 2:
-            raise ArgumentError(f"trust is for metrics of one field; {self.metric.name!r} compares two")
+        if value is not None:
+            _check_single(self.metric)
         self._trust, self.trusting = value, value is not None
         self.severity.fill_(value or 0.0)  # in place: what was compiled reads it there
 
@@ -249,6 +249,14 @@ class SurrogateLoss(Embedded):
         lines["weights"] = ", ".join(f"{name} {weight:g}" for name, weight in weights)
         lines["reduction"], lines["missing"] = self.reduction, self.missing
         return "\n".join(f"{name}: {value}" for name, value in lines.items())
+
+
+def _check_single(metric: Metric) -> None:
+    """Raise ArgumentError for a metric that compares two fields: it has no curves of a target."""
+    if metric.arity == 2:
+        raise ArgumentError(
+            f"reference and trust are for metrics of one field; {metric.name!r} compares two; leave them out"
+        )
 
 
 def _distance_of(metric: Metric, distance: str | Distance | type[Distance] | None) -> Distance:

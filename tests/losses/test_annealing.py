@@ -97,7 +97,7 @@ def test_trust_may_be_set_anew():
     for bad in (-1.0, float("nan"), "high"):
         with pytest.raises(ArgumentError, match="trust must be a number >= 0"):
             loss.trust = bad
-    with pytest.raises(ArgumentError, match="trust is for metrics of one field"):
+    with pytest.raises(ArgumentError, match="trust are for metrics of one field"):
         KINDS["fss"]().as_loss().trust = 1.0
 
 

@@ -295,7 +295,7 @@ def test_straight_through(metric):
 
 
 def test_the_target_gets_no_gradient_and_nan_is_left_out():
-    loss = Surrogate(network(SCORES[0]), "constrained").as_loss()
+    loss = Surrogate(network(SCORES[0]), "constrained").as_loss(missing="either")
     x, target = (PAIRS[:, k].clone().requires_grad_() for k in range(2))
     with torch.no_grad():
         target[0, 3] = math.nan
@@ -307,6 +307,8 @@ def test_the_target_gets_no_gradient_and_nan_is_left_out():
     assert x.grad.isfinite().all()
     assert not x.grad[0, 3].any()
     assert not x.grad[1, :, 4].any()
+    told = Surrogate(network(SCORES[0]), "constrained").as_loss()
+    assert told(x, target).isnan()  # unless it is asked for, a prediction of NaN is told
 
 
 def test_descent_of_the_loss_improves_the_exact_score():

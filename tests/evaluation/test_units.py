@@ -12,7 +12,7 @@ import torch
 from drawn import rain_array
 from emuloss.evaluation import blurred, descent, evaluate, inversion, noisy, shift, shifted, storms
 from emuloss.evaluation.classes import fullness
-from emuloss.evaluation.pixels import Values, waves
+from emuloss.evaluation.pixels import QuantileSpace, Values, waves
 from emuloss.losses import SurrogateLoss
 from emuloss.metrics import Minkowski, Spectrum
 from numpy.typing import NDArray
@@ -189,3 +189,19 @@ def test_masked_pixels_are_not_measured() -> None:
     assert fields.mask.any()
     for spoilt in (blurred(fields), noisy(fields)):
         np.testing.assert_array_equal(np.isnan(spoilt), fields.mask | np.isnan(rain()))
+
+
+@pytest.mark.parametrize(
+    "fields", [rain(), gaussian(), np.round(30 * gaussian())], ids=["rain", "noise", "steps"]
+)
+def test_steps_are_shares_of_the_data(fields: Fields) -> None:
+    values = Values.of(fields)
+    space = QuantileSpace.of(values, lowest=values.lowest, highest=values.highest)
+    x = torch.from_numpy(fields[~np.isnan(fields)])
+    z = space.enter(x)
+    torch.testing.assert_close(space.leave(z), x, rtol=1e-9, atol=1e-9)
+    assert (z[x.argsort()].diff() >= 0).all()
+    far = space.leave(space.within(2 * z))
+    torch.testing.assert_close(far.clamp(x.min(), x.max()), far)
+    if values.dry is None:  # half of the values of normal numbers in units of their median distance
+        assert (z.abs() < 1).double().mean() == pytest.approx(0.5, abs=0.03)

@@ -314,7 +314,8 @@ class _Examined:
 
 
 def _spread(full: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    """Indices of fields spread over the fullest quarter."""
+    """Indices of fields spread over the fullest quarter; the one in its middle, if one is asked for."""
     order = np.argsort(-full, kind="stable")
     quarter = max(len(order) // 4, min(count, len(order)))
-    return order[np.unique(np.linspace(0, quarter - 1, count).round().astype(int))]
+    first = 0.0 if count > 1 else (quarter - 1) / 2
+    return order[np.unique(np.linspace(first, quarter - 1, count).round().astype(int))]

@@ -18,8 +18,9 @@ from ..foundation.arguments import as_count, as_positive, filled
 from ..metrics.distribution import dry_value
 from .bars import Progress, counted
 
-_DECADES = 10.0
-"""Values that reach so many times as far from the dry value as is typical of them span decades."""
+_DECADES = 2.5
+"""Values that reach so many times as far from the dry value as is typical of them span decades: of those that
+are spread evenly the largest is twice as far, of rates of rain many times."""
 _LEVELS = tuple((k + 0.5) / 24 for k in range(24))
 """Of the quantiles that say how values are distributed."""
 _DEVIATES = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(0.75) for level in _LEVELS)

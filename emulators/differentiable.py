@@ -136,6 +136,7 @@ class Relaxation(Differentiable):
         "temperature": one_or_more(number_from(1e-3, 1e3)),
         "tail": optional(list_of(number_from(1e-3, 1e3), 2, 2)),
         "spreads": optional(positive_numbers),
+        "core": optional(number_from(1e-4, 1e3)),
     }
 
     def __init__(

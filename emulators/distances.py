@@ -110,7 +110,7 @@ def _way(metric: Metric, output: int) -> tuple[float, float, bool]:
         better_low = best < high
     if better_low is None:
         raise ArgumentError(
-            f"metric {metric.title!r} does not say whether smaller is better; set lower_better=True, or =False"
+            f"metric {metric.title!r} does not say whether smaller is better; set lower_better=True or False"
         )
     return (1.0, 0.0, False) if better_low else (-1.0, high if math.isfinite(high) else 0.0, False)
 

@@ -29,15 +29,19 @@ _MISSING = -1e29
 """What lies below was not measured, see `fields.as_batch`."""
 
 
-def spreads_in(fields: np.ndarray, thresholds: Sequence[float]) -> tuple[float, ...]:
+def spreads_in(
+    fields: np.ndarray, thresholds: Sequence[float], levels: Sequence[float] = ()
+) -> tuple[float, ...]:
     """Distances from each threshold within which half of the pixels lie: medians of |x - u|.
 
-    Of rain, most of it dry, this is the threshold itself. Where half of the pixels equal a threshold, the
-    mean takes the median's place.
+    Or what several thresholds tell by their distances (`spreads_between`), where that is less: a value that
+    most pixels have, such as -32 dBZ where it is dry, may lie further away than all that matters. Where half
+    of the pixels equal a threshold, the mean takes the median's place.
 
     Args:
         fields: any shape, in physical units; what is not finite is left out.
-        thresholds: Q values.
+        thresholds: Q values, strictly increasing.
+        levels: the quantile levels that they lie at, see `spreads_between`.
 
     Raises:
         ArgumentError: no finite value, or all of them equal to a threshold.
@@ -54,7 +58,7 @@ def spreads_in(fields: np.ndarray, thresholds: Sequence[float]) -> tuple[float, 
             f"fields say nothing about the data around thresholds {list(thresholds)}: "
             "they need finite values that differ from these"
         )
-    return tuple(found)
+    return tuple(map(min, found, spreads_between(thresholds, levels))) if len(found) > 1 else tuple(found)
 
 
 def spreads_between(thresholds: Sequence[float], levels: Sequence[float]) -> tuple[float, ...]:
@@ -102,6 +106,17 @@ def spreads_at(
         slope = max((widths[-1] - widths[-2]) / (at[-1] - at[-2]), 0.0)
         found += slope * np.clip(u - at[-1], 0, None)
     return tuple(found.tolist())
+
+
+def spreads_of_version_1(thresholds: Sequence[float]) -> list[float]:
+    """What version 0.1.0 took for spreads: |u|, or the range of the thresholds where that is less.
+
+    A threshold of 0 took the smallest of the others.
+    """
+    reach = thresholds[-1] - thresholds[0] if len(thresholds) > 1 else math.inf
+    sizes = [min(abs(u), reach) for u in thresholds]
+    least = min((size for size in sizes if size), default=1.0)
+    return [size or least for size in sizes]
 
 
 def checked_spreads(

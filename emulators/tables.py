@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class Tabled(nn.Module):
     """A module with tensors that follow from its settings, such as a temperature, and are no buffers.
 
-    Buffers are averaged in moving averages of models, and broadcast between processes: a mean of what belongs to
-    two temperatures would belong to none. These move and are cast with the module, but not to the meta device,
-    from where nothing could bring them back; ask for them by `table`.
+    Buffers are averaged in moving averages of models, and broadcast between processes: a mean of what
+    belongs to two temperatures would belong to none. These move and are cast with the module, but not to the
+    meta device, from where nothing could bring them back; ask for them by `table`.
 
     Attributes:
         tables: names of these tensors.

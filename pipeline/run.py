@@ -214,7 +214,7 @@ def _of_the_data(metric: Metric, store: LabelledFields) -> dict[str, tuple[float
     fields = store.split("train")[0]
     fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]
     if metric.thresholds:
-        return {"spreads": spreads_in(fields, metric.thresholds)}
+        return {"spreads": spreads_in(fields, metric.thresholds, metric.levels)}
     lowest = float(np.nanmin(fields))
     try:
         intensities = quantile_thresholds(fields, _INTENSITIES, wet=lowest, quantum=store.quantum)

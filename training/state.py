@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..emulators.differentiable import DEFAULT_INTENSITIES
+from ..emulators.spreads import spreads_of_version_1
 from ..errors import ArgumentError, DataError, EmulossError
 from ..foundation.differences import first_difference
 from ..foundation.files import disk_errors, first_line, write_together
@@ -126,6 +128,11 @@ def _of_run(state: dict[str, Any], name: str) -> Any:
     held = state[name]
     if name == "options":
         return asdict(Training()) | held  # earlier versions had fewer
+    if name == "network" and "spreads" not in held:
+        axis = (
+            state["metric"]["arguments"].get("thresholds") or held.get("intensities") or DEFAULT_INTENSITIES
+        )
+        return held | {"spreads": spreads_of_version_1(axis)}
     if name == "metric":
         kept = {key: value for key, value in held["arguments"].items() if key not in _WORDS}
         return held | {"arguments": kept}

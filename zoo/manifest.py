@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from typing import Any
 
-from ..emulators.differentiable import Differentiable
+from ..emulators.differentiable import DEFAULT_INTENSITIES, Differentiable
+from ..emulators.spreads import spreads_of_version_1
 from ..errors import IncompatibleError
 from ..losses.surrogate import Provenance
 from .schema import FORMAT, FORMAT_VERSION
@@ -128,6 +128,8 @@ def read_1(config: dict[str, Any]) -> Manifest:
     manifest = read_2(config)
     arguments = manifest.architecture.arguments
     axis = manifest.metric.arguments.get("thresholds") or arguments.get("intensities")
+    if not axis and "mask_temperature" in arguments:
+        axis = DEFAULT_INTENSITIES
     if not axis:
         return manifest
     far = len(axis) > 1 and min(map(abs, axis)) > axis[-1] - axis[0]
@@ -136,19 +138,11 @@ def read_1(config: dict[str, Any]) -> Manifest:
             f"emuloss {manifest.package_version} trained it for thresholds from {axis[0]:g} to {axis[-1]:g}, "
             "and networks see such fields otherwise by now; train it again, or load it with that version"
         )
-    known = Built(manifest.architecture.name, arguments | {"spreads": _sizes(axis)})
+    then: dict[str, Any] = {"spreads": spreads_of_version_1(axis)}
+    if "tail" in arguments:  # a relaxation, whose values and gradient came from the same steps
+        then["core"] = None
+    known = Built(manifest.architecture.name, arguments | then)
     return replace(manifest, architecture=known)
-
-
-def _sizes(thresholds: Sequence[float]) -> list[float]:
-    """What temperatures were relative to: |u|, or the range of the thresholds where that is less.
-
-    A threshold of 0 took the smallest size of the others.
-    """
-    reach = thresholds[-1] - thresholds[0] if len(thresholds) > 1 else math.inf
-    sizes = [min(abs(u), reach) for u in thresholds]
-    least = min((size for size in sizes if size), default=1.0)
-    return [size or least for size in sizes]
 
 
 READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {1: read_1, 2: read_2}

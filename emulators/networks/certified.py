@@ -200,8 +200,7 @@ class CertifiedEmulator(Trainable):
         if intensities is not None:
             self._arguments["intensities"] = list(self.intensities)
         around = spread_axis(metric, intensities, spreads)
-        if spreads is not None:
-            self._arguments["spreads"] = list(around)
+        self._arguments["spreads"] = list(around)
         self.encoding = LevelEncoding(self.intensities, around, masks, mask_temperature)
         channels = self.encoding.channels
         self.entry = spectral_conv(channels, widths[0], 5, stride=2, kind="exact")

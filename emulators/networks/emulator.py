@@ -137,8 +137,7 @@ class ConvEmulator(Trainable):
         if intensities is not None:
             self._arguments["intensities"] = list(self.intensities)
         around = spread_axis(metric, intensities, spreads)
-        if spreads is not None:
-            self._arguments["spreads"] = list(around)
+        self._arguments["spreads"] = list(around)
         self.encoding = (
             LevelEncoding(self.intensities, around, masks, mask_temperature)
             if masks

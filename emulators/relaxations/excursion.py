@@ -19,15 +19,19 @@ class Excursion(RelaxedMinkowski):
 
     Metrics of excursion sets depend on a field through its masks {x >= u} alone, so this one sees
     soft masks alone, each threshold by itself: another climate, another unit, other thresholds or
-    another field size are no other problem. The relaxation of every output is known, with a cold
-    sigmoid for faithful values and a share of a hot one for gradients that reach further; what
-    averaging over the sigmoid's width breaks of the declared constraints is projected back.
+    another field size are no other problem. The relaxation of every output is known. Values come from
+    cold steps, which are faithful, the gradient from wider ones, which reach further: a loss then knows how
+    far it is from its target, and where to go. What averaging over the steps' width breaks of the declared
+    constraints is projected back.
 
     Args:
         metric: a Minkowski metric.
-        temperature: of the cold sigmoid, relative to the spread of the data at each threshold.
-        tail: share and relative temperature of the hot one, or None; see `RelaxedMinkowski`.
+        temperature: of the sigmoid that gives the gradient, relative to the spread of the data at each
+            threshold.
+        tail: share and relative temperature of a hotter one mixed into it, or None; see `RelaxedMinkowski`.
         spreads: see `Relaxation`.
+        core: relative temperature of the sigmoid that gives the values; None: the same that gives the
+            gradient.
 
     Raises:
         ArgumentError: another metric, or an argument out of range.
@@ -36,16 +40,17 @@ class Excursion(RelaxedMinkowski):
     def __init__(
         self,
         metric: Metric,
-        temperature: float | Sequence[float] = 0.005,
-        tail: tuple[float, float] | None = (0.25, 0.05),
+        temperature: float | Sequence[float] = 0.05,
+        tail: tuple[float, float] | None = None,
         spreads: Sequence[float] | None = None,
+        core: float | None = 0.001,
     ) -> None:
         if not isinstance(metric, Minkowski):
             raise ArgumentError(
                 f"the excursion architecture is for Minkowski metrics, got {metric.name!r}; "
                 "take a trained one, such as constrained"
             )
-        super().__init__(metric, temperature, tail, spreads=spreads)
+        super().__init__(metric, temperature, tail, spreads=spreads, core=core)
         self.heads = ConstrainedHeads(metric)
 
     def arguments(self) -> dict[str, Any]:

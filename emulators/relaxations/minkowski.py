@@ -39,6 +39,9 @@ class RelaxedMinkowski(Relaxation):
             threshold a gradient.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         spreads: see `Relaxation`.
+        core: relative temperature of a colder sigmoid that values come from, so that s gives the gradient
+            alone;
+            None: both come from s.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -53,12 +56,14 @@ class RelaxedMinkowski(Relaxation):
         tail: tuple[float, float] | None = None,
         forward: str = "soft",
         spreads: Sequence[float] | None = None,
+        core: float | None = None,
     ) -> None:
         super().__init__(metric, forward, spreads=spreads)
         self.counts = SoftCounts(
             self.steps_at,
             self.spreads,
             tail=tail,
+            core=core,
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
             components=bool({"components", "holes"} & set(metric.outputs)),
@@ -72,7 +77,7 @@ class RelaxedMinkowski(Relaxation):
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
         tail = self.counts.tail
-        return super().arguments() | {"tail": None if tail is None else list(tail)}
+        return super().arguments() | {"tail": None if tail is None else list(tail), "core": self.counts.core}
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""
@@ -108,6 +113,8 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
     """
     if module.exact:
         raise Unbounded("exact values jump")
+    if module.counts.core is not None:
+        raise Unbounded("values come from colder steps than the gradient")
     if module.in_own_spread:
         raise Unbounded("steps as wide as each field is spread around its lone threshold")
     metric = module.metric

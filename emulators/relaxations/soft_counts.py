@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_real
+from ...foundation.arguments import as_positive, as_real
+from ..differentiable import straight_through
 from ..soft.histogram import node_positions, soft_histogram
 from ..tables import Tabled
 
@@ -18,6 +19,8 @@ _REACH = 16.0
 """Temperatures beyond which a soft membership is taken as 0 or 1: sigmoid(-16) = 1e-7."""
 _NODES_PER_TEMPERATURE = 4
 """Nodes per temperature around each threshold, at least; cubic splines then err by at most 1e-5."""
+_NODES_OF_CORES = 2
+"""The same where they give values alone; these err by at most 2e-5."""
 _LARGEST_TABLE = 2**24
 """Memberships (nodes x thresholds) beyond which a temperature is refused, before any is computed."""
 _LEAST_NODES = 1024
@@ -40,18 +43,22 @@ class SoftCounts(Tabled):
         thresholds: Q values, strictly increasing.
         spreads: what temperatures are relative to, (Q,), positive.
         tail: share and temperature of a second, hotter sigmoid in the membership, or None.
+        core: temperature of the sigmoids that values come from, so that the others give the gradient alone;
+            None: values and gradient come from the same.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
 
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
+        cores: those of the memberships that values come from; the same where there is no core.
         axis: of the nodes, see `soft.histogram.node_positions`.
     """
 
     memberships: Tensor
+    cores: Tensor
     axis: Tensor
-    tables = ("memberships", "axis")
+    tables = ("memberships", "cores", "axis")
 
     def __init__(
         self,
@@ -59,6 +66,7 @@ class SoftCounts(Tabled):
         spreads: Sequence[float],
         *,
         tail: tuple[float, float] | None = None,
+        core: float | None = None,
         touched: bool = False,
         degrees: bool = False,
         components: bool = False,
@@ -69,8 +77,9 @@ class SoftCounts(Tabled):
         self.degrees = degrees
         self.components = components
         self.tail = None if tail is None else _checked_tail(tail)
+        self.core = None if core is None else as_positive("core", core)
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
-        self.memberships = self.axis = torch.empty(0, dtype=torch.float64)
+        self.memberships = self.cores = self.axis = torch.empty(0, dtype=torch.float64)
 
     def set_temperature(self, relative: np.ndarray) -> None:
         """Set tau_q = relative_q spread_q; relative: (Q,), positive.
@@ -84,27 +93,32 @@ class SoftCounts(Tabled):
         if self.tail is not None:
             share, hotter = self.tail
             parts = [(1 - share, tau), (share, hotter * spreads)]
-        widest = np.max([width for _, width in parts], axis=0)
-        narrowest = np.min([width for _, width in parts], axis=0)
-        # Nodes are evenly spaced in asinh((x - center) / scale): fine near the lowest value that counts and
-        # in proportion further out, as spreads of rain are. Thresholds count from the center, so that digits
-        # are not spent on an offset.
-        center, scale = self.thresholds[0] - self.spreads[0], float(spreads.min())
+        values = parts if self.core is None else [(1.0, self.core * spreads)]
+        widest = np.max([width for _, width in parts + values], axis=0)
+        # Values are far less sensitive to the distance of nodes than slopes.
+        finest = np.min([width / _NODES_PER_TEMPERATURE for _, width in parts], axis=0)
+        if self.core is not None:
+            finest = np.minimum(finest, self.core * spreads / _NODES_OF_CORES)
+        center = self.thresholds[0] - self.spreads[0]
+        # Thresholds count from the center, so that digits are not spent on an offset.
         u = np.asarray(self.thresholds) - center
-        origin = math.asinh((u - _REACH * widest).min() / scale)
-        top = math.asinh((u + _REACH * widest).max() / scale)
-        nodes_needed = (top - origin) * _NODES_PER_TEMPERATURE * (np.hypot(scale, u) / narrowest).max()
+        reach = float((u - _REACH * widest).min()), float((u + _REACH * widest).max())
+        scale, nodes_needed = _best_scale(u, finest, reach)
         if not nodes_needed * len(u) <= _LARGEST_TABLE:
             raise ArgumentError(
                 f"temperature (={relative.min():g}) is too small for thresholds from {self.thresholds[0]:g} "
                 f"to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; raise it"
             )
         count = max(_LEAST_NODES, 2 ** math.ceil(math.log2(nodes_needed + _SPARE_NODES)))
+        origin, top = (math.asinh(end / scale) for end in reach)
         step = (top - origin) / (count - _SPARE_NODES)
         with np.errstate(over="ignore"):
             nodes = scale * np.sinh(origin + step * np.arange(-1, count - 1))
-            values = sum(share / (1 + np.exp(-(nodes[:, None] - u) / width)) for share, width in parts)
-        self.memberships = torch.from_numpy(_spline(values)).to(self.memberships.device)
+        device = self.memberships.device
+        self.memberships = torch.from_numpy(_spline(nodes, u, parts)).to(device)
+        self.cores = (
+            self.memberships if values is parts else torch.from_numpy(_spline(nodes, u, values)).to(device)
+        )
         axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
         self.axis = axis.to(self.axis.device)
 
@@ -117,16 +131,45 @@ class SoftCounts(Tabled):
             position, nodes, touched=self.touched, degrees=self.degrees, components=self.components
         )
         # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        return (histogram.double() @ memberships.double()).to(histogram.dtype)
+        histogram = histogram.double()
+        counts = histogram @ memberships.double()
+        if self.core is not None:
+            counts = straight_through(counts, histogram.detach() @ self.table("cores", fields).double())
+        return counts.to(position.dtype)
 
 
-def _spline(values: np.ndarray) -> np.ndarray:
-    """Coefficients (nodes, Q) of cubic B-splines through values (nodes, Q), up to the step's fourth order.
+def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:
+    """Scale of asinh(x / scale) with which the fewest nodes, evenly spaced in it, are close enough; how many.
 
-    Positive and increasing as the values are. Those of place 0, "certainly outside", are 0.
+    A small one suits thresholds that are the farther apart the larger they are, as those of rain, a large one
+    evenly spaced ones.
+
+    Args:
+        u: thresholds, from the center.
+        finest: largest distance of nodes at each.
+        reach: lowest and highest value, from the center.
     """
-    inner = values.copy()
-    inner[1:-1] += (2 * values[1:-1] - values[:-2] - values[2:]) / 6
+    scales = np.geomspace(finest.min(), 10 * (reach[1] - reach[0]), 40)
+    lengths = np.arcsinh(reach[1] / scales) - np.arcsinh(reach[0] / scales)
+    needed = lengths * (np.hypot(scales[:, None], u) / finest).max(1)
+    best = int(needed.argmin())
+    return float(scales[best]), float(needed[best])
+
+
+def _spline(nodes: np.ndarray, u: np.ndarray, parts: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+    """Coefficients (nodes, Q) of cubic B-splines through memberships, up to the step's fourth order.
+
+    Positive and increasing as memberships are. Those of place 0, "certainly outside", are 0.
+
+    Args:
+        nodes: where the splines' nodes lie.
+        u: thresholds.
+        parts: shares of sigmoids in the memberships, and their widths (Q,).
+    """
+    with np.errstate(over="ignore"):
+        values = sum(share / (1 + np.exp(-(nodes[:, None] - u) / width)) for share, width in parts)
+    inner: np.ndarray = np.array(values)
+    inner[1:-1] += (2 * inner[1:-1] - values[:-2] - values[2:]) / 6
     inner[:3] = 0.0
     return inner
 

@@ -40,7 +40,8 @@ def test_labels_are_taken_as_they_are(folder):
 def test_training_goes_on_and_ends_as_it_would_have(folder):
     store = label(SOURCE, METRIC, folder / "labels.h5", progress=False)
     torch.manual_seed(9)  # the weights come from the state
-    emulator = ConvEmulator(METRIC, widths=(8,), hidden=8, masks=2)
+    # What version 0.1.0 took for spreads: the thresholds, or their range.
+    emulator = ConvEmulator(METRIC, widths=(8,), hidden=8, masks=2, spreads=[0.105, 0.505, 1.9])
     trainer = Trainer(
         emulator,
         store.split("train"),

@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 TYPING := build/typing/emuloss
 FIELDS ?= rain
 # Small fields teach a network in a minute what it takes large ones several for.
-DEMO := train_surrogate.py --metric minkowski --fields rain --size 64 --arch hybrid --minutes 1.2 --out runs/demo
+DEMO := train_surrogate.py --metric minkowski --fields rain --out runs/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint format bench ablation super-resolution constraints clean

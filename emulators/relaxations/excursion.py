@@ -57,9 +57,9 @@ class Excursion(RelaxedMinkowski):
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
         return {name: value for name, value in super().arguments().items() if name != "forward"}
 
-    def soft(self, batch: Tensor, given: Tensor) -> Tensor:
-        """Soft curves (N, C, Q) of fields (N, H, W), held to the constraints."""
-        return self.heads.project(super().soft(batch, given), self.metric.frame(batch.shape))
+    def curves(self, counts: Tensor, frame: float) -> Tensor:
+        """Curves (N, C, Q) of counts (N, ROWS, Q), held to the constraints."""
+        return self.heads.project(super().curves(counts, frame), frame)
 
 
 @BOUNDS.register(Excursion)

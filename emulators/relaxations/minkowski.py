@@ -13,7 +13,7 @@ from torch import Tensor
 from ...metrics.kernels.rows import COMPONENTS, LOCAL_ROWS
 from ...metrics.minkowski import PIXEL_PERIMETER, Minkowski, functionals
 from ..certificates import BOUNDS, GUARD, Layers, Unbounded
-from ..differentiable import Relaxation
+from ..differentiable import Relaxation, straight_through
 from .relaxation import RELAXATIONS
 from .soft_counts import SoftCounts
 
@@ -81,7 +81,13 @@ class RelaxedMinkowski(Relaxation):
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""
-        counts = self.counts(batch)
+        counts, cores = self.counts(batch)
+        frame = self.metric.frame(batch.shape[1:])
+        curves = self.curves(counts, frame)
+        return curves if cores is None else straight_through(curves, self.curves(cores, frame))
+
+    def curves(self, counts: Tensor, frame: float) -> Tensor:
+        """Curves (N, C, Q) of counts (N, ROWS, Q) in fields of an area, `frame`."""
         curves = functionals(
             *(counts[:, row] for row in range(LOCAL_ROWS)),
             pixel_size=self.metric.pixel_size,

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_positive, as_real
-from ..differentiable import straight_through
 from ..soft.histogram import node_positions, soft_histogram
 from ..tables import Tabled
 
@@ -122,8 +121,15 @@ class SoftCounts(Tabled):
         axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
         self.axis = axis.to(self.axis.device)
 
-    def forward(self, fields: Tensor) -> Tensor:
-        """Counts (N, ROWS, Q) of fields (N, H, W), float32 or float64, without NaN."""
+    def forward(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Counts of fields, float32 or float64, without NaN.
+
+        Args:
+            fields: (N, H, W).
+
+        Returns:
+            Counts (N, ROWS, Q), and those of the core, which have no gradient; None where there is no core.
+        """
         memberships = self.table("memberships", fields)
         nodes = len(memberships)
         position = node_positions(fields, self.table("axis", fields), nodes)
@@ -132,10 +138,11 @@ class SoftCounts(Tabled):
         )
         # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
         histogram = histogram.double()
-        counts = histogram @ memberships.double()
-        if self.core is not None:
-            counts = straight_through(counts, histogram.detach() @ self.table("cores", fields).double())
-        return counts.to(position.dtype)
+        counts = (histogram @ memberships.double()).to(position.dtype)
+        if self.core is None:
+            return counts, None
+        cores = histogram.detach() @ self.table("cores", fields).double()
+        return counts, cores.to(position.dtype)
 
 
 def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:

@@ -120,14 +120,24 @@ def test_networks_do_not_know_the_unit(arch, a, b):
 def test_half_of_the_pixels_lie_within_the_spread():
     fields = np.random.default_rng(0).gumbel(size=(3, 40, 50))
     thresholds = (-1.0, 0.0, 2.5)
-    for u, spread in zip(thresholds, spreads_in(fields, thresholds), strict=True):
+    for u in thresholds:
+        (spread,) = spreads_in(fields, [u])
         assert (np.abs(fields - u) <= spread).mean() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_of_rain_most_of_it_dry_spreads_are_the_thresholds():
     fields = np.where(np.random.default_rng(0).random((4, 32, 32)) < 0.7, 0.0, rain(4).numpy())
     fields[0, :3] = np.nan
-    assert spreads_in(fields, (0.1, 0.5, 5.0)) == pytest.approx((0.1, 0.5, 5.0))
+    for u in (0.1, 0.5, 5.0):
+        assert spreads_in(fields, [u]) == pytest.approx((u,))
+
+
+def test_a_value_that_most_pixels_have_far_away_does_not_count_where_thresholds_tell():
+    """Of reflectivity, dry at -32 dBZ, the distance to that says nothing of its showers."""
+    fields = np.where(np.random.default_rng(0).random((4, 32, 32)) < 0.8, -32.0, 20 + 5 * rain(4).numpy())
+    thresholds = (21.0, 23.0, 26.0)
+    assert spreads_in(fields, thresholds) == spreads_between(thresholds, ())
+    assert max(spreads_in(fields, thresholds)) < 5 < spreads_in(fields, [21.0])[0]
 
 
 def test_where_most_pixels_equal_a_threshold_the_mean_distance_tells():
@@ -149,7 +159,8 @@ def test_thresholds_at_quantiles_tell_the_spreads_of_their_data(law):
     levels = np.linspace(0.3, 0.7, 9)
     thresholds = np.quantile(values, levels)
     told = spreads_between(thresholds, levels)
-    assert np.array(told) == pytest.approx(spreads_in(values, thresholds), rel=0.35)
+    alone = [spreads_in(values, [u])[0] for u in thresholds]
+    assert np.array(told) == pytest.approx(alone, rel=0.35)
 
 
 @pytest.mark.parametrize("thresholds", [(0.1, 1.0, 5.0, 20.0), (0.1, 1.0), (0.105, 0.5, 1.0, 5.0)])

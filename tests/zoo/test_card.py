@@ -38,9 +38,7 @@ def test_a_surrogate_that_learnt_nothing_says_so_first(stored: dict[str, Any]) -
     figures["descent"]["removed"] = -60.0
     text = written(figures)
     said = text[text.index("## Verdict") :].splitlines()[2]
-    assert said.startswith(
-        "- **Verdict**: UNFIT, do not train with it: worse than a constant (components:"
-    )
+    assert said.startswith("- **Verdict**: UNFIT, do not train with it: worse than a constant (components:")
     assert "-60.0 % of the exact distance removed" in said
 
 

@@ -41,9 +41,7 @@ class Kind(NamedTuple):
 
 
 def gaussian(seed: int = 0) -> np.ndarray:
-    """Gaussian fields whose power falls with frequency as that of rain does, to mean 0 and standard
-    deviation 1.
-    """
+    """Gaussian fields, power falling as k^-3, of mean 0 and standard deviation 1."""
     noise = np.fft.rfft2(np.random.default_rng(seed).standard_normal((_NUMBER, _SIDE, _SIDE)))
     frequency = np.hypot(np.fft.fftfreq(_SIDE)[:, None], np.fft.rfftfreq(_SIDE))
     frequency[0, 0] = np.inf

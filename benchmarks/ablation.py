@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from emuloss.datasets import LabelledFields, Rain, assign_splits, label, open_source
-from emuloss.emulators import ARCHITECTURES
+from emuloss.emulators import ARCHITECTURES, spreads_in
 from emuloss.emulators.certificates import certify
 from emuloss.evaluation import evaluate, write_report
 from emuloss.evaluation.classes import CLASSES
@@ -111,7 +111,8 @@ def joined(first: LabelledFields, second: LabelledFields, role: str) -> tuple[np
 def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogate:
     """The variant's surrogate, trained if it has weights."""
     torch.manual_seed(0)
-    module = ARCHITECTURES[variant.arch](data.metric, **variant.arguments)
+    spreads = spreads_in(data.training[0][::16], data.metric.thresholds, data.metric.levels)
+    module = ARCHITECTURES[variant.arch](data.metric, spreads=spreads, **variant.arguments)
     facts: dict[str, Any] = {**data.facts}
     if any(True for _ in module.parameters()):
         facts["weights"] = sum(p.numel() for p in module.parameters())

@@ -6,7 +6,6 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-import emuloss
 import torch
 from data import Fields
 from emuloss.emulators import ARCHITECTURES
@@ -14,7 +13,7 @@ from emuloss.emulators.distances import CurveDistance
 from emuloss.emulators.relaxations.relaxation import geometric
 from emuloss.evaluation.pixels import minimise
 from files import finished, whole, write_json
-from objectives import minkowski
+from objectives import minkowski, relaxed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -91,11 +90,11 @@ def descended(prediction: Tensor, curves: Tensor, weight: float) -> Tensor:
     Pixels take steps on squared error in log space and weight times the relaxed loss, which is annealed.
     Those that are NaN stay so: curves are those of the measured ones.
     """
-    relaxed = emuloss.relax(minkowski())
-    loss = relaxed.as_loss(reduction="sum")
+    surrogate = relaxed()
+    loss = surrogate.as_loss(reduction="sum")
 
     def anneal(share: float) -> None:
-        relaxed.temperature = geometric(*_TEMPERATURES, share)
+        surrogate.temperature = geometric(*_TEMPERATURES, share)
 
     def closer(fields: Tensor, goal: Tensor) -> Tensor:
         missing = fields.isnan()

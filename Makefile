@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TYPING := build/typing/emuloss
 FIELDS ?= rain
-# Small fields teach a network in a minute what it takes large ones several for.
 DEMO := train_surrogate.py --metric minkowski --fields rain --out runs/demo
 
 .DEFAULT_GOAL := help
@@ -17,7 +16,7 @@ help:  ## List the targets
 
 install: $(INSTALLED)  ## Create .venv and install the package into it, editable, at the pinned versions
 
-demo: $(INSTALLED)  ## Train, evaluate and freeze a small surrogate on synthetic rain, in 3 minutes
+demo: $(INSTALLED)  ## Build, evaluate and freeze the recommended surrogate on synthetic rain
 	$(BIN)/python $(DEMO)
 
 test: lint  ## Lint, check types, and run the fast tests

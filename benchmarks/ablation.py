@@ -111,7 +111,7 @@ def joined(first: LabelledFields, second: LabelledFields, role: str) -> tuple[np
 def trained(variant: Variant, data: Data, folder: Path, budget: int) -> Surrogate:
     """The variant's surrogate, trained if it has weights."""
     torch.manual_seed(0)
-    spreads = spreads_in(data.training[0][::16], data.metric.thresholds, data.metric.levels)
+    spreads = spreads_in(data.training[0][::16], data.metric.thresholds)
     module = ARCHITECTURES[variant.arch](data.metric, spreads=spreads, **variant.arguments)
     facts: dict[str, Any] = {**data.facts}
     if any(True for _ in module.parameters()):

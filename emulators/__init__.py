@@ -25,7 +25,7 @@ from .relaxations import (
     relaxable,
     relaxation,
 )
-from .spreads import spreads_between, spreads_in
+from .spreads import lesser_spreads, spreads_between, spreads_in
 
 __all__ = [
     "ARCHITECTURES",
@@ -58,6 +58,7 @@ __all__ = [
     "default_architecture",
     "found_scales",
     "geometric",
+    "lesser_spreads",
     "log_curves",
     "relaxable",
     "relaxation",

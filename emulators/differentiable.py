@@ -150,7 +150,7 @@ class Relaxation(Differentiable):
         as_choice("forward", forward, ("soft", "exact"))
         self.metric, self.exact = metric, forward == "exact"
         steps_at = tuple(metric.thresholds if thresholds is None else thresholds)
-        found = checked_spreads(spreads, steps_at, metric.levels)
+        found = checked_spreads(spreads, steps_at, metric.levels) if steps_at else ()
         self._given = spreads is not None
         self._lone = steps_at[0] if found is None else None
         self.steps_at, self.spreads = (steps_at, found) if found is not None else ((0.0,), (1.0,))
@@ -212,7 +212,7 @@ class Relaxation(Differentiable):
         Spreads that were given are interpolated, unless its thresholds are of other data.
         """
         arguments = self.arguments()
-        if self._given:
+        if "spreads" in arguments:
             arguments["spreads"] = spreads_at(metric.thresholds, self.steps_at, self.spreads)
         build: Callable[..., R] = type(self)
         return build(metric, **arguments).to(device_of(self))

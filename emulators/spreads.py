@@ -29,25 +29,22 @@ _MISSING = -1e29
 """What lies below was not measured, see `fields.as_batch`."""
 
 
-def spreads_in(
-    fields: np.ndarray, thresholds: Sequence[float], levels: Sequence[float] = ()
-) -> tuple[float, ...]:
+def spreads_in(fields: np.ndarray, thresholds: Sequence[float]) -> tuple[float, ...]:
     """Distances from each threshold within which half of the pixels lie: medians of |x - u|.
 
-    Or what several thresholds tell by their distances (`spreads_between`), where that is less: a value that
-    most pixels have, such as -32 dBZ where it is dry, may lie further away than all that matters. Where half
-    of the pixels equal a threshold, the mean takes the median's place.
+    Of rain, most of it dry, this is the threshold itself. Where half of the pixels equal a threshold, the
+    mean takes the median's place.
 
     Args:
         fields: any shape, in physical units; what is not finite is left out.
-        thresholds: Q values, strictly increasing.
-        levels: the quantile levels that they lie at, see `spreads_between`.
+        thresholds: Q values.
 
     Raises:
         ArgumentError: no finite value, or all of them equal to a threshold.
     """
     values = np.asarray(fields).ravel()
-    values = values[:: max(1, len(values) // _SAMPLE)].astype(np.float64)
+    # An odd step meets every column of fields, whose sides are mostly even.
+    values = values[:: max(1, len(values) // _SAMPLE) | 1].astype(np.float64)
     values = values[np.isfinite(values)]
     found = []
     for u in thresholds:
@@ -58,7 +55,27 @@ def spreads_in(
             f"fields say nothing about the data around thresholds {list(thresholds)}: "
             "they need finite values that differ from these"
         )
-    return tuple(map(min, found, spreads_between(thresholds, levels))) if len(found) > 1 else tuple(found)
+    return tuple(found)
+
+
+def lesser_spreads(
+    fields: np.ndarray, thresholds: Sequence[float], levels: Sequence[float] = ()
+) -> tuple[float, ...]:
+    """Spreads for relaxations: those in the data, at most as large as several thresholds tell them.
+
+    A value that most pixels have, such as -32 dBZ where it is dry, may lie further away than all that
+    matters.
+
+    Args:
+        fields: see `spreads_in`.
+        thresholds: Q values, strictly increasing.
+        levels: the quantile levels that they lie at, see `spreads_between`.
+
+    Raises:
+        ArgumentError: see `spreads_in`.
+    """
+    found = spreads_in(fields, thresholds)
+    return tuple(map(min, found, spreads_between(thresholds, levels))) if len(found) > 1 else found
 
 
 def spreads_between(thresholds: Sequence[float], levels: Sequence[float]) -> tuple[float, ...]:
@@ -66,7 +83,7 @@ def spreads_between(thresholds: Sequence[float], levels: Sequence[float]) -> tup
 
     The distance to the quantiles a quarter of the data below and above, whichever is less. Between thresholds
     quantiles are interpolated, beyond the outermost continued: as steeply, or, where steps get smaller
-    towards that end, more so by their ratio.
+    towards that end, less steeply by their ratio.
 
     Args:
         thresholds: Q >= 2 values, strictly increasing.
@@ -95,8 +112,8 @@ def spreads_at(
 ) -> tuple[float, ...] | None:
     """Spreads at other thresholds of the same data, interpolated from known ones.
 
-    None where the lowest of them lies out of these data's reach: they are then of another field, or another
-    unit.
+    None where the lowest of them lies out of these data's reach: they are then taken for those of another
+    field or unit. Where the ranges of two units overlap this cannot be told.
     """
     u, at, widths = (np.asarray(values, np.float64) for values in (thresholds, known, spreads))
     if not at[0] - widths[0] < u[0] < at[-1] + widths[-1]:

@@ -168,7 +168,9 @@ class FrozenSurrogate(Embedded, Differentiable):
     def temperature(self) -> float | tuple[float, ...]:
         """Relative temperature of a relaxation; set it between training steps to anneal.
 
-        A soft step at a threshold u is temperature * |u| wide: a hot one reaches far, a cold one is faithful.
+        A soft step is temperature times as wide as the data are spread around its threshold: a hot one
+        reaches far, a cold one is faithful. Where values come from a `core`, it is that of the gradient
+        alone.
 
         Raises:
             ArgumentError: a surrogate that is no relaxation, or a temperature that is not positive.
@@ -201,6 +203,9 @@ class FrozenSurrogate(Embedded, Differentiable):
         self: S, thresholds: Sequence[float], *, levels: Sequence[float] | None = None, **arguments: Any
     ) -> S:
         """The same surrogate at other thresholds; nothing is trained.
+
+        What is known of how the data are spread is kept where the lowest threshold lies among them; for
+        another field or unit rather make a new one, by `emuloss.relax(metric, fields=...)`.
 
         Args:
             thresholds: strictly increasing, in the field's unit.

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..datasets import LabelledFields
-from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales, spreads_in
+from ..emulators import (
+    ARCHITECTURES,
+    check_shape,
+    default_architecture,
+    found_scales,
+    lesser_spreads,
+    spreads_in,
+)
 from ..emulators.differentiable import Differentiable, Trainable
 from ..emulators.drawing import DrawnFrom
 from ..errors import ArgumentError, EmulossError, one_line
@@ -86,7 +93,7 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
         refuse_what_teaches_nothing(store, metric, data)
         # Built anew with what the labels tell: the size of a function's values, what stands for thresholds.
         metric = metric.with_found_scales(lambda: found_scales(store.split("train")[1]))
-        emulator = built(arch, metric, network, training.seed, _of_the_data(metric, store))
+        emulator = built(arch, metric, network, training.seed, _of_the_data(metric, store, arch))
         provenance.training = {"source": store.source_config, "fields": store.counts}
         if isinstance(emulator, Trainable):
             provenance.training |= trained(emulator, arch, store, training, run, provenance)
@@ -205,7 +212,7 @@ def evaluated(
     surrogate.save_pretrained(run.out)  # after the picture, which its card shows
 
 
-def _of_the_data(metric: Metric, store: LabelledFields) -> dict[str, tuple[float, ...]]:
+def _of_the_data(metric: Metric, store: LabelledFields, arch: str) -> dict[str, tuple[float, ...]]:
     """What the training fields tell an architecture: how far they lie from the thresholds.
 
     And what stands for these where the metric has none: quantiles of the fields above their least value,
@@ -214,7 +221,9 @@ def _of_the_data(metric: Metric, store: LabelledFields) -> dict[str, tuple[float
     fields = store.split("train")[0]
     fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]
     if metric.thresholds:
-        return {"spreads": spreads_in(fields, metric.thresholds, metric.levels)}
+        if "intensities" in ARCHITECTURES[arch].takes:  # a network, which also takes from them what is dry
+            return {"spreads": spreads_in(fields, metric.thresholds)}
+        return {"spreads": lesser_spreads(fields, metric.thresholds, metric.levels)}
     lowest = float(np.nanmin(fields))
     try:
         intensities = quantile_thresholds(fields, _INTENSITIES, wet=lowest, quantum=store.quantum)

@@ -244,8 +244,8 @@ class Network(Options):
     )
     temperature: float | Sequence[float] | None = option(
         None,
-        "width of the soft steps of a relaxation (excursion, relaxed), relative; one, or one for each "
-        "threshold, such as 0.1; default: the architecture's, 0.05",
+        "width of the soft steps of a relaxation, relative to the spread of the data (relaxed), or of those "
+        "that its gradient comes from (excursion); one, or one for each threshold; default: 0.05",
         parse=one_or_numbers,
     )
     spectral: str | None = option(

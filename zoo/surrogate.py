@@ -9,7 +9,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from ..emulators import RELAXATIONS, relaxation, spreads_in
+from ..emulators import RELAXATIONS, lesser_spreads, relaxation
+from ..emulators.relaxations.relaxation import takes_spreads
+from ..errors import ArgumentError
 from ..foundation.arguments import as_array, as_path
 from ..foundation.docs import entry, with_section
 from ..losses import FrozenSurrogate
@@ -80,9 +82,9 @@ def relax(
         temperature: how soft it is, relative to the data; a hot relaxation has gradients that reach far, a
             cold one is close to the metric. Default: that of the relaxation, 0.05.
         forward: "soft", or "exact": exact values with the gradient of the soft ones. Default: "soft".
-        fields: a sample of the fields, of any shape, to which temperatures are relative: the distance from
-            each threshold within which half of their pixels lie. Default: what the thresholds tell by their
-            distances; with a lone one, each field tells for itself.
+        fields: a sample of the fields, of any shape, that tells what temperatures are relative to, see
+            `emuloss.emulators.lesser_spreads`. Default: what the thresholds tell by their distances, taken
+            for quantiles at the metric's levels; with a lone one, each field tells for itself.
         **arguments: others of the relaxation, which are listed below for each.
 
     Raises:
@@ -92,7 +94,14 @@ def relax(
     asked = {"temperature": temperature, "forward": forward}
     given = {name: value for name, value in asked.items() if value is not None}
     if fields is not None and isinstance(metric, Metric):
-        given["spreads"] = spreads_in(as_array("fields", fields), metric.thresholds)
+        if "spreads" in arguments:
+            raise ArgumentError("give relax fields or spreads, not both: fields tell the spreads")
+        if not takes_spreads(metric):
+            raise ArgumentError(
+                f"the relaxation of metric {metric.name!r} takes no fields: its steps do not "
+                "depend on the data; leave them out"
+            )
+        given["spreads"] = lesser_spreads(as_array("fields", fields), metric.thresholds, metric.levels)
     return Surrogate(relaxation(metric, **given, **arguments), "relaxed")
 
 

@@ -11,7 +11,7 @@ from ...errors import ArgumentError
 from ...foundation.arguments import as_increasing
 from ...metrics import Metric
 from ..differentiable import DEFAULT_INTENSITIES
-from ..spreads import checked_spreads
+from ..spreads import checked_spreads, spreads_of_version_1
 
 
 def intensity_axis(metric: Metric, intensities: Sequence[float] | None) -> tuple[float, ...]:
@@ -49,7 +49,7 @@ def spread_axis(
     """
     axis = intensity_axis(metric, intensities)
     if spreads is None and not metric.thresholds and intensities is None:
-        return axis  # a log axis around 1, with its natural zero
+        return tuple(spreads_of_version_1(axis))  # a log axis around 1, with its natural zero
     found = checked_spreads(spreads, axis, metric.levels if metric.thresholds else ())
     if found is None:
         raise ArgumentError(
@@ -60,7 +60,10 @@ def spread_axis(
 
 
 def _log_axis(thresholds: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
-    """Origin and scale of asinh((x - origin) / scale): of rain 0, its natural zero."""
+    """Origin and scale of asinh((x - origin) / scale): a spread below the lowest threshold, the least spread.
+
+    Of rain, most of it dry, the origin is 0.
+    """
     return thresholds[0] - spreads[0], min(spreads)
 
 

@@ -36,12 +36,11 @@ class RelaxedMinkowski(Relaxation):
             or one value a threshold, relative likewise.
         tail: (share, temperature) of a second, hotter sigmoid mixed into s. A cold sigmoid keeps the
             values close to the exact ones, a small share of a hot one gives pixels away from every
-            threshold a gradient.
+            threshold a gradient. With a core, values do not depend on it.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         spreads: see `Relaxation`.
-        core: relative temperature of a colder sigmoid that values come from, so that s gives the gradient
-            alone;
-            None: both come from s.
+        core: relative temperature of another sigmoid that values come from, so that s gives the gradient
+            alone; None: both come from s.
 
     Raises:
         ArgumentError: an argument out of range.

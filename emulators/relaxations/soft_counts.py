@@ -20,7 +20,7 @@ _NODES_PER_TEMPERATURE = 4
 """Nodes per temperature around each threshold, at least; cubic splines then err by at most 1e-5."""
 _NODES_OF_CORES = 2
 """The same where they give values alone; these err by at most 2e-5."""
-_LARGEST_TABLE = 2**24
+_LARGEST_TABLE = 2**26
 """Memberships (nodes x thresholds) beyond which a temperature is refused, before any is computed."""
 _LEAST_NODES = 1024
 """Nodes of the smallest table. Sizes double from there, so that an annealed loss keeps the same shapes, and
@@ -50,7 +50,7 @@ class SoftCounts(Tabled):
 
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
-        cores: those of the memberships that values come from; the same where there is no core.
+        cores: those of the memberships that values come from; empty where there is no core.
         axis: of the nodes, see `soft.histogram.node_positions`.
     """
 
@@ -104,9 +104,11 @@ class SoftCounts(Tabled):
         reach = float((u - _REACH * widest).min()), float((u + _REACH * widest).max())
         scale, nodes_needed = _best_scale(u, finest, reach)
         if not nodes_needed * len(u) <= _LARGEST_TABLE:
+            what, size = ("temperature", relative.min()) if self.core is None else ("core", self.core)
             raise ArgumentError(
-                f"temperature (={relative.min():g}) is too small for thresholds from {self.thresholds[0]:g} "
-                f"to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; raise it"
+                f"{what} (={size:g}) is too small for {len(u)} thresholds from {self.thresholds[0]:g} "
+                f"to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; "
+                "raise it, or take fewer thresholds"
             )
         count = max(_LEAST_NODES, 2 ** math.ceil(math.log2(nodes_needed + _SPARE_NODES)))
         origin, top = (math.asinh(end / scale) for end in reach)
@@ -115,9 +117,8 @@ class SoftCounts(Tabled):
             nodes = scale * np.sinh(origin + step * np.arange(-1, count - 1))
         device = self.memberships.device
         self.memberships = torch.from_numpy(_spline(nodes, u, parts)).to(device)
-        self.cores = (
-            self.memberships if values is parts else torch.from_numpy(_spline(nodes, u, values)).to(device)
-        )
+        if self.core is not None:
+            self.cores = torch.from_numpy(_spline(nodes, u, values)).to(device)
         axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
         self.axis = axis.to(self.axis.device)
 

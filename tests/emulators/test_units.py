@@ -3,11 +3,19 @@
 And spreads, which temperatures are relative to: what the data and the thresholds tell of them.
 """
 
+import emuloss
 import numpy as np
 import pytest
 import torch
 from drawn import rain
-from emuloss.emulators import ARCHITECTURES, relaxation, signed_log1p, spreads_between, spreads_in
+from emuloss.emulators import (
+    ARCHITECTURES,
+    lesser_spreads,
+    relaxation,
+    signed_log1p,
+    spreads_between,
+    spreads_in,
+)
 from emuloss.emulators.spreads import spreads_at
 from emuloss.errors import ArgumentError
 from emuloss.metrics import CSI, FSS, BoxCount, Minkowski
@@ -136,8 +144,15 @@ def test_a_value_that_most_pixels_have_far_away_does_not_count_where_thresholds_
     """Of reflectivity, dry at -32 dBZ, the distance to that says nothing of its showers."""
     fields = np.where(np.random.default_rng(0).random((4, 32, 32)) < 0.8, -32.0, 20 + 5 * rain(4).numpy())
     thresholds = (21.0, 23.0, 26.0)
-    assert spreads_in(fields, thresholds) == spreads_between(thresholds, ())
-    assert max(spreads_in(fields, thresholds)) < 5 < spreads_in(fields, [21.0])[0]
+    assert lesser_spreads(fields, thresholds) == spreads_between(thresholds, ())
+    assert max(lesser_spreads(fields, thresholds)) < 5 < min(spreads_in(fields, thresholds))
+
+
+def test_a_large_sample_is_taken_from_every_column():
+    fields = np.full((40, 256, 512), 2.0, np.float32)
+    fields[:, :, 0] = np.nan
+    fields[:, :, 300:] = 8.0
+    assert spreads_in(fields, (0.5,)) == pytest.approx((1.5,))
 
 
 def test_where_most_pixels_equal_a_threshold_the_mean_distance_tells():
@@ -211,6 +226,24 @@ def test_other_thresholds_of_the_same_data_keep_its_spreads():
         (270.0, 280.0, 290.0), Minkowski((270.0, 280.0, 290.0)).levels
     )
     assert rainy.at(Minkowski((280.0,))).in_own_spread
+
+
+def test_a_sample_of_fields_tells_relax_what_training_would_be_told():
+    metric, fields = Minkowski([0.2, 1.0, 3.0], levels=[0.1, 0.4, 0.9]), 3 * rain(8).numpy()
+    told = emuloss.relax(metric, fields=fields).module.spreads
+    assert told == lesser_spreads(fields, metric.thresholds, metric.levels)
+    with pytest.raises(ArgumentError, match="fields or spreads, not both"):
+        emuloss.relax(metric, fields=fields, spreads=told)
+    amplitude = emuloss.metric("sal", outputs=["amplitude"])
+    with pytest.raises(ArgumentError, match="'sal' takes no fields"):
+        emuloss.relax(amplitude, fields=fields)
+    assert relaxation(amplitude).at(amplitude).metric == amplitude
+
+
+def test_many_thresholds_can_be_annealed():
+    relaxed = ARCHITECTURES["excursion"](Minkowski(np.linspace(-4, 4, 500).tolist(), outputs=["area"]))
+    for temperature in (0.2, 0.05, 0.5):
+        relaxed.temperature = temperature
 
 
 # Derivatives

@@ -279,7 +279,7 @@ def draw_classes(axes: Axes, evaluation: Evaluation) -> None:
 
 def _class_label(name: str, found: ClassFigures) -> str:
     """Name of a class, its range of shares of wet pixels, and its number of fields."""
-    share = "-".join(f"{bound:.3g}" for bound in found["share"] or ())
+    share = "-".join(f"{float(format(bound, '.2g')):g}" for bound in found["share"] or ())
     return f"{class_title(name)}\n{share} %\n{found['fields']} fields"
 
 

@@ -278,7 +278,7 @@ def draw_classes(axes: Axes, evaluation: Evaluation) -> None:
 
 
 def _class_label(name: str, found: ClassFigures) -> str:
-    """Name of a class, its range of shares of wet pixels, and its number of fields."""
+    """Name of a class, its range of shares of pixels that reach the threshold, and its number of fields."""
     share = "-".join(f"{float(format(bound, '.2g')):g}" for bound in found["share"] or ())
     return f"{class_title(name)}\n{share} %\n{found['fields']} fields"
 

@@ -96,7 +96,7 @@ def relax(
     if fields is not None and isinstance(metric, Metric):
         if "spreads" in arguments:
             raise ArgumentError("give relax fields or spreads, not both: fields tell the spreads")
-        if not takes_spreads(metric):
+        if RELAXATIONS.of(metric) is not None and not takes_spreads(metric):
             raise ArgumentError(
                 f"the relaxation of metric {metric.name!r} takes no fields: its steps do not "
                 "depend on the data; leave them out"

@@ -199,6 +199,7 @@ def test_configuration_is_the_whole_contract(saved):
         "spectral": "power", "heads": "constrained", "isoperimetric": "valid", "masks": 7,
         "mask_temperature": 0.1, "prior": 0.05,
     }  # fmt: skip
+    arguments["spreads"] = list(emulated().module.arguments()["spreads"])
     assert config["architecture"] == {"name": "hybrid", "arguments": arguments}
     assert config["outputs"] == ["area", "perimeter", "euler"]
     assert config["units"] == ["km^2", "km", "1"]
@@ -328,7 +329,7 @@ CHANGES = {
         lambda c: c["metric"]["arguments"].update(thresholds=[5, 1, 0.5, 0.1]), "increasing"
     ),
     "other thresholds": (
-        lambda c: c["metric"]["arguments"].update(thresholds=[1, 2], levels=[0.5, 0.6]), "size mismatch"
+        lambda c: c["metric"]["arguments"].update(thresholds=[1, 2], levels=[0.5, 0.6]), "each of 2 thresholds"
     ),
     "many thresholds": (
         lambda c: c["metric"]["arguments"].update(thresholds=list(range(1, 5001))), "1 to 1024 entries"

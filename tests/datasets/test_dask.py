@@ -311,7 +311,12 @@ def command(out, metric, cluster, *options):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_command_goes_on(number, cluster, functions, tmp_path, capsys):
     functions("slow")  # writes the file

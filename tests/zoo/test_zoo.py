@@ -329,7 +329,7 @@ CHANGES = {
         lambda c: c["metric"]["arguments"].update(thresholds=[5, 1, 0.5, 0.1]), "increasing"
     ),
     "other thresholds": (
-        lambda c: c["metric"]["arguments"].update(thresholds=[1, 2], levels=[0.5, 0.6]), "each of 2 thresholds"
+        lambda c: c["metric"]["arguments"].update(thresholds=[1, 2], levels=[0.5, 0.6]), "of 2 thresholds"
     ),
     "many thresholds": (
         lambda c: c["metric"]["arguments"].update(thresholds=list(range(1, 5001))), "1 to 1024 entries"

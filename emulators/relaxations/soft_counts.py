@@ -77,7 +77,7 @@ class SoftCounts(Tabled):
         self.components = components
         self.tail = None if tail is None else _checked_tail(tail)
         self.core = None if core is None else as_positive("core", core)
-        # A buffer, though nothing reads its values: by it a relaxation knows on which device it is (`device_of`).
+        # Nothing reads its values: by this buffer a relaxation knows its device (`device_of`).
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
         self.memberships = self.cores = self.axis = torch.empty(0, dtype=torch.float64)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +42,8 @@ class FieldSource(abc.ABC):
         wet: Pixels above it count where thresholds are placed at quantiles of the data; None for those that
             are not dry.
         field_shape: Shape (H, W) of every field.
+        times: Time (UTC) of each chunk, where the data tell; None where they do not.
+        skipped: Why each file was left out that does not fit or cannot be read, by its name.
         describing: Entries of `config` that say what the values mean, such as their unit, and decide none of
             them: labels outlast a change of these.
     """
@@ -53,6 +57,8 @@ class FieldSource(abc.ABC):
     dry: float | None = None
     wet: float | None = None
     field_shape: tuple[int, int]
+    times: Sequence[np.datetime64] | None = None
+    skipped: Mapping[str, str] = MappingProxyType({})
     describing: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod

@@ -171,16 +171,21 @@ def _decades(ends: NDArray[np.float64], forward: Map) -> Locator:
     return MaxNLocator(4)
 
 
-def field_colours(metric: Metric, values: Values, shown: NDArray[Any]) -> tuple[Colormap, Normalize]:
-    """Colours of fields: paper white below the lowest threshold where it is dry, else from end to end.
+def field_colours(lowest: float | None, values: Values, shown: NDArray[Any]) -> tuple[Colormap, Normalize]:
+    """Colours of fields: paper white below what counts where some are dry, else from end to end.
 
     Logarithmic in the distance from the dry value where that spans decades.
+
+    Args:
+        lowest: the value from which pixels count, such as the lowest threshold; None where none is known.
+        values: of the data set.
+        shown: the fields, some of which are measured.
     """
     low, high = (float(end) for end in np.nanquantile(shown, (0.001, 0.999)))
     if values.dry is None:
         return colormaps["YlGnBu"].with_extremes(bad=_UNMEASURED), Normalize(low, max(high, low + 1e-12))
     colours = colormaps["YlGnBu"].with_extremes(under="white", bad=_UNMEASURED)
-    dry, least = values.dry, next(iter(metric.thresholds), values.dry)
+    dry, least = values.dry, values.dry if lowest is None else lowest
     if least <= dry:
         least = dry + 0.01 * (high - dry)
     if not values.decades:

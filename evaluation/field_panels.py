@@ -42,7 +42,7 @@ def draw_descent(figure: SubFigure, metric: Metric, found: Descent, values: Valu
         f"after {found.figures['steps']} steps: distance {after:.2f}",
         "truth",
     )
-    colours, scale = field_colours(metric, values, found.truth[pick])
+    colours, scale = field_colours(_lowest(metric), values, found.truth[pick])
     for axes, title, field in zip(panels, titles, (found.start, found.final, found.truth), strict=False):
         image = _draw_field(axes, field[pick], title, colours, scale)
     colour_bar(figure, image, panels[:3].tolist(), with_unit("value", unit), values.dry)
@@ -92,7 +92,7 @@ def draw_inversion(figure: SubFigure, metric: Metric, found: Inversion, values: 
         "judged by the exact metric",
     )
     panels = figure.subplots(2, len(found.targets), squeeze=False)
-    colours, scale = field_colours(metric, values, found.targets)
+    colours, scale = field_colours(_lowest(metric), values, found.targets)
     for column, (name, figures) in enumerate(found.figures["targets"].items()):
         rmse = "undefined" if figures["rmse"] is None else f"{figures['rmse']:.2f}"
         for axes, field, title in (
@@ -111,3 +111,8 @@ def _draw_field(
     framed(axes)
     axes.set_title(title)
     return image
+
+
+def _lowest(metric: Metric) -> float | None:
+    """The lowest threshold; None where there are none."""
+    return next(iter(metric.thresholds), None)

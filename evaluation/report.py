@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from ..emulators.differentiable import Differentiable
 from ..errors import ArgumentError, DataError
 from ..foundation.arguments import filled
-from ..foundation.files import disk_errors, write_safely
 from ..metrics import Metric
-from .axes import FAINT, INK
 from .evaluate import Evaluation, check_surrogate
 from .fidelity_panels import Columns, draw_curves, draw_fidelity, draw_shift, draw_values, lines_of_panels
 from .field_panels import draw_descent, draw_inversion
 from .gradient_panels import draw_gradients
 from .pixels import Values
-
-_WIDTH, _DPI = 12.0, 150
-"""In inches, and pixels per inch."""
-_STYLE: Any = {
-    "axes.edgecolor": INK,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 9,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "figure.titlesize": 11.5,
-    "figure.titleweight": "bold",
-    "font.size": 9,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "text.color": INK,
-    "xtick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.color": INK,
-    "ytick.labelsize": 8.5,
-}
+from .sheet import Row, write_sheet
 
 TrainingLog = str | Path | Iterable[dict[str, Any]]
 """A CSV file, or rows, with the columns "fields", "train_loss", "validation_loss" and
@@ -93,52 +60,33 @@ def write_report(
             f"and {evaluation.emulated.shape}"
         )
     log = None if training_log is None else _columns(training_log)
-    rows = _rows(surrogate.metric, evaluation, fields, curves, log)
-    heights = [row.height for row in rows]
-    with matplotlib.rc_context(_STYLE):
-        layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06, hspace=0.05, wspace=0.04)
-        figure = Figure(figsize=(_WIDTH, sum(heights)), dpi=_DPI, facecolor="white", layout=layout)
-        FigureCanvasAgg(figure)
-        places = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for row, place in zip(rows, places, strict=True):
-            row.draw(place)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-    with disk_errors(Path(path)):
-        write_safely(Path(path), picture.getbuffer())
-
-
-class _Row(NamedTuple):
-    """A row of panels: its height, in inches, and what draws it."""
-
-    height: float
-    draw: Callable[[SubFigure], None]
+    write_sheet(path, _rows(surrogate.metric, evaluation, fields, curves, log))
 
 
 def _rows(
     metric: Metric, evaluation: Evaluation, fields: NDArray[Any], curves: NDArray[Any], log: Columns | None
-) -> list[_Row]:
+) -> list[Row]:
     """What there is to draw, from the top."""
     figures, inversion, gradients = evaluation.figures, evaluation.inversion, evaluation.gradients
     values, unit = Values.of(fields), figures["field_unit"]
     lines = lines_of_panels(len(metric.outputs))
     if len(metric.levels) > 1:
-        first = _Row(0.8 + 3.2 * lines, lambda place: draw_curves(place, metric, evaluation, fields, curves))
+        first = Row(0.8 + 3.2 * lines, lambda place: draw_curves(place, metric, evaluation, fields, curves))
     else:
-        first = _Row(0.5 + 3.2 * lines, lambda place: draw_values(place, metric, evaluation, curves))
-    rows = [first, _Row(4.0, lambda place: draw_fidelity(place, metric, evaluation, log))]
+        first = Row(0.5 + 3.2 * lines, lambda place: draw_values(place, metric, evaluation, curves))
+    rows = [first, Row(4.0, lambda place: draw_fidelity(place, metric, evaluation, log))]
     if gradients is not None:
         sizes = figures["gradients"]["sizes"]
-        rows.append(_Row(3.1, lambda place: draw_gradients(place, metric, gradients, sizes)))
+        rows.append(Row(3.1, lambda place: draw_gradients(place, metric, gradients, sizes)))
     rows += [
-        _Row(3.5, partial(draw_descent, metric=metric, found=each, values=values, unit=unit))
+        Row(3.5, partial(draw_descent, metric=metric, found=each, values=values, unit=unit))
         for each in (evaluation.descent, evaluation.descent_noisy)
         if each is not None
     ]
     if inversion is not None:
-        rows.append(_Row(4.4, lambda place: draw_inversion(place, metric, inversion, values, unit)))
+        rows.append(Row(4.4, lambda place: draw_inversion(place, metric, inversion, values, unit)))
     if "shift" in figures:
-        rows.append(_Row(3.3, lambda place: draw_shift(place, metric, figures["shift"])))
+        rows.append(Row(3.3, lambda place: draw_shift(place, metric, figures["shift"])))
     return rows
 
 

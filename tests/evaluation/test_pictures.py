@@ -128,7 +128,7 @@ def test_images_have_a_colour_bar(picture: tuple[str, Figure]) -> None:
 
 def test_colours_of_temperatures_span_their_range() -> None:
     metric = Minkowski(quantiles(KELVIN, 5))
-    _, norm = field_colours(metric, Values.of(KELVIN), KELVIN)
+    _, norm = field_colours(metric.thresholds[0], Values.of(KELVIN), KELVIN)
     assert KELVIN.min() <= norm.vmin < norm.vmax <= KELVIN.max()
 
 
@@ -138,7 +138,7 @@ def test_colours_move_with_the_unit(fields: NDArray[Any], a: float, b: float) ->
     fields = fields.astype(np.float64)
 
     def drawn(x: NDArray[Any]) -> NDArray[Any]:
-        colours, norm = field_colours(Minkowski(quantiles(x, 5)), Values.of(x), x)
+        colours, norm = field_colours(quantiles(x, 5)[0], Values.of(x), x)
         return colours(norm(x.ravel()))
 
     off = np.abs(drawn(a * fields + b) - drawn(fields)) > 0.02

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
 from ...foundation.near import did_you_mean
-from .frames import Frames, Size, axes_of_frames
+from .frames import Frames, axes_of_frames
 from .stored import SUFFIXES, Stored, open_arrays
+from .tiling import Size
 
 
 class Arrays(Frames):
@@ -46,6 +47,7 @@ class Arrays(Frames):
         length_unit: str | None = None,
         nodata: float | Sequence[float] | None = None,
         wet: float | None = None,
+        min_coverage: float = 0.0,
     ) -> None:
         """Look into the file; most values are read chunk by chunk later.
 
@@ -61,6 +63,7 @@ class Arrays(Frames):
             length_unit: Unit of the pixel size; by default that of the file's coordinates, or "pixel".
             nodata: Numbers, as they are in the file, that stand for nothing measured.
             wet: See `FieldSource`; by default the data tell.
+            min_coverage: Least share of measured pixels in a field; those with less are left out.
 
         Raises:
             ArgumentError: If an argument is out of range, the variable is unknown or not chosen, the suffix
@@ -74,6 +77,7 @@ class Arrays(Frames):
             unit=unit,
             size=size,
             stride=stride,
+            min_coverage=min_coverage,
             quantum=quantum,
             wet=wet,
             nodata=nodata,

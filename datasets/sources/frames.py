@@ -9,17 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_name, as_pixel_size, as_positive, as_shape
+from ...errors import DataError
+from ...foundation.arguments import as_name, as_pixel_size, as_positive
 from ...metrics import found_quantum
 from ...metrics.declared import as_finite
 from .grids import Grid, grid_of
 from .packing import as_markers, packing_of
-from .patches import chunk_length, count_patches, cut, too_small
 from .source import FEWEST_VALUES, FieldSource
 from .stored import Stored, unit_of
-
-Size = int | tuple[int, int] | None
+from .tiling import Size, Tiling
 
 
 class Frames(FieldSource):
@@ -34,7 +32,7 @@ class Frames(FieldSource):
     Attributes:
         shape: Shape of the array.
         axes: Those of its axes that times, rows and columns lie along.
-        stride: Distance between training patches.
+        tiling: How frames become fields.
         frames: Number of frames.
         chunk: Number of frames in a chunk.
         nodata: Numbers that stand for nothing measured, as they are kept.
@@ -52,6 +50,7 @@ class Frames(FieldSource):
         unit: str | None,
         size: Size,
         stride: Size,
+        min_coverage: float,
         quantum: float | None,
         wet: float | None,
         nodata: float | Sequence[float] | None,
@@ -67,10 +66,7 @@ class Frames(FieldSource):
         self._quantum = None if quantum is None else as_positive("quantum", quantum)
         self.wet = as_finite("wet", wet)
         self.nodata = as_markers(nodata)
-        if stride is not None and size is None:
-            raise ArgumentError(f"`stride` (={stride!r}) needs `size`: whole frames are not cut.")
-        self._size = None if size is None else as_shape("size", size)
-        self._stride = None if stride is None else as_shape("stride", stride)
+        self.tiling = Tiling.of(size, stride, min_coverage)
 
     def lay_out(self, what: str, stored: Stored) -> None:
         """Settle fields, chunks and what values mean: what is asked for, or else what the array says.
@@ -93,14 +89,14 @@ class Frames(FieldSource):
             )
         *times, height, width = (self.shape[axis] for axis in self.axes)
         frame = (height, width)
-        self.field_shape = frame if self._size is None else self._size
-        self.stride = self.field_shape if self._stride is None else self._stride
-        if too_small(frame, self.field_shape):
-            raise DataError(f"{what}: `size` (={self.field_shape}) exceeds the shape {frame} of its frames.")
+        self.field_shape = self.tiling.size_in(frame)
+        misfit = self.tiling.misfit(frame, frame)
+        if misfit:
+            raise DataError(f"{what}: {misfit}.")
         self.frames = times[0] if times else 1
         if 0 in self.shape:
             raise DataError(f"{what}: shape {self.shape} holds no frame.")
-        self.chunk = chunk_length(self.frames, count_patches(frame, self.field_shape, self.stride))
+        self.chunk = self.tiling.chunk_length(self.frames, frame)
         self.packing = packing_of(
             stored.attributes, stored.array.dtype, what, around=stored.around, nodata=self.nodata
         )
@@ -141,8 +137,7 @@ class Frames(FieldSource):
     def read(self, k: int, role: str) -> NDArray[np.float32]:
         """Read the frames of one chunk, or their patches, (n, H, W); see `FieldSource.read`."""
         values = self.frames_at(k * self.chunk, (k + 1) * self.chunk)
-        stride = self.stride if role == "train" else self.field_shape
-        return np.concatenate([cut(frame, self.field_shape, stride) for frame in values])
+        return np.concatenate([self.tiling.cut(frame, role) for frame in values])
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the fields."""
@@ -152,7 +147,8 @@ class Frames(FieldSource):
             "pixel_size": self.pixel_size,
             "unit": self.unit,
             "size": list(self.field_shape),
-            "stride": list(self.stride),
+            "stride": list(self.tiling.stride_in(self.field_shape)),
+            **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),
             "quantum": self._quantum,
             **({"nodata": list(self.nodata)} if self.nodata else {}),
         }

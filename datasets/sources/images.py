@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_name, as_natural, as_pixel_size, as_positive, as_shape
+from ...errors import DataError
+from ...foundation.arguments import as_name, as_natural, as_pixel_size, as_positive
 from ...metrics import found_quantum
 from ...metrics.declared import as_finite
 from .attributes import numbers_of
 from .packing import as_markers, equals
-from .patches import chunk_length, count_patches, cut, too_small
 from .source import FEWEST_VALUES, FieldSource
+from .tiling import Size, Tiling
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,14 +43,15 @@ class Images(FieldSource):
     def __init__(
         self,
         folder: str | Path,
-        size: int | tuple[int, int] | None = None,
-        stride: int | tuple[int, int] | None = None,
+        size: Size = None,
+        stride: Size = None,
         pixel_size: float = 1.0,
         unit: str = "",
         seed: int = 0,
         nodata: float | Sequence[float] | None = None,
         quantum: float | None = None,
         wet: float | None = None,
+        min_coverage: float = 0.0,
     ) -> None:
         """Find the pictures; a few of them are opened.
 
@@ -66,6 +67,7 @@ class Images(FieldSource):
             quantum: Step that the grey values lie apart; by default it is found in them: 1/255 in pictures of
                 8 bits.
             wet: See `FieldSource`; by default the data tell.
+            min_coverage: Least share of measured pixels in a field; those with less are left out.
 
         Raises:
             ArgumentError: If an argument is out of range.
@@ -77,14 +79,12 @@ class Images(FieldSource):
         self.nodata = as_markers(nodata)
         self.wet = as_finite("wet", wet)
         self.seed = as_natural("seed", seed)
-        if stride is not None and size is None:
-            raise ArgumentError(f"`stride` (={stride!r}) needs `size`: whole pictures are not cut.")
+        self.tiling = Tiling.of(size, stride, min_coverage)
         self.files = _shuffled(_pictures_in(self.folder), self.seed)
         first = _read_grey(self.files[0], self.nodata)
-        self.cuts = size is not None
-        self.field_shape = (first.shape[0], first.shape[1]) if size is None else as_shape("size", size)
-        self.stride = self.field_shape if stride is None else as_shape("stride", stride)
-        self.chunk = chunk_length(len(self.files), count_patches(first.shape, self.field_shape, self.stride))
+        shape = (first.shape[0], first.shape[1])
+        self.field_shape = self.tiling.size_in(shape)
+        self.chunk = self.tiling.chunk_length(len(self.files), shape)
         self.quantum = self._found_quantum(first) if quantum is None else as_positive("quantum", quantum)
 
     def __len__(self) -> int:
@@ -92,11 +92,8 @@ class Images(FieldSource):
 
     def read(self, k: int, role: str) -> NDArray[np.float32]:
         """Read the pictures of one chunk, or their patches, (n, H, W); see `FieldSource.read`."""
-        stride = self.stride if role == "train" else self.field_shape
-        fields = [
-            self._read_fields(path, stride) for path in self.files[k * self.chunk : (k + 1) * self.chunk]
-        ]
-        return np.concatenate(fields)
+        files = self.files[k * self.chunk : (k + 1) * self.chunk]
+        return np.concatenate([self.tiling.cut(self._read_picture(path), role) for path in files])
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the fields; files count by name and size, wherever the folder stands."""
@@ -107,8 +104,9 @@ class Images(FieldSource):
             "name": self.name,
             "files": len(self.files),
             "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
-            "size": list(self.field_shape) if self.cuts else None,
-            "stride": list(self.stride),
+            "size": None if self.tiling.size is None else list(self.tiling.size),
+            "stride": list(self.tiling.stride_in(self.field_shape)),
+            **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),
             "pixel_size": self.pixel_size,
             "unit": self.unit,
             "seed": self.seed,
@@ -121,16 +119,13 @@ class Images(FieldSource):
         pictures = [first, *(_read_grey(self.files[k], self.nodata) for k in others)]
         return found_quantum(np.concatenate([picture.ravel() for picture in pictures]), FEWEST_VALUES)
 
-    def _read_fields(self, path: Path, stride: tuple[int, int]) -> NDArray[np.float32]:
-        """A picture, or its patches, (n, H, W)."""
+    def _read_picture(self, path: Path) -> NDArray[np.float32]:
+        """A picture (H, W) that fits beside the others."""
         picture = _read_grey(path, self.nodata)
-        if not self.cuts and picture.shape != self.field_shape:
-            raise DataError(
-                f"{path}: shape {picture.shape} differs from {self.field_shape}; give `size` to cut patches."
-            )
-        if too_small(picture.shape, self.field_shape):
-            raise DataError(f"{path}: `size` (={self.field_shape}) exceeds its shape {picture.shape}.")
-        return cut(picture, self.field_shape, stride)
+        misfit = self.tiling.misfit((picture.shape[0], picture.shape[1]), self.field_shape)
+        if misfit:
+            raise DataError(f"{path}: {misfit}.")
+        return picture
 
 
 def _pictures_in(folder: Path) -> list[Path]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
-from .frames import Frames, Size
+from .frames import Frames
 from .stored import Stored, is_data_array, of_data_array
+from .tiling import Size
 
 
 class InMemory(Frames):
@@ -41,6 +42,7 @@ class InMemory(Frames):
         quantum: float | None = None,
         nodata: float | Sequence[float] | None = None,
         wet: float | None = None,
+        min_coverage: float = 0.0,
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
 
@@ -57,6 +59,7 @@ class InMemory(Frames):
             quantum: Step that the values lie apart; by default it is found in them, if they have one.
             nodata: Values that stand for nothing measured.
             wet: See `FieldSource`; by default the data tell.
+            min_coverage: Least share of measured pixels in a field; those with less are left out.
 
         Raises:
             ArgumentError: If an argument is out of range, or `fields` is no such array.
@@ -74,6 +77,7 @@ class InMemory(Frames):
             unit=unit,
             size=size,
             stride=stride,
+            min_coverage=min_coverage,
             quantum=quantum,
             wet=wet,
             nodata=nodata,

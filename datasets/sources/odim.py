@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_choice, as_positive, as_shape, as_share, shown
+from ...foundation.arguments import as_choice, as_positive, as_shape, shown
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
 from ...metrics.declared import as_finite
 from .attributes import attribute, number_of, text_of
 from .packing import equals
-from .patches import cut, too_small
 from .source import FieldSource
+from .tiling import Tiling
 
 _MARSHALL_PALMER = (200.0, 1.6)
 """Factor and exponent of the reflectivity of rain, Z = factor * R ** exponent."""
@@ -106,7 +106,7 @@ class Opera(FieldSource):
         self.field_shape = as_shape("size", size)
         half = (max(self.field_shape[0] // 2, 1), max(self.field_shape[1] // 2, 1))
         self.stride = half if stride is None else as_shape("stride", stride)
-        self.min_coverage = as_share("min_coverage", min_coverage)
+        self.tiling = Tiling.of(self.field_shape, self.stride, min_coverage)
         self.bounds = _as_bounds(bounds)
         self.quantity = as_choice("quantity", quantity, _QUANTITIES)
         self.quantum = None if quantum is None else as_positive("quantum", quantum)
@@ -124,16 +124,16 @@ class Opera(FieldSource):
                 f"{path.name}: pixel size {layout.pixel_size} km differs from {self.pixel_size} km in "
                 f"{self.files[0].name}; keep one grid in a folder."
             )
-        if too_small(layout.shape, self.field_shape):
-            raise DataError(f"{path.name}: `size` (={self.field_shape}) exceeds its shape {layout.shape}.")
+        misfit = self.tiling.misfit(layout.shape, layout.shape)
+        if misfit:
+            raise DataError(f"{path.name}: {misfit}.")
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, k: int, role: str) -> NDArray[np.float32]:
         """Read the patches of one file, (n, H, W) in mm/h; see `FieldSource.read`."""
-        stride = self.stride if role == "train" else self.field_shape
-        return cut(self.read_frame(k), self.field_shape, stride, self.min_coverage)
+        return self.tiling.cut(self.read_frame(k), role)
 
     def read_frame(self, k: int) -> NDArray[np.float32]:
         """Read one whole composite, (rows, columns) in mm/h, NaN where no radar measured.
@@ -163,7 +163,7 @@ class Opera(FieldSource):
             "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
             "size": list(self.field_shape),
             "stride": list(self.stride),
-            "min_coverage": self.min_coverage,
+            "min_coverage": self.tiling.min_coverage,
             "bounds": list(self.bounds),
             "quantity": self.quantity,
             "quantum": self.quantum,

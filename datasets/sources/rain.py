@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError
 from ...foundation.arguments import as_choice, as_count, as_natural, as_positive, as_shape
 from ...metrics.declared import as_finite
-from .patches import chunk_length
 from .source import FieldSource
+from .tiling import chunk_length
 
 _DRIZZLE = 0.1
 """Rate in mm/h below which a pixel is dry, as in radar products."""

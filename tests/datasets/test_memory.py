@@ -139,7 +139,7 @@ class TestInMemory:
         assert "\n" not in str(caught.value)
 
     def test_patches_that_do_not_fit(self, frames):
-        with pytest.raises(DataError, match=r"fields: `size` \(=\(21, 21\)\) exceeds the shape \(20, 24\)"):
+        with pytest.raises(DataError, match=r"fields: `size` \(=\(21, 21\)\) exceeds its shape \(20, 24\)"):
             InMemory(frames, size=21)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FACTOR, _EXPONENT = 200.0, 1.6
-
+MARSHALL_PALMER = (200.0, 1.6)
+"""Factor and exponent of Z = factor * R ** exponent."""
 UNIT = "dBZ"
 """How reflectivity is told: 10 log10 Z."""
 
@@ -22,7 +22,13 @@ def is_reflectivity(unit: str) -> bool:
     return unit.strip().casefold() == UNIT.casefold()
 
 
-def rain_of(dbz: NDArray[Any]) -> NDArray[Any]:
-    """Rain rate in mm/h of reflectivity in dBZ, of the same shape; NaN stays."""
+def rain_of(dbz: NDArray[Any], relation: tuple[float, float] = MARSHALL_PALMER) -> NDArray[Any]:
+    """Rain rate in mm/h of reflectivity in dBZ, of the same shape; NaN stays.
+
+    Args:
+        dbz: Reflectivity.
+        relation: Factor and exponent of Z = factor * R ** exponent.
+    """
+    factor, exponent = relation
     with np.errstate(over="ignore"):  # markers of missing values, which are masked afterwards
-        return (10 ** (dbz / 10) / _FACTOR) ** (1 / _EXPONENT)
+        return (10 ** (dbz / 10) / factor) ** (1 / exponent)

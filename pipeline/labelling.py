@@ -55,7 +55,8 @@ def opened(data: Data, seed: int) -> tuple[FieldSource, list[str]]:
         DataError: files that cannot be used.
     """
     source = as_source(data.fields, **{"seed": seed, **data.opened_with})
-    return source, assign_splits(source, test=data.test_chunks, gap=data.gap_chunks)
+    gap = data.gap_chunks if data.gap is None else data.gap
+    return source, assign_splits(source, test=data.test_chunks, gap=gap)
 
 
 def labelled(

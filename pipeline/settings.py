@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_increasing, as_path
+from ..foundation.arguments import as_count, as_increasing, as_path
+from ..foundation.durations import as_duration
 from ..foundation.options import SEEDS, Options, option
 from ..metrics import Metric, takes
 from . import choices
@@ -45,9 +47,12 @@ class Data(Options):
         unit: of the values, if the data do not say.
         test_chunks: last chunks (files, or blocks of fields) kept for the test; default: a sixth.
         gap_chunks: chunks left out before the test; default: a twelfth of data in order of time.
+        gap: time left out before the test instead, such as "3h" or a timedelta.
+        skip_unreadable: whether files that cannot be read are left out, and counted.
 
     Raises:
-        ArgumentError: an argument of the source that is given twice.
+        ArgumentError: an argument of the source that is given twice, a gap that is no duration or is given in
+            chunks as well.
     """
 
     fields: Any = option(help="where fields come from", kind=str, choices=choices.sources)
@@ -85,11 +90,21 @@ class Data(Options):
     gap_chunks: int | None = option(
         None, "files left out before the test; default: a twelfth of data in order of time"
     )
+    gap: str | timedelta | None = option(
+        None,
+        "time left out before the test instead, such as 3h or 90min; default: see --gap-chunks",
+        kind=str,
+    )
+    skip_unreadable: bool = option(False, "leave files out that cannot be read, and count them")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source_options", as_mapping("source_options", self.source_options))
+        if self.gap is not None:
+            as_duration("gap", self.gap)
+            if self.gap_chunks is not None:
+                raise ArgumentError("give either `gap` or `gap_chunks`, not both")
         for name in _OF_SOURCES:
-            if getattr(self, name) is not None and name in (self.source_options or {}):
+            if name in self._named and name in (self.source_options or {}):
                 raise ArgumentError(f"{name} of the source is given by `{name}` and by `source_options`")
 
     @property
@@ -100,11 +115,26 @@ class Data(Options):
     @property
     def opened_with(self) -> dict[str, Any]:
         """The arguments of the source that are given."""
-        named = {name: getattr(self, name) for name in _OF_SOURCES if getattr(self, name) is not None}
-        return {**(self.source_options or {}), **named}
+        return {**(self.source_options or {}), **self._named}
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        """Those that are options by themselves."""
+        given = {name: getattr(self, name) for name in _OF_SOURCES}
+        return {name: value for name, value in given.items() if value is not None and value is not False}
 
 
-_OF_SOURCES = ("size", "stride", "count", "min_coverage", "bounds", "wet", "pixel_size", "unit")
+_OF_SOURCES = (
+    "size",
+    "stride",
+    "count",
+    "min_coverage",
+    "bounds",
+    "wet",
+    "pixel_size",
+    "unit",
+    "skip_unreadable",
+)
 """Options that are arguments of sources."""
 
 
@@ -327,3 +357,30 @@ class Labelling(Options):
         object.__setattr__(self, "out", as_path("out", self.out))
         if os.path.isdir(self.out):
             raise ArgumentError(f"out (={str(self.out)!r}) is a folder; give a file")
+
+
+@dataclass(frozen=True)
+class Looking(Options):
+    """How fields are looked at, and whether they are drawn.
+
+    Attributes:
+        chunks: most chunks to read, spread over all.
+        picture: file to draw some fields in.
+        seed: of synthetic fields.
+        progress: whether to show a progress bar.
+    """
+
+    chunks: int = option(12, "most chunks to read, spread over all")
+    picture: Path | None = option(
+        None, "file to draw some fields in, such as fields.png; default: none", kind=Path
+    )
+    seed: int = option(0, "seed of synthetic fields", within=SEEDS)
+    progress: bool = option(True, "show a progress bar")
+
+    def __post_init__(self) -> None:
+        as_count("chunks", self.chunks)
+        if self.picture is None:
+            return
+        object.__setattr__(self, "picture", as_path("picture", self.picture))
+        if self.picture.suffix.lower() != ".png":
+            raise ArgumentError(f"picture (={str(self.picture)!r}) must end in .png")

@@ -207,7 +207,16 @@ class Archive(FieldSource):
         self.entries = _in_order(told, self.name_of)
         times = [entry.time for entry in self.entries if entry.time is not None]
         self.times = times if len(times) == len(self.entries) else None
-        self.quantum = self._found_quantum(kind.quantum)
+        self.quantum = self.find_quantum(kind.quantum)
+
+    def find_quantum(self, told: float | None) -> float | None:
+        """The step of the values: what is asked for, or what is found in three frames, or what is told."""
+        if self._quantum is not None:
+            return self._quantum
+        last = len(self) - 1
+        values = np.concatenate([self._seen(k) for k in sorted({0, last // 2, last})])
+        found = found_quantum(values, FEWEST_VALUES) if np.isfinite(values).any() else None
+        return found or _converted_step(told, _conversion(self.own_unit, self.unit))
 
     def name_of(self, path: Path) -> str:
         """What a file is called: its place in the folder, wherever that stands."""
@@ -249,15 +258,9 @@ class Archive(FieldSource):
         return np.asarray(_conversion(self.own_unit, self.unit)(values), np.float32)
 
     def config(self) -> dict[str, Any]:
-        """Everything that decides the fields; files count by name and size, wherever the folder stands."""
-        files = self.files
-        listing = "\n".join(f"{self.name_of(path)} {_bytes_of(path)}" for path in files)
+        """Everything that decides the fields."""
         return {
-            "name": self.name,
-            "files": len(files),
-            "first": self.name_of(files[0]),
-            "last": self.name_of(files[-1]),
-            "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
+            **self.listed(),
             "frames": len(self.entries),
             "size": None if self.tiling.size is None else list(self.tiling.size),
             "stride": list(self.tiling.stride_in(self.field_shape)),
@@ -269,6 +272,18 @@ class Archive(FieldSource):
             "quantum": self._quantum,
             **({"nodata": list(self.nodata)} if self.nodata else {}),
             **self.choices(),
+        }
+
+    def listed(self) -> dict[str, Any]:
+        """The files, which count by name and size, wherever the folder stands: a part of `config`."""
+        files = self.files
+        listing = "\n".join(f"{self.name_of(path)} {_bytes_of(path)}" for path in files)
+        return {
+            "name": self.name,
+            "files": len(files),
+            "first": self.name_of(files[0]),
+            "last": self.name_of(files[-1]),
+            "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
         }
 
     @property
@@ -318,9 +333,8 @@ class Archive(FieldSource):
     def _tell_skipped(self, count: int) -> None:
         if self.skipped:
             name, reason = next(iter(self.skipped.items()))
-            files = "file is" if count == 1 else "files are"
             warnings.warn(
-                f"{self.folder}: {len(self.skipped)} of {count} {files} left out, first {name}: {reason}",
+                f"{self.folder}: left out {len(self.skipped)} of {count} files, first {name}: {reason}",
                 stacklevel=4,
             )
 
@@ -337,15 +351,6 @@ class Archive(FieldSource):
                 f"{self._to_unit}; give `unit`."
             )
         _conversion(self.own_unit, self.unit)
-
-    def _found_quantum(self, told: float | None) -> float | None:
-        """The step of the values: what is asked for, or what is found in three frames, or what is told."""
-        if self._quantum is not None:
-            return self._quantum
-        last = len(self) - 1
-        values = np.concatenate([self._seen(k) for k in sorted({0, last // 2, last})])
-        found = found_quantum(values, FEWEST_VALUES) if np.isfinite(values).any() else None
-        return found or _converted_step(told, _conversion(self.own_unit, self.unit))
 
     def _seen(self, k: int) -> NDArray[np.float32]:
         """The values of a frame; none of an unreadable file that is left out."""

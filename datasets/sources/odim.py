@@ -9,35 +9,31 @@ round the size of a pixel.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
-from ...foundation.arguments import as_choice, as_positive, as_shape, shown
+from ...foundation.arguments import as_choice, shown
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
-from ...metrics.declared import as_finite
+from .archive import SAME_SIZE, Archive, Entry, MisfitError, Told, files_in
 from .attributes import attribute, number_of, text_of
+from .grids import Grid
 from .packing import equals
-from .source import FieldSource
-from .tiling import Tiling
+from .reflectivity import rain_of
+from .tiling import Size, half
 
-_MARSHALL_PALMER = (200.0, 1.6)
-"""Factor and exponent of the reflectivity of rain, Z = factor * R ** exponent."""
-_QUANTITIES = ("RATE", "DBZH")
-_SAME_SIZE = 1e-3
-"""Difference of pixels that are of one size, as a share of it: writers compute sizes from corners."""
+_QUANTITIES = ("RATE", "ACRR", "DBZH")
 _POLAR = ("PVOL", "SCAN", "RAY", "AZIM", "ELEV", "ETOP")
 
 
@@ -52,122 +48,119 @@ class _Layout:
     nodata: float | None
     undetect: float | None
     pixel_size: float
-    time: str
+    time: np.datetime64 | None
+    hours: float | None
 
 
-class Opera(FieldSource):
+class Opera(Archive):
     """Patches of the rain rate in a folder of ODIM-HDF5 composites, one chunk a file, in order of time.
 
     The value of a pixel is gain * raw + offset. Pixels that no radar saw are NaN; pixels without echo, and
     those below the lower bound, are 0; those above the upper bound are set to it. Values are rounded to
     `quantum`, so that the float32 is the nearest one to the decimal number that the producer meant.
 
-    Reflectivity (`quantity="DBZH"`) is turned into rain with Z = 200 R^1.6 (Marshall and Palmer 1948).
+    Accumulations (`quantity="ACRR"`) are divided by the time from their start to their end, as the file tells
+    them. Reflectivity (`quantity="DBZH"`) is turned into rain with Z = 200 R^1.6 (Marshall and Palmer 1948).
     """
 
     name = "opera"
-    unit = "mm/h"
-    length_unit = "km"
     dry = 0.0
-    chronological = True
+    describing: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
         folder: str | Path,
-        size: int | tuple[int, int] = 128,
-        stride: int | tuple[int, int] | None = None,
-        min_coverage: float = 0.9,
+        size: Size = 128,
+        stride: Size = None,
+        min_coverage: float | None = None,
         bounds: tuple[float, float] = (0.1, 150.0),
         pattern: str = "*.h*",
         quantity: str = "RATE",
         quantum: float | None = 0.01,
         wet: float | None = None,
+        nodata: float | Sequence[float] | None = None,
+        skip_unreadable: bool = False,
     ) -> None:
-        """Find the files and check that every one can be used.
+        """Find the files and look into each; those that do not fit are left out, see `Archive`.
 
         Args:
-            folder: Folder that holds the files; it is not searched recursively.
-            size: Size of a patch in pixels, one number or (height, width).
+            folder: Folder that holds the files.
+            size: Size of a patch in pixels, one number or (height, width); whole composites if None.
             stride: Distance between training patches; half their size by default. Patches of the other splits
                 lie side by side.
-            min_coverage: Least share of measured pixels in a patch.
+            min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
+                composites.
             bounds: Rates (mm/h) below the first are dry, and those above the second are set to it.
-            pattern: Shell pattern of the file names.
-            quantity: "RATE" (mm/h) or "DBZH" (dBZ).
+            pattern: Shell pattern of the file names; "**/*.h5" searches subfolders, too.
+            quantity: "RATE" (mm/h), "ACRR" (mm, accumulated) or "DBZH" (dBZ).
             quantum: Step that rates are rounded to, in mm/h; None leaves them alone.
             wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles; 0 by default.
+            nodata: Numbers, as they are in the files, that stand for nothing measured, besides what they say.
+            skip_unreadable: Leave files out that cannot be read, and count them.
 
         Raises:
             ArgumentError: If an argument is out of range.
-            DataError: If the folder is missing or empty, or a file is damaged, is not an ODIM composite,
-                lacks the quantity, is smaller than a patch, or differs from the others in pixel size.
+            DataError: If the folder is missing or empty, a file is damaged, or none is an ODIM composite that
+                has the quantity and is at least as large as a patch.
+
+        Warns:
+            UserWarning: Some files are left out.
         """
-        self.folder = Path(folder)
-        self.field_shape = as_shape("size", size)
-        half = (max(self.field_shape[0] // 2, 1), max(self.field_shape[1] // 2, 1))
-        self.stride = half if stride is None else as_shape("stride", stride)
-        self.tiling = Tiling.of(self.field_shape, self.stride, min_coverage)
+        super().__init__(
+            size=size,
+            stride=half(size) if stride is None else stride,
+            min_coverage=min_coverage,
+            wet=wet,
+            quantum=quantum,
+            nodata=nodata,
+            skip_unreadable=skip_unreadable,
+        )
         self.bounds = _as_bounds(bounds)
         self.quantity = as_choice("quantity", quantity, _QUANTITIES)
-        self.quantum = None if quantum is None else as_positive("quantum", quantum)
-        self.wet = as_finite("wet", wet)
-        layouts = {path: _read_layout(path, self.quantity) for path in _files_in(self.folder, pattern)}
-        self.files = sorted(layouts, key=lambda path: (layouts[path].time, path.name))
-        self.pixel_size = layouts[self.files[0]].pixel_size
-        for path in self.files:
-            self._check_grid(path, layouts[path])
+        self.scan(Path(folder), files_in(Path(folder), pattern, "ODIM-HDF5 files"))
 
-    def _check_grid(self, path: Path, layout: _Layout) -> None:
-        """Raise DataError for a file whose pixels are not those of the first, or that no patch fits into."""
-        if not math.isclose(layout.pixel_size, self.pixel_size, rel_tol=_SAME_SIZE):
-            raise DataError(
-                f"{path.name}: pixel size {layout.pixel_size} km differs from {self.pixel_size} km in "
-                f"{self.files[0].name}; keep one grid in a folder."
-            )
-        misfit = self.tiling.misfit(layout.shape, layout.shape)
-        if misfit:
-            raise DataError(f"{path.name}: {misfit}.")
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def read(self, k: int, role: str) -> NDArray[np.float32]:
-        """Read the patches of one file, (n, H, W) in mm/h; see `FieldSource.read`."""
-        return self.tiling.cut(self.read_frame(k), role)
-
-    def read_frame(self, k: int) -> NDArray[np.float32]:
-        """Read one whole composite, (rows, columns) in mm/h, NaN where no radar measured.
-
-        Raises:
-            DataError: If the file cannot be read.
-        """
-        path = self.files[k]
+    def look(self, path: Path) -> Told:
+        """What one composite says about itself."""
         layout = _read_layout(path, self.quantity)
-        with _open(path) as file:
+        return Told(
+            layout.shape,
+            (layout.time,),
+            unit="mm/h",
+            grid=Grid(layout.pixel_size, "km"),
+            quantity="" if layout.hours is None else f"ACRR over {layout.hours * 60:g} min",
+        )
+
+    def frame(self, entry: Entry) -> NDArray[np.float32]:
+        """Read one composite, (rows, columns) in mm/h, NaN where no radar measured."""
+        layout = _read_layout(entry.path, self.quantity)
+        with _open(entry.path) as file:
             raw = file[layout.dataset][()].reshape(layout.shape)
         values = raw.astype(np.float64) * layout.gain + layout.offset
         if self.quantity == "DBZH":
-            factor, exponent = _MARSHALL_PALMER
-            with np.errstate(over="ignore"):  # markers of missing values, masked below
-                values = (10 ** (values / 10) / factor) ** (1 / exponent)
-        return _clean(values, raw, layout, self.bounds, self.quantum)
+            values = rain_of(values)
+        if layout.hours is not None:
+            values /= layout.hours
+        rates = _clean(values, raw, layout, self.bounds, self.quantum)
+        for marker in self.nodata:
+            rates[equals(raw, marker)] = np.nan
+        return rates
+
+    def find_quantum(self, told: float | None) -> float | None:
+        """The step that rates are rounded to."""
+        return self._quantum
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the fields; files count by name and size, wherever the folder stands."""
-        listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in self.files)
         return {
-            "name": self.name,
-            "files": len(self.files),
-            "first": self.files[0].name,
-            "last": self.files[-1].name,
-            "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
+            **self.listed(),
             "size": list(self.field_shape),
-            "stride": list(self.stride),
+            "stride": list(self.tiling.stride_in(self.field_shape)),
             "min_coverage": self.tiling.min_coverage,
             "bounds": list(self.bounds),
             "quantity": self.quantity,
             "quantum": self.quantum,
             "pixel_size": self.pixel_size,
+            **({"nodata": list(self.nodata)} if self.nodata else {}),
         }
 
 
@@ -176,20 +169,6 @@ def _as_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
     if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
         raise ArgumentError(f"`bounds` (={bounds!r}) must be two increasing rates, 0 or more.")
     return float(bounds[0]), float(bounds[1])
-
-
-def _files_in(folder: Path, pattern: str) -> list[Path]:
-    """The files in a folder whose name matches, sorted.
-
-    Raises:
-        DataError: there is no such folder, or no file in it matches.
-    """
-    if not os.path.isdir(folder):
-        raise DataError(f"radar folder {str(folder)!r} does not exist; give a folder of ODIM-HDF5 files.")
-    found = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
-    if not found:
-        raise DataError(f"no file in {str(folder)!r} matches {pattern!r}; change `pattern` or the folder.")
-    return found
 
 
 def _clean(
@@ -229,14 +208,16 @@ def _read_layout(path: Path, quantity: str) -> _Layout:
     """Where a file keeps a quantity, and what its numbers mean.
 
     Raises:
-        DataError: it is damaged, is not an ODIM composite, lacks the quantity, or its pixels are not square.
+        MisfitError: it is not an ODIM composite, lacks the quantity or the time that it was accumulated in,
+            or its pixels are not square.
+        DataError: it is damaged.
     """
     with _open(path) as file:
         data = _find_dataset(file, path, quantity)
         shape = tuple(n for n in data.shape if n > 1) if data.ndim > 2 else data.shape
         name = str(data.name).lstrip("/")
         if len(shape) != 2 or data.dtype.kind not in "iuf":
-            raise DataError(
+            raise MisfitError(
                 f"{path}: /{name} has shape {data.shape} and type {data.dtype}; expected a 2-D grid."
             )
         places = (data.parent, data.parent.parent, file)
@@ -262,6 +243,7 @@ def _read_layout(path: Path, quantity: str) -> _Layout:
             undetect=number("what", "undetect"),
             pixel_size=_pixel_size(path, file, number("where", "xscale"), number("where", "yscale")),
             time=_read_time(file, places),
+            hours=_read_hours(path, data, places) if quantity == "ACRR" else None,
         )
 
 
@@ -269,15 +251,15 @@ def _pixel_size(path: Path, file: h5py.File, width: float | None, height: float 
     """Side of a square pixel in km, from those in m.
 
     Raises:
-        DataError: they are missing, or differ.
+        MisfitError: they are missing, or differ.
     """
     if width is None or height is None:
         kind = text_of(_nearest(file, (file,), "what", "object")).upper()
         what = f"it holds a polar {kind}; make a composite of it" if kind in _POLAR else "add it"
         missing = "xscale" if width is None else "yscale"
-        raise DataError(f"{path}: not an ODIM composite, attribute where/{missing} is missing; {what}.")
-    if not math.isclose(abs(width), abs(height), rel_tol=_SAME_SIZE) or not width:
-        raise DataError(
+        raise MisfitError(f"{path}: not an ODIM composite, attribute where/{missing} is missing; {what}.")
+    if not math.isclose(abs(width), abs(height), rel_tol=SAME_SIZE) or not width:
+        raise MisfitError(
             f"{path}: pixels of {abs(width) / 1000:g} by {abs(height) / 1000:g} km are not square; "
             "regrid the file."
         )
@@ -285,7 +267,11 @@ def _pixel_size(path: Path, file: h5py.File, width: float | None, height: float 
 
 
 def _find_dataset(file: h5py.File, path: Path, quantity: str) -> h5py.Dataset:
-    """The first /datasetN/dataM/data that holds the quantity."""
+    """The first /datasetN/dataM/data that holds the quantity.
+
+    Raises:
+        MisfitError: there is none.
+    """
     seen = set()
     for dataset in _numbered(file, "dataset"):
         for data in _numbered(dataset, "data"):
@@ -297,8 +283,8 @@ def _find_dataset(file: h5py.File, path: Path, quantity: str) -> h5py.Dataset:
                 return grid
             seen.add(found or "unnamed")
     if not seen:
-        raise DataError(f"{path}: not an ODIM file, group /dataset1/data1 is missing.")
-    raise DataError(
+        raise MisfitError(f"{path}: not an ODIM file, group /dataset1/data1 is missing.")
+    raise MisfitError(
         f"{path}: no data set of quantity {quantity!r}; the file holds {', '.join(sorted(seen))}."
     )
 
@@ -324,10 +310,36 @@ def _member(group: h5py.Group, name: str) -> Any:
     return next((group[each] for each in group if each.casefold() == name), None)
 
 
-def _read_time(file: h5py.File, places: tuple[h5py.Group, ...]) -> str:
-    """Nominal time YYYYMMDDhhmmss, or the start of the data; or "", which leaves the order to file names."""
-    for group, keys in (((file,), ("date", "time")), (places, ("startdate", "starttime"))):
-        found = [text_of(_nearest(file, group, "what", key)) for key in keys]
-        if all(found):
-            return "".join(found)
-    return ""
+def _read_time(file: h5py.File, places: tuple[h5py.Group, ...]) -> np.datetime64 | None:
+    """Nominal time, or the start of the data; None leaves the order to file names."""
+    nominal = _moment(file, (file,), "date", "time")
+    return _moment(file, places, "startdate", "starttime") if nominal is None else nominal
+
+
+def _read_hours(path: Path, data: h5py.Dataset, places: tuple[h5py.Group, ...]) -> float:
+    """How long the data were accumulated, in hours.
+
+    Raises:
+        MisfitError: the file does not tell.
+    """
+    start = _moment(data, places, "startdate", "starttime")
+    end = _moment(data, places, "enddate", "endtime")
+    if start is None or end is None or not start < end:
+        raise MisfitError(
+            f"{path}: it does not tell when its accumulation starts and ends (what/startdate, starttime, "
+            "enddate, endtime), so that no rate follows; add them."
+        )
+    return float((end - start) / np.timedelta64(1, "h"))
+
+
+def _moment(
+    data: h5py.HLObject, places: tuple[h5py.Group, ...], date: str, time: str
+) -> np.datetime64 | None:
+    """The time that two attributes tell, YYYYMMDD and hhmmss, of which the seconds may be missing."""
+    told = [text_of(_nearest(data, places, "what", key)) for key in (date, time)]
+    if not all(told):
+        return None
+    try:
+        return np.datetime64(datetime.strptime("".join(told).ljust(14, "0"), "%Y%m%d%H%M%S"), "s")
+    except ValueError:  # text of another kind
+        return None

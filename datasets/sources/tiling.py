@@ -87,6 +87,14 @@ class Tiling:
         return np.ascontiguousarray(fields[measured / (size[0] * size[1]) >= self.min_coverage])
 
 
+def half(size: Size) -> Size:
+    """Half of a size, rounded down, but at least 1; None stays."""
+    if size is None:
+        return None
+    height, width = as_shape("size", size)
+    return max(height // 2, 1), max(width // 2, 1)
+
+
 def chunk_length(count: int, per_step: int = 1) -> int:
     """Steps to put in a chunk: at most 64 fields, and few enough for about twelve chunks to split."""
     return max(1, min(CHUNK // max(per_step, 1), -(-count // 12)))

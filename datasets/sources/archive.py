@@ -35,7 +35,7 @@ COVERAGE = 0.9
 """Least share of measured pixels in a patch, where nothing else is asked for."""
 SAME_SIZE = 1e-3
 """Difference of pixels that are of one size, as a share of it: writers compute sizes from corners."""
-_REMEDY = "; repair or remove it, or give skip_unreadable to leave such files out."
+_REMEDY = "; repair or remove it, or give `skip_unreadable` to leave such files out."
 _DELAY = 3.0
 """Seconds before a bar shows."""
 
@@ -256,6 +256,10 @@ class Archive(FieldSource):
         if misfit:
             raise DataError(f"{entry.path}: {misfit}.")
         return np.asarray(_conversion(self.own_unit, self.unit)(values), np.float32)
+
+    def file_of(self, k: int) -> str:
+        """Name of the file of a chunk, as `skipped` knows it."""
+        return self.name_of(self.entries[k].path)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the fields."""

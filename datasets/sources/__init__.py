@@ -10,6 +10,7 @@ from .memory import InMemory
 from .odim import Opera
 from .opening import SOURCES, as_source, open_source
 from .predictions import predictions_of
+from .pysteps_files import PystepsFiles
 from .rain import Rain
 from .source import ROLES, FieldSource, assign_splits
 
@@ -21,6 +22,7 @@ __all__ = [
     "Images",
     "InMemory",
     "Opera",
+    "PystepsFiles",
     "Rain",
     "as_source",
     "assign_splits",

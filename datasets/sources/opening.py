@@ -15,6 +15,7 @@ from .arrays import Arrays
 from .images import Images
 from .memory import InMemory, is_array
 from .odim import Opera
+from .pysteps_files import PystepsFiles
 from .rain import Rain
 from .source import FieldSource
 
@@ -34,11 +35,17 @@ SOURCES: Registry[str, type[FieldSource]] = Registry(
 The first parameter of a class, where it has no default, takes the place of the data, after the colon; the
 others are options. Other packages offer theirs as entry points: scheme = "module:Class".
 """
-_OWN: dict[str, type[FieldSource]] = {"rain": Rain, "opera": Opera, "images": Images, "array": Arrays}
+_OWN: dict[str, type[FieldSource]] = {
+    "rain": Rain,
+    "opera": Opera,
+    "images": Images,
+    "array": Arrays,
+    "pysteps": PystepsFiles,
+}
 for _scheme, _kind in _OWN.items():
     SOURCES.register(_scheme)(_kind)
 
-_PLACES = {"folder": "DIR", "path": "FILE"}
+_PLACES = {"folder": "DIR", "path": "FILE", "place": "IMPORTER:DIR"}
 """What messages call the place of the data, by the parameter that takes it."""
 
 
@@ -46,7 +53,8 @@ def open_source(spec: str, **options: Any) -> FieldSource:
     """Open a source of fields from a short text, as the command line does.
 
     Args:
-        spec: "rain", "opera:DIR", "images:DIR", "array:FILE", or a file with one of the suffixes of `Arrays`.
+        spec: "rain", "opera:DIR", "images:DIR", "pysteps:IMPORTER:DIR", "array:FILE", or a file with one of
+            the suffixes of `Arrays`.
         **options: Options of the source, which are listed below for each.
 
     Returns:
@@ -127,6 +135,11 @@ def _options_of(kind: type[FieldSource]) -> list[str]:
     return [name for name in inspect.signature(kind).parameters if name != _place_of(kind)]
 
 
+def _takes_any(kind: type[FieldSource]) -> bool:
+    """Whether a source takes options of any name, to hand them on, and checks them itself."""
+    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(kind).parameters.values())
+
+
 def _built(
     name: str, kind: type[FieldSource], place: Sequence[Any], options: Mapping[str, Any]
 ) -> FieldSource:
@@ -138,7 +151,7 @@ def _built(
     """
     known = _options_of(kind)
     for option in options:
-        if option not in known:
+        if option not in known and not _takes_any(kind):
             raise ArgumentError(f"source {name!r} has no option {option!r}; it takes {', '.join(known)}.")
     try:
         return kind(*place, **options)

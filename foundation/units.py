@@ -1,12 +1,19 @@
-"""Units as files spell them: whether two are the same, and by how much they differ."""
+"""Units as files spell them: whether two are one, how far they differ, how one becomes another."""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ArgumentError
+from .arguments import shown
 
 _NAMES: dict[str, tuple[float, str]] = {
     **dict.fromkeys(("m", "meter", "metre"), (1.0, "m")),
@@ -30,6 +37,12 @@ _NAMES: dict[str, tuple[float, str]] = {
 _CELSIUS = ("degc", "°c", "celsius", "degrees_celsius", "degree_celsius", "degrees_c", "deg_c")
 _NUMBER = ("none", "unitless", "dimensionless", "-")
 _FACTOR = re.compile(r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)|(°?[^\W\d]+)\s*(?:\*\*|\^)?\s*([-+\u2212]?\d+)?")
+_WATER = re.compile(r"\bof water( equivalent)?\b", re.IGNORECASE)
+"""What some add to a depth of water, which is a length here."""
+_GLUED = re.compile(r"(?<=[^\W\d])(?=[-+]?\d)")
+"""Where an exponent follows its unit at once, as CF writes it: "mm h-1"."""
+_POWER = re.compile(r"[\d)]\s*(\*\*|\^)")
+"""A power of a number, which a hostile file can make as large as it likes."""
 
 Parsed = tuple[float, dict[str, int]]
 
@@ -50,6 +63,73 @@ def conversion(one: str, other: str) -> float | None:
     if first is None or second is None or first[1] != second[1]:
         return None
     return first[0] / second[0]
+
+
+def converter(given: str, wanted: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """What turns values in one unit into another.
+
+    Factors between units of length, time, water, temperature and pressure need nothing; all else is left to
+    pint: degrees Celsius, inches, knots, percent.
+
+    Args:
+        given: The unit of the values, such as "kg m-2 s-1"; a mass of water over an area counts as a depth.
+        wanted: The unit that they are to have, such as "mm/h".
+
+    Returns:
+        A function of values that gives as many in the other unit, floating-point ones in the same precision
+        where that is by a factor or an offset. It can be pickled.
+
+    Raises:
+        ArgumentError: No conversion is known, or it needs pint, which is missing.
+    """
+    if same_unit(given, wanted):
+        return np.asarray
+    factor = conversion(given, wanted)
+    if factor is not None:
+        return functools.partial(np.multiply, factor)
+    by_pint = functools.partial(_by_pint, given, wanted)
+    by_pint(np.zeros(1))  # refuses here what it cannot do
+    return by_pint
+
+
+def _by_pint(given: str, wanted: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Values in another unit, as pint converts them."""
+    units = [_unit_of_pint(given, wanted, text) for text in (given, wanted)]
+    try:
+        return np.asarray(_registry().Quantity(values, units[0]).to(units[1]).magnitude)
+    except Exception as error:  # pint's errors are of many classes
+        raise _no_conversion(given, wanted) from error
+
+
+def _unit_of_pint(given: str, wanted: str, text: str) -> Any:
+    """A unit of pint, of its text, which is one of the two."""
+    plain = "degC" if text.strip().casefold() in _CELSIUS else _GLUED.sub("**", text)
+    if not text.strip() or _POWER.search(plain):
+        raise _no_conversion(given, wanted)
+    try:
+        return _registry().parse_units(plain)
+    except ImportError as error:
+        raise ArgumentError(
+            f"values in {shown(given)} become {shown(wanted)} by pint; run: pip install 'emuloss[xarray]'."
+        ) from error
+    except Exception as error:  # pint's errors are of many classes, and of Python's tokenizer
+        raise _no_conversion(given, wanted) from error
+
+
+@functools.cache
+def _registry() -> Any:
+    """The units that pint knows."""
+    import pint
+
+    return pint.UnitRegistry()
+
+
+def _no_conversion(given: str, wanted: str) -> ArgumentError:
+    """The error of two units between which nothing is known."""
+    return ArgumentError(
+        f"values in {shown(given or 'no unit')} cannot be turned into {shown(wanted)}; convert "
+        "them yourself, or give unit= if their unit is named wrongly"
+    )
 
 
 def refuse_other_unit(what: str, found: str, wanted: str, who: str) -> None:
@@ -79,7 +159,7 @@ def _parsed(text: str) -> Parsed | None:
     if text.strip().casefold() in _NUMBER:
         return 1.0, {}
     size, powers = 1.0, Counter[str]()
-    for place, part in enumerate(re.sub(r"\bper\b", "/", text).split("/")):
+    for place, part in enumerate(re.sub(r"\bper\b", "/", _WATER.sub("", text)).split("/")):
         if re.sub(r"[\s.*·()]", "", _FACTOR.sub("", part)):
             return None
         for number, name, power in _FACTOR.findall(part):

@@ -17,7 +17,7 @@ from .foundation.lazy import lazily
 if TYPE_CHECKING:
     from .losses import SurrogateLoss
     from .metrics import Metric, list_metrics, metric, register
-    from .pipeline import label, train
+    from .pipeline import Look, label, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
 
 __version__ = "0.2.0.dev0"
@@ -27,6 +27,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "EmulossError",
+    "Look",
     "Metric",
     "ModelInfo",
     "Surrogate",
@@ -36,6 +37,7 @@ __all__ = [
     "list_metrics",
     "list_models",
     "load",
+    "look",
     "metric",
     "register",
     "relax",
@@ -47,7 +49,7 @@ __getattr__ = lazily(
     __name__,
     {
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
-        **dict.fromkeys(("label", "train"), ".pipeline"),
+        **dict.fromkeys(("Look", "label", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
         "SurrogateLoss": ".losses",
     },

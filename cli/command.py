@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -65,7 +66,7 @@ def run(
         The exit code.
     """
     try:
-        with terminations_raised():
+        with terminations_raised(), _warnings_in_one_line():
             # Commands return nothing; typer, the code of an early end.
             code = app(arguments, standalone_mode=False) or 0
             return _end(speaks, "interrupted", code) if code == _INTERRUPTED else code
@@ -89,6 +90,21 @@ def run(
         if hasattr(error, "format_message"):
             return _end(speaks, f"error: {error.format_message()}")
         raise
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """A block whose warnings are told like all else that a command says, without the code that warned."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = _warning_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    return printable(f"emuloss: warning: {' '.join(str(message).split())}") + "\n"
 
 
 def _code_of(end: BaseException) -> int:

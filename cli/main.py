@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .command import QUIET_TYPER, Version, run
+from .fields import fields
 from .measure import certify, evaluate
 from .options import Listing
 from .train import label, train
@@ -15,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the `emuloss` command; returns its exit code."""
     app = typer.Typer(**QUIET_TYPER)
     app.callback(invoke_without_command=True)(_whole)
+    app.command(cls=Listing)(fields)
     app.command(cls=Listing)(train)
     app.command("label", cls=Listing)(label)
     app.command("list")(list_names)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..foundation.lazy import lazily
-from .settings import Data, Labelling, Network, Run, Teacher
+from .settings import Data, Labelling, Looking, Network, Run, Teacher
 
 if TYPE_CHECKING:
     from .labelling import label
+    from .looked import Look
+    from .looking import look
     from .run import train
 
-__all__ = ["Data", "Labelling", "Network", "Run", "Teacher", "label", "train"]
+__all__ = ["Data", "Labelling", "Look", "Looking", "Network", "Run", "Teacher", "label", "look", "train"]
 
 # Settings are read before anything heavy is imported.
-__getattr__ = lazily(__name__, {"label": ".labelling", "train": ".run"})
+__getattr__ = lazily(
+    __name__,
+    {"Look": ".looked", "label": ".labelling", "look": ".looking", "train": ".run"},
+)

@@ -97,7 +97,7 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
         return fields
     if isinstance(fields, str | os.PathLike):
         spec = os.fspath(fields)
-        seeded = seed is not None and "seed" in _options_of(SOURCES[_read_spec(spec)[0]])
+        seeded = seed is not None and "seed" in options_taken(spec)
         return open_source(spec, **options, **({"seed": seed} if seeded else {}))
     if is_array(fields):
         return _built(InMemory.name, InMemory, [fields], options)
@@ -128,6 +128,15 @@ def _place_of(kind: type[FieldSource]) -> str:
     """The parameter that takes the place of the data: the first one, unless it has a default; else ""."""
     parameters = inspect.signature(kind).parameters.values()
     return next((p.name for p in list(parameters)[:1] if p.default is p.empty), "")
+
+
+def options_taken(spec: str) -> list[str]:
+    """Names of the options that the source of a specification takes.
+
+    Raises:
+        ArgumentError: If there is no such source.
+    """
+    return _options_of(SOURCES[_read_spec(spec)[0]])
 
 
 def _options_of(kind: type[FieldSource]) -> list[str]:

@@ -16,7 +16,7 @@ from emuloss.datasets.sources.opening import SOURCES
 from emuloss.emulators import ARCHITECTURES
 from emuloss.foundation.interrupts import Terminated
 from emuloss.foundation.options import options_of
-from emuloss.pipeline.settings import Data, Labelling, Network, Run, Teacher
+from emuloss.pipeline.settings import Data, Labelling, Looking, Network, Run, Teacher
 from emuloss.training import Training
 from emuloss.training.penalties import PENALTIES
 from refusals import refusal
@@ -65,7 +65,7 @@ def test_choices_are_listed_in_help(capsys):
     assert all(name in helped(capsys, "label") for name in ENGINES)
 
 
-@pytest.mark.parametrize("kind", [Data, Teacher, Network, Training, Run, Labelling])
+@pytest.mark.parametrize("kind", [Data, Teacher, Network, Training, Run, Labelling, Looking])
 def test_defaults_are_told_in_help(kind):
     for option in options_of(kind):
         said = options._said(option, option.described())

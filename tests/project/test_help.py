@@ -3,7 +3,7 @@
 import inspect
 import pydoc
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import emuloss
 import numpy as np
@@ -98,9 +98,10 @@ def test_help_on_open_source_tells_each_option(name: str) -> None:
     assert all(told_in(section, option, 12) for option in parameters(OWN_SOURCES[name]))
 
 
-def test_help_on_train_tells_each_option() -> None:
-    page = shown(emuloss.train)
-    assert all(told_in(page, name, 8) for name in parameters(emuloss.train))
+@pytest.mark.parametrize("function", [emuloss.train, emuloss.label, emuloss.look])
+def test_help_tells_each_option(function: Callable[..., object]) -> None:
+    page = shown(function)
+    assert all(told_in(page, name, 8) for name in parameters(function))
 
 
 class Plain:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ...errors import ArgumentError, DataError, EmulossError, one_line
-from ...foundation import units
 from ...foundation.arguments import as_flag, as_name, as_pixel_size, as_positive
+from ...foundation.units import converter, same_unit
 from ...metrics import found_quantum
 from ...metrics.declared import as_finite
 from .grids import Grid
@@ -240,8 +240,7 @@ class Archive(FieldSource):
         except DataError as error:
             if not self.skip_unreadable:
                 raise
-            path = self.entries[k].path
-            self.skipped[self.name_of(path)] = _reason(path, error)
+            self.skipped[self.file_of(k)] = _reason(self.entries[k].path, error)
             return np.empty((0, *self.field_shape), np.float32)
 
     def read_frame(self, k: int) -> NDArray[np.float32]:
@@ -292,7 +291,7 @@ class Archive(FieldSource):
 
     @property
     def _converts(self) -> bool:
-        return not units.same_unit(self.own_unit, self.unit)
+        return not same_unit(self.own_unit, self.unit)
 
     def _looked_into(self, files: Sequence[Path]) -> dict[Path, Told]:
         """What each file says; those that are left out without a look at the others are in `skipped`."""
@@ -323,7 +322,7 @@ class Archive(FieldSource):
         """Why a file has no place beside one of the kind that the archive is of; empty if it has."""
         if told.quantity != kind.quantity:
             return f"it holds {told.quantity or 'what is not told'}, most of the others {kind.quantity}"
-        if not units.same_unit(told.unit, kind.unit):
+        if not same_unit(told.unit, kind.unit):
             return f"unit {told.unit!r} differs from {kind.unit!r} of most of the others"
         if told.grid.length_unit != kind.grid.length_unit or not math.isclose(
             told.grid.pixel_size, kind.grid.pixel_size, rel_tol=SAME_SIZE
@@ -434,12 +433,12 @@ def _conversion(given: str, wanted: str) -> Callable[[NDArray[Any]], NDArray[Any
     Raises:
         ArgumentError: nothing does.
     """
-    if units.same_unit(given, wanted):
+    if same_unit(given, wanted):
         return lambda values: values
     if is_reflectivity(given):
-        of_rain = units.converter("mm/h", wanted)
+        of_rain = converter("mm/h", wanted)
         return lambda values: of_rain(rain_of(values))
-    return units.converter(given, wanted)
+    return converter(given, wanted)
 
 
 def _converted_step(step: float | None, convert: Callable[[NDArray[Any]], NDArray[Any]]) -> float | None:

@@ -8,19 +8,18 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from ..foundation import bars
+
 T = TypeVar("T")
 
 Progress = bool | Callable[[float], object]
 """Whether to show a bar if it takes longer than a few seconds; or what is told the share that is done."""
 
-_DELAY = 3.0
-"""Seconds before a bar shows."""
-
 
 def counted(items: Sequence[T], title: str, unit: str, progress: Progress) -> Iterator[T]:
     """Items, one after the other, and how many of them are done."""
     if isinstance(progress, bool):
-        yield from tqdm(items, title, unit=unit, delay=_DELAY, disable=not progress, leave=False)
+        yield from bars.counted(items, title, unit, progress)
         return
     for k, item in enumerate(items, 1):
         yield item

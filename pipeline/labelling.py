@@ -41,7 +41,7 @@ def label(data: Data, teacher: Teacher, labelling: Labelling) -> LabelledFields:
     """
     engine_named(labelling.engine, labelling.scheduler)  # refuses a wrong choice before any field is read
     source, roles = opened(data, labelling.seed)
-    metric = metric_of(teacher, source, roles)
+    metric = metric_of(teacher, source, roles, progress=labelling.progress)
     if not os.path.exists(labelling.out):  # what is finished may lie where nothing can be written
         as_writable(labelling.out.parent)
     return labelled(source, roles, metric, data, labelling)
@@ -75,6 +75,9 @@ def labelled(
         engine=labelling.engine,
         scheduler=labelling.scheduler,
     )
+    if store.skipped_files:
+        told = f"{store.skipped_files} files left out, first {store.skipped[0]}"
+        say(f"warning: {told}; they cannot be read, or do not fit")
     for output in store.constant_outputs():
         say(f"warning: constant output: {output} is the same for all {len(store)} fields")
     return store

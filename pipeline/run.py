@@ -79,7 +79,7 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
             raise ArgumentError(
                 f"test_chunks (={data.test_chunks}) must be at least 1: the surrogate is evaluated on them"
             )
-        metric = metric_of(teacher, source, roles)
+        metric = metric_of(teacher, source, roles, progress=run.progress)
         arch = network.arch or default_architecture(metric)
         emulator = built(arch, metric, network, training.seed)
         check_shape(source.field_shape, emulator.stride)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets import FieldSource
+from ..foundation.bars import counted
 from ..foundation.units import refuse_other_unit
 from ..metrics import WET_LEVELS, Metric, metric, quantile_thresholds, takes
 from .settings import Teacher
@@ -16,7 +17,7 @@ _SAMPLED_CHUNKS = 16
 """Training chunks whose pixels set the default thresholds."""
 
 
-def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metric:
+def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str], *, progress: bool = False) -> Metric:
     """The exact metric.
 
     Args:
@@ -25,6 +26,7 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
             arguments, and thresholds lie at quantiles of them, unless they are given: of the pixels above the
             source's `wet`, or of those that are not dry.
         roles: of the source's chunks.
+        progress: whether to show a bar if it takes longer than a few seconds to read some fields.
 
     Raises:
         ArgumentError: an argument that the metric does not take, or that is out of range; a metric whose
@@ -49,7 +51,7 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
     found = metric(asked.metric, **arguments | ({"thresholds": [1.0]} if placed else {}))
     if not (placed or found.probes_fields):
         return found
-    sample = _sample(source, roles)
+    sample = _sample(source, roles, progress)
     if placed:
         levels = asked.quantiles or WET_LEVELS
         wet = source.dry if source.wet is None else source.wet
@@ -58,8 +60,9 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str]) -> Metr
     return metric(asked.metric, fields=sample, **arguments)
 
 
-def _sample(source: FieldSource, roles: Sequence[str]) -> np.ndarray:
+def _sample(source: FieldSource, roles: Sequence[str], progress: bool) -> np.ndarray:
     """Fields of some training chunks, spread over all of them."""
     chunks = [k for k, role in enumerate(roles) if role == "train"]
     picks = np.unique(np.linspace(0, len(chunks) - 1, min(_SAMPLED_CHUNKS, len(chunks))).round().astype(int))
-    return np.concatenate([source.read(chunks[k], "train") for k in picks])
+    coming = counted(picks, "reading a sample", "chunk", progress)
+    return np.concatenate([source.read(chunks[k], "train") for k in coming])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...foundation.bars import counted
 from ...foundation.files import put_in_place, unfinished
 from ...foundation.hdf5 import open_hdf5
 from ...metrics import Metric
@@ -23,7 +24,7 @@ from .definition import Definition
 from .job import PREDICTIONS
 from .parts import create_fields, part_path, read_part
 from .sealed import BLOCK, is_sealable, seal
-from .store import FORMAT, FORMAT_VERSION, LabelledFields
+from .store import FORMAT, FORMAT_VERSION, NAMED, TIME, LabelledFields
 
 
 def assemble(
@@ -33,6 +34,7 @@ def assemble(
     source: FieldSource,
     metric: Metric,
     wanted: Sequence[int],
+    progress: bool,
 ) -> None:
     """Join the parts into the finished file.
 
@@ -43,6 +45,7 @@ def assemble(
         source: Where the fields come from.
         metric: What they are labelled with.
         wanted: Numbers of the chunks, in order.
+        progress: Whether to show a bar if it takes longer than a few seconds.
 
     Raises:
         DataError: A part cannot be read, or there is no field.
@@ -51,16 +54,23 @@ def assemble(
     coming = unfinished(parts / "joined")
     names = ("fields", PREDICTIONS) if metric.arity == 2 else ("fields",)
     with open_hdf5(coming, "w", BLOCK) as file:
-        counts, curves = _join(file, parts, wanted, names, source.field_shape)
+        chunks = counted(wanted, "joining", "chunk", progress)
+        counts, curves, unreadable = _join(file, parts, chunks, names, source.field_shape)
+        skipped = _skipped(source, unreadable)
         if not len(curves):
+            left_out = f", {len(skipped)} of its files are left out, first {skipped[0]}" if skipped else ""
             raise DataError(
-                f"source {source.name!r} has no field to label; loosen what it asks of its fields."
+                f"source {source.name!r} has no field to label{left_out}; loosen what it asks of its fields."
             )
         # Of a run that declared less, perhaps.
         first = [file[name][:2] for name in reversed(names)]
         refuse_broken(metric, curves, source.field_shape, str(parts), metric, first)
         file["curves"] = curves
         _write_roles(file, wanted, counts, definition["splits"])
+        _write_times(file, wanted, counts, source)
+        if skipped:
+            file.attrs["skipped"] = len(skipped)
+            file["skipped"] = json.dumps(skipped[:NAMED])
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         _describe(file, definition, source, metric, curves)
@@ -91,27 +101,31 @@ def describe_anew(
 
 
 def _join(
-    file: h5py.File, parts: Path, wanted: Sequence[int], names: Sequence[str], field_shape: tuple[int, int]
-) -> tuple[list[int], NDArray[np.float64]]:
+    file: h5py.File, parts: Path, wanted: Iterable[int], names: Sequence[str], field_shape: tuple[int, int]
+) -> tuple[list[int], NDArray[np.float64], set[str]]:
     """Move the fields of all parts into a file, and their curves.
 
     Returns:
-        The number of fields of each part, and all curves.
+        The number of fields of each part, all curves, and the files of chunks that were left out.
     """
     stored = {name: create_fields(file, name, field_shape) for name in names}
     counts: list[int] = []
     curves: list[NDArray[np.float64]] = []
+    unreadable = set()
+    start = 0
     for k in wanted:
         part = read_part(part_path(parts, k), names, field_shape)
-        start = sum(counts)
-        counts.append(0 if part is None else len(part.curves))
-        if part is not None:
+        counts.append(len(part.curves))
+        if part.unreadable:
+            unreadable.add(part.unreadable)
+        if len(part.curves):
             for name, blocks in part.blocks.items():
                 stored[name].resize(start + len(blocks), axis=0)
                 for i, (mask, block) in enumerate(blocks, start):
                     stored[name].id.write_direct_chunk((i, 0, 0), block, mask)
             curves.append(part.curves)
-    return counts, np.concatenate(curves) if curves else np.empty((0, 0, 0))
+        start += len(part.curves)
+    return counts, np.concatenate(curves) if curves else np.empty((0, 0, 0)), unreadable
 
 
 def _write_roles(file: h5py.File, wanted: Sequence[int], counts: Sequence[int], roles: Sequence[str]) -> None:
@@ -121,6 +135,24 @@ def _write_roles(file: h5py.File, wanted: Sequence[int], counts: Sequence[int], 
     file["split"] = codes[chunks]
     file["split"].attrs["roles"] = json.dumps(ROLES)
     file["chunk"] = chunks
+
+
+def _write_times(file: h5py.File, wanted: Sequence[int], counts: Sequence[int], source: FieldSource) -> None:
+    """Write the time of each field, if the source tells them."""
+    if source.times is not None:
+        of_chunks = np.asarray(source.times, TIME)
+        file["time"] = np.repeat(of_chunks[np.asarray(wanted, np.intp)], counts).astype(np.int64)
+        file["time"].attrs["units"] = "milliseconds since 1970-01-01"
+
+
+def _skipped(source: FieldSource, unreadable: set[str]) -> list[str]:
+    """Names of the files that a labelling left out.
+
+    Those that the source knows to be unreadable hang on the chunks that this process happened to read, of
+    which parts of a run before it know more.
+    """
+    found_when_read = {source.file_of(k) for k in range(len(source))}
+    return sorted((set(source.skipped) - found_when_read) | unreadable)
 
 
 def _describe(

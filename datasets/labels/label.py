@@ -14,7 +14,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -98,7 +98,8 @@ def label(
     definition = define(source, metric, roles, as_natural("seed", seed))
     if not os.path.exists(path):
         wanted = [k for k, role in enumerate(roles) if role != "unused"]
-        read = partial(_read_chunk, source, roles, metric.arity == 2, seed)
+        unreadable: dict[int, str] = {}
+        read = partial(_read_chunk, source, roles, metric.arity == 2, seed, unreadable)
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         # A KeyboardInterrupt that strikes within h5py is lost: its objects run callbacks that swallow it.
@@ -106,20 +107,27 @@ def label(
             job = Job(source, metric, wanted, read, workers, interrupted)
             if not os.path.exists(path):  # which another process may have finished while it held the lock
                 with _left_to_another(path, alone):
-                    _make(path, parts, definition, job, run, progress, alone)
+                    _make(path, parts, definition, job, run, unreadable, progress, alone)
             job.stop_where_interrupted()
     return _finished(path, parts, definition, source, metric)
 
 
 def _make(
-    path: Path, parts: Path, definition: Definition, job: Job, engine: Engine, progress: bool, alone: bool
+    path: Path,
+    parts: Path,
+    definition: Definition,
+    job: Job,
+    engine: Engine,
+    unreadable: Mapping[int, str],
+    progress: bool,
+    alone: bool,
 ) -> None:
     """Have an engine do what is missing of a job, and join the parts into the file."""
     with disk_errors(path):
         prepare_parts(parts, definition, job.source, job.metric, alone=alone)
-    _label_missing(job, engine, parts, progress)
+    _label_missing(job, engine, parts, unreadable, progress)
     with disk_errors(path):
-        assemble(path, parts, definition, job.source, job.metric, job.chunks)
+        assemble(path, parts, definition, job.source, job.metric, job.chunks, progress)
 
 
 @contextlib.contextmanager
@@ -163,7 +171,9 @@ def _roles(source: FieldSource, splits: Sequence[str] | None) -> list[str]:
     return [as_choice("each of splits", role, ROLES) for role in roles]
 
 
-def _label_missing(job: Job, engine: Engine, parts: Path, progress: bool) -> None:
+def _label_missing(
+    job: Job, engine: Engine, parts: Path, unreadable: Mapping[int, str], progress: bool
+) -> None:
     """Have an engine label the chunks that have no part yet, and write the part of each."""
     missing = [k for k in job.chunks if not part_path(parts, k).exists()]
     total = len(job.chunks)
@@ -171,20 +181,29 @@ def _label_missing(job: Job, engine: Engine, parts: Path, progress: bool) -> Non
     began, done = time.monotonic(), 0
     with bar, contextlib.closing(engine(job._replace(chunks=missing))) as finished:
         for chunk in finished:
-            write_part(parts, chunk)
+            write_part(parts, chunk, unreadable.get(chunk.k, ""))
             done += len(chunk.curves)
-            bar.set_postfix_str(f"{done / (time.monotonic() - began):.3g} fields/s", refresh=False)
+            left_out = f", {len(unreadable)} skipped" if unreadable else ""
+            speed = f"{done / (time.monotonic() - began):.3g} fields/s"
+            bar.set_postfix_str(f"{speed}{left_out}", refresh=False)
             bar.update()
 
 
-def _read_chunk(source: FieldSource, roles: list[str], pairs: bool, seed: int, k: int) -> Fields:
-    """The fields of a chunk, with predictions of them, which come first, where pairs are asked for."""
+def _read_chunk(
+    source: FieldSource, roles: list[str], pairs: bool, seed: int, unreadable: dict[int, str], k: int
+) -> Fields:
+    """The fields of a chunk, with predictions of them, which come first, where pairs are asked for.
+
+    A chunk without fields whose file was left out comes into `unreadable`, with the name of the file.
+    """
     fields = np.ascontiguousarray(source.read(k, roles[k]), np.float32)
     if fields.ndim != 3 or fields.shape[1:] != tuple(source.field_shape):
         raise DataError(
             f"source {source.name!r} gave shape {fields.shape} for chunk {k}; "
             f"its fields have shape {tuple(source.field_shape)}."
         )
+    if not len(fields) and source.file_of(k) in source.skipped:
+        unreadable[k] = source.file_of(k)
     if not pairs:
         return {"fields": fields}
     predictions = predictions_of(fields, np.random.default_rng([seed, k]), source.dry)

@@ -31,12 +31,14 @@ class Part(NamedTuple):
     """What a part holds.
 
     Attributes:
-        blocks: The fields as compressed blocks, by dataset.
+        blocks: The fields as compressed blocks, by dataset; none where there is no field.
         curves: Their curves (n, C, Q).
+        unreadable: Name of the file that the chunk lies in, where that was left out; else "".
     """
 
     blocks: dict[str, list[Block]]
     curves: NDArray[np.float64]
+    unreadable: str
 
 
 def prepare_parts(
@@ -89,8 +91,14 @@ def part_path(parts: Path, k: int) -> Path:
     return parts / f"{k:06d}.h5"
 
 
-def write_part(parts: Path, chunk: Labelled) -> None:
+def write_part(parts: Path, chunk: Labelled, unreadable: str = "") -> None:
     """Write a finished chunk.
+
+    Args:
+        parts: Folder of the parts.
+        chunk: The chunk.
+        unreadable: Name of its file, where that cannot be read and was left out: whoever goes on with the
+            parts of a killed run does not read it again.
 
     Raises:
         DataError: The disk is full, or cannot be written.
@@ -102,6 +110,8 @@ def write_part(parts: Path, chunk: Labelled) -> None:
                 create_fields(memory, name, values.shape[1:], len(values))[...] = values
             memory["curves"] = chunk.curves
         memory.attrs["count"] = len(chunk.curves)
+        if unreadable:
+            memory.attrs["unreadable"] = json.dumps(unreadable)  # which may be no text of UTF-8
     seal(image)
     with disk_errors(parts):
         write_safely(part_path(parts, chunk.k), image.getbuffer())
@@ -120,7 +130,7 @@ def create_fields(file: h5py.File, name: str, field_shape: Sequence[int], count:
     )
 
 
-def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> Part | None:
+def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> Part:
     """Read a part.
 
     Args:
@@ -129,7 +139,7 @@ def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> P
         field_shape: Shape (H, W) of a field.
 
     Returns:
-        What it holds; None where that is no field.
+        What it holds.
 
     Raises:
         DataError: It cannot be read, or is damaged.
@@ -139,13 +149,15 @@ def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> P
         check_seal(content)
         with open_hdf5(content) as part:
             count = int(part.attrs["count"])
+            unreadable = str(json.loads(part.attrs.get("unreadable", '""')))
             if not count:
-                return None
+                return Part({}, np.empty((0, 0, 0)), unreadable)
             curves = part["curves"][()]
             if any(part[name].shape != (count, *field_shape) for name in names) or len(curves) != count:
                 raise ValueError("its shapes do not fit")
             read = {name: part[name].id.read_direct_chunk for name in names}
-            return Part({name: [read[name]((i, 0, 0)) for i in range(count)] for name in names}, curves)
+            blocks = {name: [read[name]((i, 0, 0)) for i in range(count)] for name in names}
+            return Part(blocks, curves, unreadable)
     except Exception as error:  # whatever h5py makes of a damaged file
         raise DataError(
             f"part {path} cannot be read ({first_line(error)}); delete it and run again."

@@ -24,6 +24,10 @@ from .sealed import check_seal
 FORMAT = "emuloss labelled fields"
 """What a store says that it is."""
 FORMAT_VERSION = 1
+NAMED = 100
+"""Most files that a store names of those that were left out."""
+TIME = "datetime64[ms]"
+"""Type of the times of fields, which are kept as numbers since 1970 (UTC)."""
 
 
 class LabelledFields:
@@ -43,6 +47,8 @@ class LabelledFields:
         pairs: Whether the metric compares two fields.
         violations: Share of the labels that break each declared constraint of the metric: all are 0.
         package_version: Version of emuloss that labelled the fields.
+        skipped_files: Number of files that were left out, for they did not fit or could not be read.
+        skipped: Names of these files, in order; of the first 100 of them.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -78,9 +84,11 @@ class LabelledFields:
             self.quantum: float | None = about["quantum"]
             self.violations: dict[str, float] = about["violations"]
             self.package_version: str = about["package_version"]
+            self.skipped_files: int = int(file.attrs.get("skipped", 0))
+            self.skipped: tuple[str, ...] = _names_in(file)
             number, height, width = file["fields"].shape
-            if not number == len(self._roles) == len(file["curves"]):
-                raise ValueError("it has not one role and one curve for each field")
+            if not number == len(self._roles) == len(file["curves"]) == len(file.get("time", self._roles)):
+                raise ValueError("it has not one role, one curve and one time for each field")
         self.field_shape: tuple[int, int] = (height, width)
 
     def __len__(self) -> int:
@@ -119,6 +127,22 @@ class LabelledFields:
         with self._open() as file:
             chosen = self._roles == ROLES.index(name)
             return self._fields(file, chosen), _rows(file["curves"], chosen)
+
+    def times(self, name: str) -> NDArray[np.datetime64] | None:
+        """Times (n,) of the fields of a split, UTC; None where the source did not tell them.
+
+        Args:
+            name: "train", "validation" or "test".
+
+        Raises:
+            ArgumentError: If there is no such split.
+            DataError: If the file cannot be read.
+        """
+        as_choice("name", name, self.counts)
+        with self._open() as file:
+            if "time" not in file:
+                return None
+            return file["time"][()][self._roles == ROLES.index(name)].astype(TIME)
 
     def first(self, count: int) -> NDArray[np.float32]:
         """The first fields (n, H, W), or pairs (n, 2, H, W), of all splits; n is count, or all there are.
@@ -177,6 +201,11 @@ class LabelledFields:
                 f"{self.path} is damaged, truncated or not a labelled store ({first_line(error)}); "
                 "label the fields again."
             ) from error
+
+
+def _names_in(file: h5py.File) -> tuple[str, ...]:
+    """Names of the files that were left out."""
+    return tuple(map(str, json.loads(file["skipped"].asstr()[()]))) if "skipped" in file else ()
 
 
 def _rows(dataset: h5py.Dataset, chosen: NDArray[np.bool_]) -> NDArray[Any]:

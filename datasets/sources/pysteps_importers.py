@@ -27,6 +27,12 @@ _ONE_AT_A_TIME = threading.Lock()
 """What importers stand on is not all safe among threads, and neither is keeping warnings silent."""
 _UNPACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 """What opens packed files, by their suffix."""
+_INSTALLED = {
+    "pygrib": "pip install pygrib",
+    "gdal": "conda install -c conda-forge gdal",
+    "netCDF4": "pip install 'emuloss[xarray]'",
+}
+"""How the packages are installed that importers need besides those of pysteps."""
 _ELSEWHERE = {"mrms_grib": "GRIB", "fmi_geotiff": "GeoTIFF"}
 """Importers of formats that xarray reads as well, whose package is hard to install."""
 
@@ -55,6 +61,8 @@ class Importer:
         told = {"gzipped": path.suffix == ".gz"} if named else {}
         with _ONE_AT_A_TIME, warnings.catch_warnings(), _unpacked(path, not named) as file:
             warnings.simplefilter("ignore")  # of files without a measured pixel, and of old calls
+            if self.name == "fmi_pgm":
+                _refuse_endless(file)
             try:
                 values, _, metadata = importer(str(file), **{**self.arguments, **told})
             except Exception as error:
@@ -186,8 +194,9 @@ def _broken(error: Exception) -> str:
 def _needs(name: str, error: Exception) -> str:
     """Which package an importer misses: pysteps names it first."""
     package = error.name if isinstance(error, ImportError) and error.name else str(error).split()[0]
+    remedy = f"run: {_INSTALLED[package]}" if package in _INSTALLED else "install it"
     other = f", or read the {_ELSEWHERE[name]} files as xarray:FOLDER" if name in _ELSEWHERE else ""
-    return f"importer {name!r} of pysteps needs {package}; run: pip install {package}{other}."
+    return f"importer {name!r} of pysteps needs {package}; {remedy}{other}."
 
 
 def _refuse_endless(path: Path) -> None:

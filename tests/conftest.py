@@ -1,9 +1,14 @@
 """What tests share: seeds, and skipping what needs a GPU where there is none."""
 
+import contextlib
 import signal
 
 import pytest
 import torch
+
+# Before xarray loads eccodes; see emuloss.foundation.xarrays.
+with contextlib.suppress(ImportError):
+    import pyproj  # noqa: F401
 
 # A shell starts what it puts into the background with Ctrl-C ignored, nohup without hang-ups, and so would be
 # all that tests start.

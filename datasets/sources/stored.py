@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from ...errors import ArgumentError, DataError, EmulossError
+from ...errors import DataError, EmulossError
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
+from ...foundation.xarrays import import_xarray
 from .attributes import attribute, number_of, text_of
 from .grids import Coordinate
 
@@ -113,10 +114,7 @@ def _coordinate_of(array: Any, name: Any) -> Coordinate | None:
 
 def _open_dataset(path: Path, suffix: str) -> Any:
     """A NetCDF or Zarr file in the hands of xarray, its values as they are stored."""
-    try:
-        import xarray
-    except ImportError as error:
-        raise ArgumentError(f"{path.name} needs xarray; run: pip install 'emuloss[xarray]'.") from error
+    xarray = import_xarray(path.name)
     engine = "zarr" if suffix == ".zarr" else "netcdf4"
     as_stored = functools.partial(xarray.open_dataset, decode_times=False, mask_and_scale=False)
     try:

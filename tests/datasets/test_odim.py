@@ -156,6 +156,118 @@ def test_pickles_and_describes_itself_wherever_it_stands(tmp_path):
     assert Opera(moved, size=2).config() != config
 
 
+def write_sum(path, raw, minutes, place="dataset1/what", **given):
+    """Write rain that was summed up for so long, until 18:00."""
+    write(path, raw, place, quantity="ACRR", **given)
+    begin = np.datetime64("2018-08-24T18:00") - np.timedelta64(minutes, "m")
+    date, time = str(begin).split("T")
+    with h5py.File(path, "a") as file:
+        file[place].attrs.update(
+            {
+                "startdate": np.bytes_(date.replace("-", "")),
+                "starttime": np.bytes_(time.replace(":", "") + "00"),
+                "enddate": np.bytes_("20180824"),
+                "endtime": np.bytes_("180000"),
+            }
+        )
+    return path
+
+
+class TestAccumulations:
+    @pytest.mark.parametrize("place", ["dataset1/data1/what", "dataset1/what", "what"])
+    @pytest.mark.parametrize("minutes", [5, 15, 60, 1440])
+    def test_become_rates(self, tmp_path, minutes, place):
+        millimetres = np.array([[0.5, 2.0, NODATA], [UNDETECT, 1.0, 3.0]])
+        write_sum(tmp_path / "a.h5", millimetres, minutes, place)
+        expected = np.array([[0.5, 2, np.nan], [0, 1, 3]]) * 60 / minutes
+        expected[expected < 0.1] = 0
+        rates = read_frame(tmp_path, quantity="ACRR", quantum=None)
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)
+        assert Opera(tmp_path, size=2, quantity="ACRR").unit == "mm/h"
+
+    def test_that_do_not_tell_their_time_are_left_out(self, tmp_path):
+        write_sum(tmp_path / "a.h5", np.ones((4, 4)), 60)
+        write(tmp_path / "b.h5", np.ones((4, 4)), quantity="ACRR")
+        write_sum(tmp_path / "c.h5", np.ones((4, 4)), 0)
+        with pytest.warns(UserWarning, match=r"left out 2 of 3 files, first b\.h5: it does not tell when"):
+            assert [path.name for path in Opera(tmp_path, size=2, quantity="ACRR").files] == ["a.h5"]
+        (tmp_path / "a.h5").unlink()
+        with pytest.raises(DataError, match=r"none of 2 files .* b\.h5: it does not tell when its accumul"):
+            Opera(tmp_path, size=2, quantity="ACRR")
+
+    def test_over_another_time_than_most_are_left_out(self, tmp_path):
+        for name, minutes in (("a", 60), ("b", 5), ("c", 5)):
+            write_sum(tmp_path / f"{name}.h5", np.ones((4, 4)), minutes)
+        with pytest.warns(UserWarning, match=r"a\.h5: it holds ACRR over 60 min, most .* ACRR over 5 min"):
+            assert len(Opera(tmp_path, size=2, quantity="ACRR")) == 2
+
+
+class TestArchive:
+    def test_the_times_of_chunks(self, tmp_path):
+        for name, time in (("a", "190000"), ("b", "180000"), ("c", "1830")):
+            write(tmp_path / f"{name}.h5", np.zeros((4, 4)), time=time)
+        times = Opera(tmp_path, size=2).times
+        assert [str(time) for time in times] == [
+            f"2018-08-24T{time}:00" for time in ("18:00", "18:30", "19:00")
+        ]
+
+    def test_no_time_is_told(self, tmp_path):
+        for name in "ba":
+            write(tmp_path / f"{name}.h5", np.zeros((4, 4)), time="noon")
+        source = Opera(tmp_path, size=2)
+        assert source.times is None
+        assert [path.stem for path in source.files] == ["a", "b"]
+
+    def test_whole_composites(self, tmp_path):
+        raw = np.full((6, 8), 2.0)
+        raw[:5] = NODATA
+        write(tmp_path / "a.h5", raw)
+        source = Opera(tmp_path, size=None)
+        assert source.field_shape == (6, 8)
+        np.testing.assert_array_equal(source.read(0, "train"), np.where(raw == NODATA, np.nan, raw)[None])
+        assert len(Opera(tmp_path, size=None, min_coverage=0.5).read(0, "train")) == 0
+
+    def test_markers_that_the_file_does_not_name(self, tmp_path):
+        write(tmp_path / "a.h5", np.array([[3.0, -1.0], [4.0, -9.0]]))
+        expected = np.array([[3, np.nan], [4, np.nan]], np.float32)
+        np.testing.assert_array_equal(read_frame(tmp_path, nodata=[-1, -9]), expected)
+        assert Opera(tmp_path, size=2, nodata=-1).config()["nodata"] == [-1.0]
+        assert "nodata" not in Opera(tmp_path, size=2).config()
+
+    def test_subfolders(self, tmp_path):
+        for day, time in (("1", "190000"), ("2", "180000")):
+            (tmp_path / day).mkdir()
+            write(tmp_path / day / "a.h5", np.zeros((4, 4)), time=time)
+        source = Opera(tmp_path, size=2, pattern="**/*.h5")
+        assert [source.file_of(k) for k in range(2)] == ["2/a.h5", "1/a.h5"]
+
+    def test_unreadable_files(self, tmp_path):
+        for i in range(4):
+            write(tmp_path / f"{i}.h5", np.random.default_rng(i).uniform(1, 2, (64, 64)), time=f"18{i}000")
+        truncated, text = tmp_path / "1.h5", tmp_path / "2.h5"
+        truncated.write_bytes(truncated.read_bytes()[:9000])
+        text.write_bytes(b"text")
+        with pytest.raises(DataError, match=r"1\.h5: not a readable HDF5 file.*; .* give `skip_unreadable`"):
+            Opera(tmp_path, size=8)
+        with pytest.warns(UserWarning, match=r"left out 2 of 4 files, first 1\.h5: not a readable HDF5 file"):
+            source = Opera(tmp_path, size=8, skip_unreadable=True)
+        assert [path.stem for path in source.files] == ["0", "3"]
+        assert set(source.skipped) == {"1.h5", "2.h5"}
+        (tmp_path / "3.h5").write_bytes(b"text")
+        assert source.read(1, "test").shape == (0, 8, 8)
+        assert "3.h5" in source.skipped
+
+    def test_what_is_no_composite_is_left_out(self, tmp_path):
+        write(tmp_path / "a.h5", np.ones((4, 4)))
+        with h5py.File(tmp_path / "b.h5", "w") as file:
+            file["rain"] = np.zeros((4, 4))
+        write(tmp_path / "c.h5", np.ones((4, 4)), leave_out=["xscale"])
+        write(tmp_path / "d.h5", np.ones((4, 4)), quantity="DBZH")
+        with pytest.warns(UserWarning, match="left out 3 of 4 files, first b") as told:
+            assert len(Opera(tmp_path, size=2)) == 1
+        assert len(told) == 1
+
+
 class TestErrors:
     def test_folder(self, tmp_path):
         with pytest.raises(DataError, match=r"none' does not exist"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import functools
 import gzip
 import inspect
 import io
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, one_line
@@ -103,7 +105,7 @@ def importers() -> list[str]:
 
 
 def described(name: str, files: Sequence[str]) -> Described | None:
-    """What the configuration of pysteps says of files for an importer; None unless it knows most of them.
+    """What the configuration of pysteps says of files for an importer; None unless it knows half of them.
 
     Args:
         name: The importer.
@@ -112,14 +114,24 @@ def described(name: str, files: Sequence[str]) -> Described | None:
     for source in dict(_pysteps().rcparams.get("data_sources", {})).values():
         if source.get("importer") != name:
             continue
-        pattern = f"{source.get('fn_pattern')}.{source.get('fn_ext')}"
+        pattern = _plain(f"{source.get('fn_pattern')}.{source.get('fn_ext')}")
         try:
-            time_of = reader_of(pattern, whole=True)
+            read = reader_of(pattern, whole=True)
         except ArgumentError:  # the user's own file may hold anything
             continue
-        if 2 * sum(time_of(each) is not None for each in files) > len(files):
+        time_of = functools.partial(_time_of_plain, read)
+        if 2 * sum(time_of(each) is not None for each in files) >= len(files):
             return Described(pattern, time_of, dict(source.get("importer_kwargs", {})))
     return None
+
+
+def _time_of_plain(read: TimeOf, name: str) -> np.datetime64 | None:
+    return read(_plain(name))
+
+
+def _plain(name: str) -> str:
+    """Name of a file once it is unpacked."""
+    return name.removesuffix(".gz").removesuffix(".bz2")
 
 
 def check_arguments(name: str, given: Mapping[str, Any], others: Sequence[str]) -> None:

@@ -7,13 +7,17 @@ from typing import Any
 
 from ..pipeline.saying import say
 from ..pipeline.settings import Data, Looking
+from .flags import in_flags
 from .options import command
+
+_TOLD = {name: f"--{name.replace('_', '-')}" for name in ("unit", "skip_unreadable")}
+"""Flags of the options that a look may advise."""
 
 
 def _look(**given: Any) -> None:
     from ..pipeline.looking import look
 
-    print(look(**given))
+    print(in_flags(str(look(**given)), _TOLD))
     if "picture" in given:
         say(f"some fields are drawn in {given['picture']}")
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..datasets import ROLES
-
 _WIDTH = 92
 """Characters of a line of text beside its title."""
 _GAPS_TOLD = 3
@@ -90,6 +88,7 @@ class Look:
         quantiles: Values by level, of those above `dry`: of a sample spread over all that was read.
         times: When chunks were measured; None where it is not told.
         splits: Number of chunks in each role; none where there are too few chunks.
+        tested_from: Earliest time of the chunks kept for the test; None where it is not told.
         too_few: Why the chunks cannot be shared out between training and testing; empty where they can.
         skipped: Why each file was left out, by its name.
         unreadable: What is wrong with each chunk that could not be read, by its number.
@@ -112,6 +111,7 @@ class Look:
     quantiles: Mapping[float, float]
     times: Times | None
     splits: Mapping[str, int]
+    tested_from: np.datetime64 | None
     too_few: str
     skipped: Mapping[str, str]
     unreadable: Mapping[int, str]
@@ -130,7 +130,7 @@ class Look:
         height, width = self.shape
         yield "fields", f"{self._count()}, {height} x {width} pixels {self._pixels()}"
         yield "times", "not told" if self.times is None else str(self.times)
-        yield "unit", self.unit or "not told; give unit"
+        yield "unit", self.unit or "not told; give `unit`"
         yield "steps", "none, continuous" if self.quantum is None else self._with_unit(f"{self.quantum:.6g}")
         if self.missing is not None:
             yield "missing", f"{percent(self.missing)} of the pixels"
@@ -147,7 +147,7 @@ class Look:
         if self.too_few:
             yield "splits", f"none: {self.too_few}"
         else:
-            yield "splits", ", ".join(f"{number} {role}" for role, number in self.splits.items() if number)
+            yield "splits", self._splits()
         if self.skipped:
             name, reason = next(iter(self.skipped.items()))
             yield "left out", f"{counted(len(self.skipped), 'file')}, first {name}: {reason}"
@@ -172,13 +172,13 @@ class Look:
             return "of a size that is not told"
         return f"of {self.pixel_size:g} {self.length_unit}"
 
+    def _splits(self) -> str:
+        """Chunks in each role, in words."""
+        told = ", ".join(f"{number} {role}" for role, number in self.splits.items() if number)
+        return told if self.tested_from is None else f"{told}; test from {minute(self.tested_from)} UTC"
+
     def _with_unit(self, text: str) -> str:
         return f"{text} {self.unit}".rstrip()
-
-
-def splits_of(roles: Sequence[str]) -> dict[str, int]:
-    """Number of chunks in each role."""
-    return {role: roles.count(role) for role in ROLES}
 
 
 def minute(time: np.datetime64, other: np.datetime64 | None = None) -> str:

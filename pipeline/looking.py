@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..datasets import FieldSource, assign_splits
+from ..datasets import ROLES, FieldSource, assign_splits
 from ..datasets.sources.opening import as_source
 from ..errors import ArgumentError, DataError
 from ..foundation.options import flat
 from ..metrics import dry_value
-from .looked import Look, Times, minute, splits_of
+from .looked import Look, Times, minute
 from .places import as_writable
 from .settings import Data, Looking
 
@@ -60,8 +60,7 @@ def look(data: Data, looking: Looking) -> Look:
         seen.take(k, -(-_SHOWN // len(drawn)) if k in drawn else 0)
     if len(seen.unreadable) == len(chunks):
         raise DataError(seen.unreadable[chunks[0]])
-    splits, too_few = _splits(source, data)
-    found = seen.told(data.title, chunks, splits, too_few)
+    found = seen.told(data.title, chunks, **_splits(source, data))
     if looking.picture is not None:
         seen.draw(looking.picture, found)
     return found
@@ -99,7 +98,7 @@ class _Seen:
             by = -(-max(fields.shape[1:]) // _SIDE)
             self._shown.append((self._name_of(k, int(i), len(fields)), fields[i, ::by, ::by].copy()))
 
-    def told(self, title: str, chunks: Sequence[int], splits: dict[str, int], too_few: str) -> Look:
+    def told(self, title: str, chunks: Sequence[int], **splits: Any) -> Look:
         """What all that tells."""
         source, dry = self.source, self._dry_of(self._sample)
         counts = self._sample if dry is None else self._sample[self._sample > dry]
@@ -122,8 +121,7 @@ class _Seen:
             greatest=self._greatest if anything else None,
             quantiles=dict(zip(LEVELS, quantiles, strict=False)),
             times=Times.of(source.times),
-            splits=splits,
-            too_few=too_few,
+            **splits,
             skipped=dict(source.skipped),
             unreadable=self.unreadable,
         )
@@ -174,10 +172,17 @@ def _most_telling(fields: Fields, dry: float | None) -> NDArray[np.intp]:
     return np.argsort(-counts.sum(axis=(1, 2)), kind="stable")
 
 
-def _splits(source: FieldSource, data: Data) -> tuple[dict[str, int], str]:
-    """Number of chunks in each role, or else why there are too few."""
+def _splits(source: FieldSource, data: Data) -> dict[str, Any]:
+    """What `Look` tells about how the chunks are shared out."""
     try:
         gap = data.gap_chunks if data.gap is None else data.gap
-        return splits_of(assign_splits(source, test=data.test_chunks, gap=gap)), ""
+        roles = assign_splits(source, test=data.test_chunks, gap=gap)
     except ArgumentError as error:
-        return {}, str(error)
+        return {"splits": {}, "tested_from": None, "too_few": str(error)}
+    tested = [k for k, role in enumerate(roles) if role == "test"]
+    times = np.asarray([] if source.times is None else [source.times[k] for k in tested], "datetime64[s]")
+    return {
+        "splits": {role: roles.count(role) for role in ROLES},
+        "tested_from": times.min() if times.size else None,
+        "too_few": "",
+    }

@@ -35,6 +35,11 @@ def test_a_file(file, capsys):
     assert said.err == f"emuloss: some fields are drawn in {picture}\n"
 
 
+def test_advice_names_flags(file, capsys):
+    assert main(["fields", str(file), "--source-option=variable=rain"]) == 0
+    assert "unit       not told; give --unit\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -60,6 +60,8 @@ def test_figures_are_those_of_numpy():
     assert list(found.quantiles) == LEVELS
     assert list(found.quantiles.values()) == pytest.approx(np.quantile(known[known > 0], LEVELS))
     assert found.splits == {"train": 16, "validation": 2, "test": 4, "unused": 2}
+    assert found.tested_from == source.times[20]
+    assert emuloss.look(fields=source, gap="6h", test_chunks=2, chunks=1).splits["unused"] == 5
 
 
 def test_a_table_says_all_of_it():
@@ -70,7 +72,7 @@ def test_a_table_says_all_of_it():
         "times      2024-07-01 18:00 to 2024-07-02 17:00 UTC, every 1 h, no gap",
         "unit       mm/h",
         "steps      none, continuous",
-        "splits     16 train, 2 validation, 4 test, 2 unused",
+        "splits     16 train, 2 validation, 4 test, 2 unused; test from 2024-07-02 14:00 UTC",
         "left out   1 file, first odd.h5: it holds DBZH, most of the others RATE",
     ):
         assert row in text.splitlines()
@@ -152,7 +154,7 @@ def test_too_few_chunks_are_told_before_anything_is_labelled():
     found = emuloss.look(fields=np.random.default_rng(0).random((2, 8, 8)))
     assert found.splits == {}
     assert "splits     none: source 'memory' has 2 chunks, too few for" in str(found)
-    assert "unit       not told; give unit" in str(found)
+    assert "unit       not told; give `unit`" in str(found)
 
 
 def test_pictures(tmp_path):

@@ -173,8 +173,12 @@ class PystepsFiles(Archive):
         for marker in self.nodata:
             values = np.where(equals(values, marker), np.nan, values)
         if self._manner == "rate":
+            minutes = self._minutes(metadata)
+            if minutes is None:
+                raise MisfitError(f"{entry.path}: {self._untimed()}")
             depth = conversion(self._given_unit or kind.unit, _DEPTH) or 1.0
-            return values * (depth * 60 / self._minutes(metadata))
+            # Importers may leave no rain below 0, as dwd_radolan does.
+            return np.maximum(values, 0.0) * (depth * 60 / minutes)
         if self._manner == "rain":
             zero = number_of(metadata.get("zerovalue"))
             rain = rain_of(values, self._relation)
@@ -226,27 +230,26 @@ class PystepsFiles(Archive):
             return "kept" if kept else "rain"
         if conversion(unit, _DEPTH) is None:
             return "kept"
-        if asked is not None and conversion(unit, asked) is None:
-            self._minutes(metadata)
-            return "rate"
-        return "rate" if asked is None and self._given_unit is None and self._knows_time(metadata) else "kept"
+        timed = self._minutes(metadata) is not None
+        if asked is None:
+            return "rate" if timed and self._given_unit is None else "kept"
+        if conversion(unit, asked) is not None:
+            return "kept"
+        if not timed:
+            raise ArgumentError(self._untimed())
+        return "rate"
 
-    def _knows_time(self, metadata: Mapping[str, Any]) -> bool:
-        told = self.importer.name not in _UNTIMED and number_of(metadata.get("accutime"))
-        return bool(self.accutime or told)
+    def _minutes(self, metadata: Mapping[str, Any]) -> float | None:
+        """The accumulation time; None where it is not known."""
+        if self.accutime is not None or self.importer.name in _UNTIMED:
+            return self.accutime
+        return number_of(metadata.get("accutime")) or None
 
-    def _minutes(self, metadata: Mapping[str, Any]) -> float:
-        """The accumulation time.
-
-        Raises:
-            ArgumentError: It is not known.
-        """
-        if not self._knows_time(metadata):
-            raise ArgumentError(
-                f"importer {self.importer.name!r} does not know over which time rain was summed up; "
-                "give `accutime`, in minutes."
-            )
-        return self.accutime or float(metadata["accutime"])
+    def _untimed(self) -> str:
+        return (
+            f"importer {self.importer.name!r} does not know over which time rain was summed up; "
+            "give `accutime`, in minutes."
+        )
 
 
 _OPTIONS = tuple(inspect.signature(PystepsFiles).parameters)[1:-1]

@@ -148,7 +148,7 @@ def check_arguments(name: str, given: Mapping[str, Any], others: Sequence[str]) 
     own = [each for each in _parameters(name) if each != "gzipped"]
     for argument in given:
         if argument not in own:
-            known = known_names(argument, [*own, *others])
+            known = known_names(argument, dict.fromkeys([*own, *others]))
             raise ArgumentError(f"source 'pysteps:{name}' has no option {argument!r}; it takes {known}.")
 
 

@@ -235,6 +235,26 @@ def test_accumulation_times_in_files(tmp_path):
         np.testing.assert_allclose(source.read(k, "test")[0], expected, rtol=1e-6)
 
 
+def test_a_file_that_tells_no_accumulation_time(tmp_path):
+    for minutes in (6, 12, 18):
+        accumulated(tmp_path / f"2_20200810_05{40 + minutes}00.prcp-cscn.nc", np.eye(4), minutes)
+    accumulated(tmp_path / "2_20200810_055200.prcp-cscn.nc", np.eye(4), 0)
+    source = PystepsFiles(f"bom_rf3:{tmp_path}", quantum=0.05)
+    with pytest.raises(DataError, match=r"055200.*'bom_rf3' does not know .* give `accutime`"):
+        source.read(1, "test")
+    assert PystepsFiles(f"bom_rf3:{tmp_path}", accutime=30).read(1, "test").max() == 2
+
+
+def test_rates_are_not_below_none(tmp_path, monkeypatch):
+    said = {"unit": "mm", "accutime": 30}
+    monkeypatch.setattr(
+        of_pysteps, "import_low", lambda filename: (np.load(filename), None, said), raising=False
+    )
+    np.save(tmp_path / "201808241800.npy", np.array([[-0.01, 1.0], [0.0, np.nan]]))
+    source = PystepsFiles(f"low:{tmp_path}")
+    np.testing.assert_array_equal(source.read(0, "test")[0], [[0, 2], [0, np.nan]])
+
+
 def test_patches_and_markers(tmp_path):
     raw = np.arange(64).reshape(8, 8) + 1
     odim(tmp_path / "radar_20180824180000.h5", raw)
@@ -295,6 +315,9 @@ def test_files_that_differ_show_when_they_are_read(tmp_path):
         source.read(1, "test")
     with pytest.raises(DataError, match=r"1802.h5: shape \(4, 5\) differs from \(4, 4\)"):
         source.read(2, "test")
+    source = PystepsFiles(f"odim_hdf5:{tmp_path}", skip_unreadable=True)
+    assert [len(source.read(k, "test")) for k in range(7)] == [1, 0, 0, 1, 1, 1, 1]
+    assert list(source.skipped) == ["radar_201808241801.h5", "radar_201808241802.h5"]
 
 
 @pytest.mark.timeout(20)

@@ -21,6 +21,10 @@ from .bars import Progress, counted
 _DECADES = 2.5
 """Values that reach so many times as far from the dry value as is typical of them span decades: of those that
 are spread evenly the largest is twice as far, of rates of rain many times."""
+_MEMORY = (0.5, 0.5)
+"""Decay rates of Adam's means of gradients. Counts of components depend on few pixels, which change from step to
+step and have gradients a thousand times those of areas: a long memory holds what was once such a pixel back for
+all the steps that follow."""
 _LEVELS = tuple((k + 0.5) / 24 for k in range(24))
 """Of the quantiles that say how values are distributed."""
 _DEVIATES = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(0.75) for level in _LEVELS)
@@ -199,7 +203,7 @@ def minimise(
     anneal: Callable[[float], object] = lambda share: None,
     progress: Progress = False,
 ) -> list[float]:
-    """Lower an objective of some tensors, in place, by Adam steps with a cosine schedule.
+    """Lower an objective of some tensors, in place, by Adam steps of a short memory with a cosine schedule.
 
     Args:
         objective: the value, a scalar, at the present unknowns.
@@ -221,7 +225,8 @@ def minimise(
     as_count("steps", steps)
     for rate in rates:
         as_positive("learning_rate", rate)
-    optimizer = torch.optim.Adam([{"params": x, "lr": rate} for x, rate in zip(unknowns, rates, strict=True)])
+    groups = [{"params": x, "lr": rate} for x, rate in zip(unknowns, rates, strict=True)]
+    optimizer = torch.optim.Adam(groups, betas=_MEMORY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history = []
     for step in counted(range(steps), "descent", "step", progress):

@@ -30,7 +30,7 @@ class Excursion(RelaxedMinkowski):
             threshold.
         tail: share and relative temperature of a hotter one mixed into it, or None; see `RelaxedMinkowski`.
         spreads: see `Relaxation`.
-        core: relative temperature of the sigmoid that gives the values; None: the same that gives the
+        core: width, relative to the spreads, of the steps that give the values; None: the sigmoids that give the
             gradient.
 
     Raises:
@@ -40,10 +40,10 @@ class Excursion(RelaxedMinkowski):
     def __init__(
         self,
         metric: Metric,
-        temperature: float | Sequence[float] = 0.05,
+        temperature: float | Sequence[float] = 0.1,
         tail: tuple[float, float] | None = None,
         spreads: Sequence[float] | None = None,
-        core: float | None = 0.001,
+        core: float | None = 0.002,
     ) -> None:
         if not isinstance(metric, Minkowski):
             raise ArgumentError(

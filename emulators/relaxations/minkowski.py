@@ -39,7 +39,7 @@ class RelaxedMinkowski(Relaxation):
             threshold a gradient. With a core, values do not depend on it.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         spreads: see `Relaxation`.
-        core: relative temperature of another sigmoid that values come from, so that s gives the gradient
+        core: width of other steps, relative to the spreads, that values come from, so that s gives the gradient
             alone; None: both come from s.
 
     Raises:

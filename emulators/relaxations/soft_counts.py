@@ -18,8 +18,6 @@ _REACH = 16.0
 """Temperatures beyond which a soft membership is taken as 0 or 1: sigmoid(-16) = 1e-7."""
 _NODES_PER_TEMPERATURE = 4
 """Nodes per temperature around each threshold, at least; cubic splines then err by at most 1e-5."""
-_NODES_OF_CORES = 2
-"""The same where they give values alone; these err by at most 2e-5."""
 _LARGEST_TABLE = 2**26
 """Memberships (nodes x thresholds) beyond which a temperature is refused, before any is computed."""
 _LEAST_NODES = 1024
@@ -42,8 +40,9 @@ class SoftCounts(Tabled):
         thresholds: Q values, strictly increasing.
         spreads: what temperatures are relative to, (Q,), positive.
         tail: share and temperature of a second, hotter sigmoid in the membership, or None.
-        core: temperature of the sigmoids that values come from, so that the others give the gradient alone;
-            None: values and gradient come from the same.
+        core: width of the steps that values come from, so that the sigmoids give the gradient alone: the largest
+            distance of nodes at each threshold, on which these steps are as steep as splines can be. None: values
+            and gradient come from the same.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
@@ -93,12 +92,10 @@ class SoftCounts(Tabled):
         if self.tail is not None:
             share, hotter = self.tail
             parts = [(1 - share, tau), (share, hotter * spreads)]
-        values = parts if self.core is None else [(1.0, self.core * spreads)]
-        widest = np.max([width for _, width in parts + values], axis=0)
-        # Values are far less sensitive to the distance of nodes than slopes.
+        widest = np.max([width for _, width in parts], axis=0)
         finest = np.min([width / _NODES_PER_TEMPERATURE for _, width in parts], axis=0)
         if self.core is not None:
-            finest = np.minimum(finest, self.core * spreads / _NODES_OF_CORES)
+            finest = np.minimum(finest, self.core * spreads)
         center = self.thresholds[0] - self.spreads[0]
         # Thresholds count from the center, so that digits are not spent on an offset.
         u = np.asarray(self.thresholds) - center
@@ -119,7 +116,8 @@ class SoftCounts(Tabled):
         device = self.memberships.device
         self.memberships = torch.from_numpy(_spline(nodes, u, parts)).to(device)
         if self.core is not None:
-            self.cores = torch.from_numpy(_spline(nodes, u, values)).to(device)
+            places = (np.arcsinh(u / scale) - origin) / step
+            self.cores = torch.from_numpy(_steepest(count, places)).to(device)
         axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
         self.axis = axis.to(self.axis.device)
 
@@ -181,6 +179,16 @@ def _spline(nodes: np.ndarray, u: np.ndarray, parts: Sequence[tuple[float, np.nd
     inner[1:-1] += (2 * inner[1:-1] - values[:-2] - values[2:]) / 6
     inner[:3] = 0.0
     return inner
+
+
+def _steepest(count: int, places: np.ndarray) -> np.ndarray:
+    """Coefficients (nodes, Q) of steps at places between nodes: cubic B-splines averaged over one of them.
+
+    Their standard deviation is sqrt(5/12) of the distance of nodes.
+    """
+    above: np.ndarray = np.clip(np.arange(-1, count - 1)[:, None] - places + 0.5, 0.0, 1.0)
+    above[:3] = 0.0
+    return above
 
 
 def _checked_tail(tail: tuple[float, float]) -> tuple[float, float]:

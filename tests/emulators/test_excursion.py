@@ -136,19 +136,26 @@ def test_projection_leaves_exact_curves_as_they_are(boundary, connectivity):
 def test_is_the_relaxation_where_that_is_admissible(boundary, connectivity):
     metric = teacher(boundary=boundary, connectivity=connectivity)
     fields = rain(6, 40, 40, dtype=torch.float64)
-    module, relaxed = Excursion(metric), RelaxedMinkowski(metric, core=0.001)
-    assert module.arguments() == {"temperature": 0.05, "tail": None, "core": 0.001}
+    module, relaxed = Excursion(metric), RelaxedMinkowski(metric, 0.1, core=0.002)
+    assert module.arguments() == {"temperature": 0.1, "tail": None, "core": 0.002}
     soft = relaxed(fields)
     found = metric.check(soft.numpy(), (40, 40))
     assert not any(found.values())
     torch.testing.assert_close(module(fields), soft, rtol=1e-6, atol=1e-5)
 
 
-def test_values_are_those_of_the_core_and_the_gradient_is_that_of_the_wider_steps():
-    metric, fields = teacher(), rain(2, 20, 20, dtype=torch.float64).requires_grad_()
-    curves = Excursion(metric, 0.1, core=0.002)(fields)
-    cold = Excursion(metric, 0.002, core=None)(fields)
-    torch.testing.assert_close(curves, cold, rtol=1e-4, atol=1e-2)
+def test_values_come_from_steps_as_narrow_as_the_core_and_the_gradient_from_wider_ones():
+    core, metric = 0.02, teacher()
+    module = Excursion(metric, 0.1, core=core)
+    fields = rain(4, 20, 20, dtype=torch.float64)
+    for u, spread in zip(metric.thresholds, module.spreads, strict=True):  # nothing within reach of a step
+        near = (fields - u).abs() < 2.5 * core * spread
+        fields = torch.where(near, u + 2.5 * core * spread * torch.sign(fields - u), fields)
+    fields.requires_grad_()
+    curves = module(fields)
+    exact = torch.from_numpy(metric(fields.detach().numpy()))
+    torch.testing.assert_close(curves.detach(), exact, rtol=1e-9, atol=1e-6)
+    assert (Excursion(metric, core, core=None)(fields) - exact).abs().max() > 0.1  # sigmoids reach further
     (ours,) = torch.autograd.grad(curves.sum(), fields)
     (wide,) = torch.autograd.grad(Excursion(metric, 0.1, core=None)(fields).sum(), fields)
     torch.testing.assert_close(ours, wide, rtol=1e-3, atol=1e-3 * float(wide.abs().max()))
@@ -272,7 +279,7 @@ def test_round_trip(boundary, connectivity, tmp_path):
     loaded = emuloss.load(tmp_path)
     assert loaded.architecture == "excursion"
     assert loaded.metric == metric
-    assert loaded.module.arguments() == {"temperature": 0.01, "tail": None, "core": 0.001}
+    assert loaded.module.arguments() == {"temperature": 0.01, "tail": None, "core": 0.002}
     results = []
     for one in (surrogate, loaded):
         fields = rain(2, 17, 19).requires_grad_()

@@ -27,7 +27,7 @@ from .grids import Grid
 from .packing import as_markers
 from .reflectivity import is_reflectivity, rain_of
 from .source import FEWEST_VALUES, FieldSource
-from .tiling import Size, Tiling
+from .tiling import Crop, Size, Tiling
 
 T = TypeVar("T")
 
@@ -115,6 +115,7 @@ class Archive(FieldSource):
         size: Size = None,
         stride: Size = None,
         min_coverage: float | None = None,
+        crop: Crop = None,
         wet: float | None = None,
         quantum: float | None = None,
         nodata: float | Sequence[float] | None = None,
@@ -131,6 +132,7 @@ class Archive(FieldSource):
             stride: Distance between training patches; their size by default.
             min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
                 frames.
+            crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
             wet: See `FieldSource`; by default the data tell.
             quantum: Step that the values lie apart, in the unit that they come in; by default it is found in
                 them, if they have one.
@@ -146,7 +148,7 @@ class Archive(FieldSource):
         """
         if min_coverage is None:
             min_coverage = 0.0 if size is None else COVERAGE
-        self.tiling = Tiling.of(size, stride, min_coverage)
+        self.tiling = Tiling.of(size, stride, min_coverage, crop)
         self.wet = as_finite("wet", wet)
         self._quantum = None if quantum is None else as_positive("quantum", quantum)
         self.nodata = as_markers(nodata)
@@ -168,6 +170,8 @@ class Archive(FieldSource):
     @abc.abstractmethod
     def frame(self, entry: Entry) -> NDArray[Any]:
         """Read one frame (H, W) of real numbers in `own_unit`, NaN where nothing was measured.
+
+        Where a time has several members, they are frames (n, H, W).
 
         Raises:
             Exception: Any if it cannot be read.
@@ -236,7 +240,9 @@ class Archive(FieldSource):
         Where unreadable files are left out and this one is, it has no fields.
         """
         try:
-            return self.tiling.cut(self.read_frame(k), role)
+            values = self.read_frame(k)
+            frames = values.reshape(-1, *values.shape[-2:])
+            return np.concatenate([self.tiling.cut(frame, role) for frame in frames])
         except DataError as error:
             if not self.skip_unreadable:
                 raise
@@ -244,14 +250,14 @@ class Archive(FieldSource):
             return np.empty((0, *self.field_shape), np.float32)
 
     def read_frame(self, k: int) -> NDArray[np.float32]:
-        """Read one whole frame (rows, columns), NaN where nothing was measured.
+        """Read one whole frame (rows, columns), or those of its members, NaN where nothing was measured.
 
         Raises:
             DataError: If the file cannot be read, or its frame is of another shape than the archive's.
         """
         entry = self.entries[k]
         values = self._guarded(entry.path, lambda: self.frame(entry))
-        misfit = self.tiling.misfit((values.shape[0], values.shape[1]), self.field_shape)
+        misfit = self.tiling.misfit((values.shape[-2], values.shape[-1]), self.field_shape)
         if misfit:
             raise DataError(f"{entry.path}: {misfit}.")
         return np.asarray(_conversion(self.own_unit, self.unit)(values), np.float32)
@@ -268,6 +274,7 @@ class Archive(FieldSource):
             "size": None if self.tiling.size is None else list(self.tiling.size),
             "stride": list(self.tiling.stride_in(self.field_shape)),
             "min_coverage": self.tiling.min_coverage,
+            **self.tiling.cropping(),
             "unit": self.unit,
             **({"converted": [self.own_unit, self.unit]} if self._converts else {}),
             "pixel_size": self.pixel_size,

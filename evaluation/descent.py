@@ -141,7 +141,7 @@ def descend(
 ) -> Descended:
     """Change the pixels of `start` by gradient steps until they look like `target` to the loss.
 
-    Adam with a short memory (`minimise`) and a cosine schedule acts on z. Where values span decades above a dry value o, such as 0 mm/h, it
+    Adam acts on z, see `minimise`. Where values span decades above a dry value o, such as 0 mm/h, it
     is asinh((x - o)/c), c the typical distance of the target's pixels from o: a step is a share of a large
     value and an amount for a small one. Elsewhere it is the normal number of the same rank as x in the data:
     a step is a share of the data. Each step ends with a projection: no pixel leaves the range of start and

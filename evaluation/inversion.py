@@ -67,7 +67,7 @@ def invert(
 ) -> Inverted:
     """Find fields with given curves, in the eyes of a loss, from noise.
 
-    Adam with a short memory (`minimise`) and a cosine schedule acts on z = asinh((x - centre)/scale), on the pixels and, more boldly, on
+    Adam (see `minimise`) acts on z = asinh((x - centre)/scale), on the pixels and, more boldly, on
     tiles of 2 to 32 pixels, which are interpolated: gathering scattered rain into one storm, or
     drying a whole region, is a short way for them and a long one, over barriers, for pixels alone.
     Of several starts the one of the least loss is kept.

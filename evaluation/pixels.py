@@ -22,9 +22,9 @@ _DECADES = 2.5
 """Values that reach so many times as far from the dry value as is typical of them span decades: of those that
 are spread evenly the largest is twice as far, of rates of rain many times."""
 _MEMORY = (0.5, 0.5)
-"""Decay rates of Adam's means of gradients. Counts of components depend on few pixels, which change from step to
-step and have gradients a thousand times those of areas: a long memory holds what was once such a pixel back for
-all the steps that follow."""
+"""Decay rates of the means of gradients in Adam. Counts of components depend on few pixels, which change from
+step to step and have gradients a thousand times those of areas: a long memory holds what was once such a pixel
+back for all the steps that follow."""
 _LEVELS = tuple((k + 0.5) / 24 for k in range(24))
 """Of the quantiles that say how values are distributed."""
 _DEVIATES = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(0.75) for level in _LEVELS)

@@ -275,7 +275,8 @@ class Network(Options):
     temperature: float | Sequence[float] | None = option(
         None,
         "width of the soft steps of a relaxation, relative to the spread of the data (relaxed), or of those "
-        "that its gradient comes from (excursion); one, or one for each threshold; default: 0.05, of excursion 0.1",
+        "that its gradient comes from (excursion); one, or one for each threshold; "
+        "default: 0.05, of excursion 0.1",
         parse=one_or_numbers,
     )
     spectral: str | None = option(

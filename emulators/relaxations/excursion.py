@@ -30,8 +30,8 @@ class Excursion(RelaxedMinkowski):
             threshold.
         tail: share and relative temperature of a hotter one mixed into it, or None; see `RelaxedMinkowski`.
         spreads: see `Relaxation`.
-        core: width, relative to the spreads, of the steps that give the values; None: the sigmoids that give the
-            gradient.
+        core: width, relative to the spreads, of the steps that give the values; None: those that give the
+            gradient do.
 
     Raises:
         ArgumentError: another metric, or an argument out of range.

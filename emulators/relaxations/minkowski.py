@@ -39,8 +39,8 @@ class RelaxedMinkowski(Relaxation):
             threshold a gradient. With a core, values do not depend on it.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         spreads: see `Relaxation`.
-        core: width of other steps, relative to the spreads, that values come from, so that s gives the gradient
-            alone; None: both come from s.
+        core: width of other steps, relative to the spreads, that values come from, so that s gives the
+            gradient alone; None: both come from s.
 
     Raises:
         ArgumentError: an argument out of range.

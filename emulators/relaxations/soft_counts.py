@@ -40,9 +40,9 @@ class SoftCounts(Tabled):
         thresholds: Q values, strictly increasing.
         spreads: what temperatures are relative to, (Q,), positive.
         tail: share and temperature of a second, hotter sigmoid in the membership, or None.
-        core: width of the steps that values come from, so that the sigmoids give the gradient alone: the largest
-            distance of nodes at each threshold, on which these steps are as steep as splines can be. None: values
-            and gradient come from the same.
+        core: width of the steps that values come from, so that the sigmoids give the gradient alone: the
+            largest distance of nodes at each threshold, on which these steps are as steep as splines can be.
+            None: values and gradient come from the same.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.

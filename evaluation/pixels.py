@@ -23,8 +23,8 @@ _DECADES = 2.5
 are spread evenly the largest is twice as far, of rates of rain many times."""
 _MEMORY = (0.5, 0.5)
 """Decay rates of the means of gradients in Adam. Counts of components depend on few pixels, which change from
-step to step and have gradients a thousand times those of areas: a long memory holds what was once such a pixel
-back for all the steps that follow."""
+step to step and have gradients a thousand times those of areas: a long memory holds what was once such a
+pixel back for all the steps that follow."""
 _LEVELS = tuple((k + 0.5) / 24 for k in range(24))
 """Of the quantiles that say how values are distributed."""
 _DEVIATES = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(0.75) for level in _LEVELS)

@@ -31,7 +31,7 @@ def parameters(thing: object) -> list[str]:
 
 def told_in(text: str, name: str, indent: int) -> bool:
     """Whether there is an entry on an argument, with words on it."""
-    return bool(re.search(rf"^ {{{indent}}}{name}: \S+", text, re.MULTILINE))
+    return bool(re.search(rf"^ {{{indent}}}\**{name}: \S+", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("kind", OWN_METRICS, ids=lambda kind: kind.name)

@@ -15,7 +15,7 @@ from ...errors import ArgumentError, DataError
 from ...foundation.near import did_you_mean
 from .frames import Frames, axes_of_frames
 from .stored import SUFFIXES, Stored, open_arrays
-from .tiling import Size
+from .tiling import Crop, Size
 
 
 class Arrays(Frames):
@@ -48,6 +48,7 @@ class Arrays(Frames):
         nodata: float | Sequence[float] | None = None,
         wet: float | None = None,
         min_coverage: float = 0.0,
+        crop: Crop = None,
     ) -> None:
         """Look into the file; most values are read chunk by chunk later.
 
@@ -64,6 +65,7 @@ class Arrays(Frames):
             nodata: Numbers, as they are in the file, that stand for nothing measured.
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
+            crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
 
         Raises:
             ArgumentError: If an argument is out of range, the variable is unknown or not chosen, the suffix
@@ -78,6 +80,7 @@ class Arrays(Frames):
             size=size,
             stride=stride,
             min_coverage=min_coverage,
+            crop=crop,
             quantum=quantum,
             wet=wet,
             nodata=nodata,

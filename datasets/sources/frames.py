@@ -17,7 +17,7 @@ from .grids import Grid, grid_of
 from .packing import as_markers, packing_of
 from .source import FEWEST_VALUES, FieldSource
 from .stored import Stored, unit_of
-from .tiling import Size, Tiling
+from .tiling import Crop, Size, Tiling
 
 
 class Frames(FieldSource):
@@ -51,6 +51,7 @@ class Frames(FieldSource):
         size: Size,
         stride: Size,
         min_coverage: float,
+        crop: Crop,
         quantum: float | None,
         wet: float | None,
         nodata: float | Sequence[float] | None,
@@ -66,7 +67,7 @@ class Frames(FieldSource):
         self._quantum = None if quantum is None else as_positive("quantum", quantum)
         self.wet = as_finite("wet", wet)
         self.nodata = as_markers(nodata)
-        self.tiling = Tiling.of(size, stride, min_coverage)
+        self.tiling = Tiling.of(size, stride, min_coverage, crop)
 
     def lay_out(self, what: str, stored: Stored) -> None:
         """Settle fields, chunks and what values mean: what is asked for, or else what the array says.
@@ -149,6 +150,7 @@ class Frames(FieldSource):
             "size": list(self.field_shape),
             "stride": list(self.tiling.stride_in(self.field_shape)),
             **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),
+            **self.tiling.cropping(),
             "quantum": self._quantum,
             **({"nodata": list(self.nodata)} if self.nodata else {}),
         }

@@ -18,7 +18,7 @@ from ...metrics.declared import as_finite
 from .attributes import numbers_of
 from .packing import as_markers, equals
 from .source import FEWEST_VALUES, FieldSource
-from .tiling import Size, Tiling
+from .tiling import Crop, Size, Tiling
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,6 +52,7 @@ class Images(FieldSource):
         quantum: float | None = None,
         wet: float | None = None,
         min_coverage: float = 0.0,
+        crop: Crop = None,
     ) -> None:
         """Find the pictures; a few of them are opened.
 
@@ -68,6 +69,7 @@ class Images(FieldSource):
                 8 bits.
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
+            crop: Part of each picture to take, (first row, first column, height, width); all of it if None.
 
         Raises:
             ArgumentError: If an argument is out of range.
@@ -79,7 +81,7 @@ class Images(FieldSource):
         self.nodata = as_markers(nodata)
         self.wet = as_finite("wet", wet)
         self.seed = as_natural("seed", seed)
-        self.tiling = Tiling.of(size, stride, min_coverage)
+        self.tiling = Tiling.of(size, stride, min_coverage, crop)
         self.files = _shuffled(_pictures_in(self.folder), self.seed)
         first = _read_grey(self.files[0], self.nodata)
         shape = (first.shape[0], first.shape[1])
@@ -107,6 +109,7 @@ class Images(FieldSource):
             "size": None if self.tiling.size is None else list(self.tiling.size),
             "stride": list(self.tiling.stride_in(self.field_shape)),
             **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),
+            **self.tiling.cropping(),
             "pixel_size": self.pixel_size,
             "unit": self.unit,
             "seed": self.seed,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from .frames import Frames
 from .stored import Stored, is_data_array, of_data_array
-from .tiling import Size
+from .tiling import Crop, Size
 
 
 class InMemory(Frames):
@@ -43,6 +43,7 @@ class InMemory(Frames):
         nodata: float | Sequence[float] | None = None,
         wet: float | None = None,
         min_coverage: float = 0.0,
+        crop: Crop = None,
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
 
@@ -60,6 +61,7 @@ class InMemory(Frames):
             nodata: Values that stand for nothing measured.
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
+            crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
 
         Raises:
             ArgumentError: If an argument is out of range, or `fields` is no such array.
@@ -78,6 +80,7 @@ class InMemory(Frames):
             size=size,
             stride=stride,
             min_coverage=min_coverage,
+            crop=crop,
             quantum=quantum,
             wet=wet,
             nodata=nodata,

@@ -16,7 +16,7 @@ from .grids import Grid
 from .odim_layout import Layout, opened, read_layout
 from .packing import equals
 from .reflectivity import rain_of
-from .tiling import Size, half
+from .tiling import Crop, Size, half
 
 _QUANTITIES = ("RATE", "ACRR", "DBZH")
 
@@ -48,6 +48,7 @@ class Opera(Archive):
         quantum: float | None = 0.01,
         wet: float | None = None,
         nodata: float | Sequence[float] | None = None,
+        crop: Crop = None,
         skip_unreadable: bool = False,
     ) -> None:
         """Find the files and look into each; those that do not fit are left out, see `Archive`.
@@ -65,6 +66,7 @@ class Opera(Archive):
             quantum: Step that rates are rounded to, in mm/h; None leaves them alone.
             wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles; 0 by default.
             nodata: Numbers, as they are in the files, that stand for nothing measured, besides what they say.
+            crop: Part of each composite to take, (first row, first column, height, width); all of it if None.
             skip_unreadable: Leave files out that cannot be read, and count them.
 
         Raises:
@@ -79,6 +81,7 @@ class Opera(Archive):
             size=size,
             stride=half(size) if stride is None else stride,
             min_coverage=min_coverage,
+            crop=crop,
             wet=wet,
             quantum=quantum,
             nodata=nodata,
@@ -129,6 +132,7 @@ class Opera(Archive):
             "quantity": self.quantity,
             "quantum": self.quantum,
             "pixel_size": self.pixel_size,
+            **self.tiling.cropping(),
             **({"nodata": list(self.nodata)} if self.nodata else {}),
         }
 

@@ -33,7 +33,7 @@ from .pysteps_importers import (
     described,
 )
 from .reflectivity import MARSHALL_PALMER, is_reflectivity, rain_of
-from .tiling import Size
+from .tiling import Crop, Size
 
 _RATE, _DEPTH = "mm/h", "mm"
 _UNTIMED = ("odim_hdf5", "opera_hdf5", "mch_hdf5", "knmi_hdf5")
@@ -82,6 +82,7 @@ class PystepsFiles(Archive):
         size: Size = None,
         stride: Size = None,
         min_coverage: float | None = None,
+        crop: Crop = None,
         wet: float | None = None,
         quantum: float | None = None,
         nodata: float | Sequence[float] | None = None,
@@ -104,6 +105,7 @@ class PystepsFiles(Archive):
             stride: Distance between training patches; their size by default.
             min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
                 frames.
+            crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
             wet: See `FieldSource`; by default the data tell.
             quantum: Step that the values lie apart; by default it is found in them, if they have one.
             nodata: More values, as the importer gives them, that stand for nothing measured.
@@ -123,6 +125,7 @@ class PystepsFiles(Archive):
             size=size,
             stride=stride,
             min_coverage=min_coverage,
+            crop=crop,
             wet=wet,
             quantum=quantum,
             nodata=nodata,

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_shape, as_share
+from ...foundation.arguments import as_count, as_natural, as_shape, as_share, shown
 
 Shape = tuple[int, int]
+Crop = tuple[int, int, int, int] | None
 Size = int | Shape | None
 
 CHUNK = 64
@@ -22,22 +23,24 @@ CHUNK = 64
 class Tiling:
     """How frames become fields.
 
-    Patches start at multiples of the stride from the first corner, row by row.
+    Patches start at multiples of the stride from the first corner of what is taken of a frame, row by row.
 
     Attributes:
         size: Size (H, W) of the patches to cut; None leaves frames whole.
         stride: Distance between training patches; None is their size. Patches of the other splits lie side
             by side.
         min_coverage: Least share of measured pixels in a field.
+        crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
     """
 
     size: Shape | None
     stride: Shape | None
     min_coverage: float
+    crop: Crop = None
 
     @classmethod
-    def of(cls, size: Size, stride: Size = None, min_coverage: float = 0.0) -> Tiling:
-        """Validate what is asked for, one number or (height, width) each.
+    def of(cls, size: Size, stride: Size = None, min_coverage: float = 0.0, crop: Crop = None) -> Tiling:
+        """Validate what is asked for; sizes and strides are one number or (height, width).
 
         Raises:
             ArgumentError: an argument is out of range, or there is a stride and nothing to cut.
@@ -48,26 +51,41 @@ class Tiling:
             None if size is None else as_shape("size", size),
             None if stride is None else as_shape("stride", stride),
             as_share("min_coverage", min_coverage),
+            None if crop is None else _as_crop(crop),
         )
 
     def size_in(self, frame: Shape) -> Shape:
         """Size of the fields of a frame (H, W)."""
-        return frame if self.size is None else self.size
+        return self.size or self._taken(frame)
 
     def stride_in(self, frame: Shape) -> Shape:
         """Distance between the training fields of a frame (H, W)."""
         return self.size_in(frame) if self.stride is None else self.stride
 
+    def cropping(self) -> dict[str, Any]:
+        """What is taken of each frame, JSON-able; nothing where it is all: a part of a source's `config`."""
+        return {} if self.crop is None else {"crop": list(self.crop)}
+
+    def _taken(self, frame: Shape) -> Shape:
+        """Size of what is taken of a frame (H, W)."""
+        return frame if self.crop is None else self.crop[2:]
+
     def misfit(self, frame: Shape, first: Shape) -> str:
         """Why a frame (H, W) has no place beside a first one; empty if it has."""
-        if self.size is None:
-            return "" if frame == first else f"shape {frame} differs from {first}; give `size` to cut patches"
-        smaller = any(n < m for n, m in zip(frame, self.size, strict=True))
-        return f"`size` (={self.size}) exceeds its shape {frame}" if smaller else ""
+        if self.crop is not None and not _holds(
+            frame, (self.crop[0] + self.crop[2], self.crop[1] + self.crop[3])
+        ):
+            return f"`crop` (={self.crop}) exceeds its shape {frame}"
+        if self.size is not None:
+            taken = self._taken(frame)
+            return "" if _holds(taken, self.size) else f"`size` (={self.size}) exceeds its shape {taken}"
+        if self.crop is not None or frame == first:
+            return ""
+        return f"shape {frame} differs from {first}; give `size` to cut patches"
 
     def count(self, frame: Shape) -> int:
         """Number of training fields in a frame (H, W) that is measured everywhere."""
-        sizes = zip(frame, self.size_in(frame), self.stride_in(frame), strict=True)
+        sizes = zip(self._taken(frame), self.size_in(frame), self.stride_in(frame), strict=True)
         down, across = (max((n - m) // step + 1, 0) for n, m, step in sizes)
         return down * across
 
@@ -77,6 +95,9 @@ class Tiling:
 
     def cut(self, values: NDArray[np.float32], role: str) -> NDArray[np.float32]:
         """Cut a frame (H, W) into fields (n, h, w), without those that are measured too little."""
+        if self.crop is not None:
+            top, left, height, width = self.crop
+            values = values[top : top + height, left : left + width]
         frame = (values.shape[0], values.shape[1])
         size = self.size_in(frame)
         stride = self.stride_in(frame) if role == "train" else size
@@ -98,6 +119,24 @@ def half(size: Size) -> Size:
 def chunk_length(count: int, per_step: int = 1) -> int:
     """Steps to put in a chunk: at most 64 fields, and few enough for about twelve chunks to split."""
     return max(1, min(CHUNK // max(per_step, 1), -(-count // 12)))
+
+
+def _as_crop(crop: Any) -> tuple[int, int, int, int]:
+    """Validate a part of a frame.
+
+    Raises:
+        ArgumentError: it is not four whole numbers, or has no pixel.
+    """
+    if not isinstance(crop, tuple | list) or len(crop) != 4:
+        raise ArgumentError(f"crop must be (first row, first column, height, width), got {shown(crop)}")
+    top, left = (as_natural("each of crop", each) for each in crop[:2])
+    height, width = (as_count("each of crop", each) for each in crop[2:])
+    return top, left, height, width
+
+
+def _holds(frame: Shape, part: Shape) -> bool:
+    """Whether a part is no larger than a frame."""
+    return part[0] <= frame[0] and part[1] <= frame[1]
 
 
 def _windows(values: NDArray[Any], size: Shape, stride: Shape) -> NDArray[Any]:

@@ -117,6 +117,17 @@ class TestReading:
         covered = [patch for patch in expected if np.isnan(patch).mean() <= 0.1]
         np.testing.assert_array_equal(Kept(tmp_path, size=4, stride=2).read(0, "train"), covered)
 
+    def test_a_part_of_each_frame(self, tmp_path):
+        values = write(tmp_path / "a.npz", shape=(9, 8))
+        write(tmp_path / "b.npz", (1,), shape=(7, 8))
+        write(tmp_path / "c.npz", (2,), shape=(4, 8))
+        with pytest.warns(UserWarning, match=r"c\.npz: `crop` .* exceeds its shape \(4, 8\)"):
+            archive = Kept(tmp_path, crop=(1, 2, 5, 6))
+        assert archive.field_shape == (5, 6)
+        np.testing.assert_array_equal(archive.read(0, "train"), values[:, 1:6, 2:8].astype(np.float32))
+        assert archive.read(1, "train").shape == (1, 5, 6)
+        assert archive.config()["crop"] == [1, 2, 5, 6]
+
     def test_patches_of_frames_of_several_shapes(self, tmp_path):
         write(tmp_path / "a.npz", (0,), shape=(8, 8))
         write(tmp_path / "b.npz", (1,), shape=(4, 12))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from emuloss.datasets import Arrays, Images, InMemory
 from emuloss.datasets.sources.tiling import Tiling
-from emuloss.errors import ArgumentError
+from emuloss.errors import ArgumentError, DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,20 +26,35 @@ def looped(frame, size, stride, least):
     return [patch for patch in places if np.mean(~np.isnan(patch)) >= least]
 
 
-@given(st.integers(0, 99), st.tuples(*[st.integers(6, 15)] * 2), SIZES, SIZES, st.floats(0, 1))
+@given(
+    st.integers(0, 99),
+    st.tuples(*[st.integers(6, 15)] * 2),
+    SIZES,
+    SIZES,
+    st.floats(0, 1),
+    st.none() | st.tuples(*[st.integers(0, 3)] * 2),
+)
 @settings(max_examples=60, deadline=None)
-def test_patches_are_those_of_a_loop(seed, shape, size, stride, least):
+def test_patches_are_those_of_a_loop(seed, shape, size, stride, least, corner):
     draw = np.random.default_rng(seed)
     frame = draw.uniform(size=shape).astype(np.float32)
     frame[draw.uniform(size=shape) < 0.3] = np.nan
-    tiling = Tiling.of(size, stride, least)
+    taken, crop = frame, None
+    if corner:
+        sides = [n - m for n, m in zip(shape, corner, strict=True)]
+        crop = (*corner, *(max(side - 1, m) for side, m in zip(sides, size, strict=True)))
+        taken = frame[crop[0] : crop[0] + crop[2], crop[1] : crop[1] + crop[3]]
+    tiling = Tiling.of(size, stride, least, crop)
+    if tiling.misfit(shape, shape):
+        assert crop[0] + crop[2] > shape[0] or crop[1] + crop[3] > shape[1]
+        return
     for role, step in (("train", stride), ("test", size), ("validation", size)):
         fields = tiling.cut(frame, role)
-        expected = looped(frame, size, step, least)
+        expected = looped(taken, size, step, least)
         assert fields.shape == (len(expected), *size)
         assert fields.flags.c_contiguous
         np.testing.assert_array_equal(fields, np.array(expected).reshape(-1, *size))
-    assert tiling.count(shape) == len(looped(frame, size, stride, 0))
+    assert tiling.count(shape) == len(looped(taken, size, stride, 0))
 
 
 def test_whole_frames():
@@ -57,6 +72,12 @@ def test_misfits():
     assert "differs from (4, 4); give `size`" in Tiling.of(None).misfit((3, 4), (4, 4))
     assert Tiling.of(3).misfit((3, 4), (9, 9)) == ""
     assert "exceeds its shape (2, 4)" in Tiling.of(3).misfit((2, 4), (9, 9))
+    cropped = Tiling.of(None, crop=(1, 0, 2, 3))
+    assert cropped.misfit((3, 3), (9, 9)) == ""
+    assert cropped.misfit((2, 3), (2, 3)) == "`crop` (=(1, 0, 2, 3)) exceeds its shape (2, 3)"
+    assert "`size` (=(3, 3)) exceeds its shape (2, 3)" in Tiling.of(3, crop=(1, 0, 2, 3)).misfit(
+        (9, 9), (9, 9)
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,6 +86,10 @@ def test_misfits():
         ({"size": 0}, "size must be a whole number of at least 1"),
         ({"size": 4, "stride": (1, 0)}, "stride must be"),
         ({"size": None, "stride": 2}, "`stride` (=2) needs `size`: whole frames are not cut"),
+        ({"size": None, "crop": 3}, "crop must be (first row, first column, height, width), got 3"),
+        ({"size": None, "crop": (0, 0, 3)}, "crop must be (first row"),
+        ({"size": None, "crop": (-1, 0, 3, 3)}, "each of crop must be a whole number, 0 or more"),
+        ({"size": None, "crop": (0, 0, 0, 3)}, "each of crop must be a whole number of at least 1"),
         ({"size": 4, "min_coverage": 2.0}, "min_coverage must be a share"),
     ],
 )
@@ -73,18 +98,36 @@ def test_arguments(given, message):
         Tiling.of(**given)
 
 
-def test_every_source_leaves_out_what_is_measured_too_little(tmp_path):
-    frames = np.random.default_rng(0).uniform(size=(3, 8, 8)).astype(np.float32)
+@pytest.fixture
+def sources(tmp_path):
+    """Sources of the same three frames (8, 8), and the frames; part of one is not measured."""
+    frames = np.random.default_rng(0).integers(0, 255, (3, 8, 8)).astype(np.float32) / 255
     frames[1, :5, :4] = np.nan
     np.save(tmp_path / "a.npy", frames)
     for i, frame in enumerate(frames):
         bands = np.stack([np.nan_to_num(frame) * 255, np.where(np.isnan(frame), 0, 255)], axis=2)
-        Image.fromarray(bands.astype(np.uint8), "LA").save(tmp_path / f"{i}.png")
-    asked = {"size": 4, "min_coverage": 0.5}
-    for kind, place in ((InMemory, frames), (Arrays, tmp_path / "a.npy"), (Images, tmp_path)):
-        source, every = kind(place, **asked), kind(place, size=4)
-        assert [sum(len(each.read(k, "test")) for k in range(len(each))) for each in (source, every)] == [
-            11,
-            12,
-        ]
+        Image.fromarray(np.rint(bands).astype(np.uint8), "LA").save(tmp_path / f"{i}.png")
+    return ((InMemory, frames), (Arrays, tmp_path / "a.npy"), (Images, tmp_path)), frames
+
+
+def test_every_source_leaves_out_what_is_measured_too_little(sources):
+    for kind, place in sources[0]:
+        source, every = kind(place, size=4, min_coverage=0.5), kind(place, size=4)
+        counts = [sum(len(each.read(k, "test")) for k in range(len(each))) for each in (source, every)]
+        assert counts == [11, 12]
         assert source.config() == {**every.config(), "min_coverage": 0.5}
+
+
+def test_every_source_crops(sources):
+    for kind, place in sources[0]:
+        source, whole = kind(place, crop=[2, 1, 5, 6]), kind(place)
+        assert source.field_shape == (5, 6)
+        fields = [
+            np.concatenate([each.read(k, "train") for k in range(len(each))]) for each in (source, whole)
+        ]
+        np.testing.assert_array_equal(fields[0], fields[1][:, 2:7, 1:7])
+        np.testing.assert_allclose(np.sort(fields[1], axis=0), np.sort(sources[1], axis=0), atol=1e-6)
+        assert source.config()["crop"] == [2, 1, 5, 6]
+        assert "crop" not in whole.config()
+        with pytest.raises(DataError, match=r"`crop` .* exceeds its shape \(8, 8\)"):
+            kind(place, crop=(4, 0, 5, 8)).read(0, "train")

@@ -74,6 +74,24 @@ def odim(path, raw, quantity="RATE", scale=2000.0):
     return path
 
 
+def dutch(path, raw):
+    """Write a file as the Dutch service does: HDF5, hundredths of mm, 65535 where no radar is."""
+    told = {
+        "geo_column_offset": 0.0,
+        "geo_row_offset": 3650.0,
+        "geo_pixel_size_x": 1.0,
+        "geo_pixel_size_y": -1.0,
+    }
+    with h5py.File(path, "w") as file:
+        file["image1/image_data"] = np.asarray(raw, np.uint16)
+        place = file.require_group("geographic").attrs
+        sides = {"geo_number_rows": raw.shape[0], "geo_number_columns": raw.shape[1]}
+        place.update({key: np.array([value]) for key, value in {**told, **sides}.items()})
+        place["geo_dim_pixel"] = np.bytes_("KM,KM")
+        projection = np.bytes_("+proj=stere +lat_0=90")
+        file.require_group("geographic/map_projection").attrs["projection_proj4_params"] = projection
+
+
 def accumulated(path, values, minutes, unit="mm"):
     """Write a file as the Australian service does: NetCDF, masked, of rain from a start to an end."""
     netCDF4 = pytest.importorskip("netCDF4")
@@ -222,6 +240,22 @@ def test_accumulation_times_that_are_not_known_are_not_guessed(tmp_path):
     hourly = PystepsFiles(place, qty="ACRR", accutime=120)
     assert (hourly.unit, hourly.read(0, "test").max()) == ("mm/h", 1.5)
     assert hourly.config()["accutime"] == 120
+
+
+def test_names_tell_accumulation_times(tmp_path):
+    """Of files whose names pysteps knows; others hold hours or days, and the importer cannot say which."""
+    raw = np.where(np.eye(5) > 0, 65535, np.arange(25.0).reshape(5, 5))
+    expected = np.where(raw == 65535, np.nan, raw / 100)
+    dutch(tmp_path / "RAD_NL25_RAP_5min_202001010005.h5", raw)
+    dutch(tmp_path / "RAD_NL25_RAC_24H_202001010005.h5", raw)
+    for kind, options, unit, factor in [
+        ("RAP", {}, "mm/h", 12),
+        ("RAC", {}, "mm", 1),
+        ("RAC", {"accutime": 24 * 60}, "mm/h", 1 / 24),
+    ]:
+        source = PystepsFiles(f"knmi_hdf5:{tmp_path}", pattern=f"*{kind}*", **options)
+        assert (source.unit, source.pixel_size, source.length_unit) == (unit, 1.0, "km")
+        np.testing.assert_allclose(source.read(0, "test")[0], expected * factor, rtol=1e-6)
 
 
 def test_accumulation_times_in_files(tmp_path):

@@ -107,7 +107,8 @@ def assign_splits(
     validates; the rest trains. 24 radar composites give 16, 2, 2 (gap) and 4.
 
     Where the source tells the times of its chunks, this is their order, so that no test chunk is earlier than
-    one that trains or validates; otherwise it is that of their numbers.
+    one that trains or validates; otherwise it is that of their numbers. Of several
+    chunks at one time some may be tested and some not, unless the gap is a duration.
 
     Args:
         source: The source to share out.

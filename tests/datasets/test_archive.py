@@ -140,6 +140,19 @@ class TestReading:
         assert Kept(tmp_path).opened == ["00.npz", "09.npz", "19.npz"]
         assert Kept(tmp_path, quantum=0.1).opened == []
 
+    def test_a_bar_counts_the_files_of_a_long_look(self, tmp_path, monkeypatch):
+        seen = []
+
+        def bar(items, title, **given):
+            seen.append((len(items), title, given["delay"] > 0))
+            return items
+
+        monkeypatch.setattr("emuloss.datasets.sources.archive.tqdm", bar)
+        write(tmp_path / "a.npz")
+        write(tmp_path / "b.npz")
+        Kept(tmp_path)
+        assert seen == [(2, "looking into files", True)]
+
     def test_a_copy_reads_the_same(self, tmp_path):
         write(tmp_path / "a.npz", (1, 0))
         archive = Kept(tmp_path, to_unit="m/s", size=4)

@@ -13,6 +13,7 @@ from .predictions import predictions_of
 from .pysteps_files import PystepsFiles
 from .rain import Rain
 from .source import ROLES, FieldSource, assign_splits
+from .xarray_files import XarrayFiles
 
 __all__ = [
     "ROLES",
@@ -24,6 +25,7 @@ __all__ = [
     "Opera",
     "PystepsFiles",
     "Rain",
+    "XarrayFiles",
     "as_source",
     "assign_splits",
     "mixup",

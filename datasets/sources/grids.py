@@ -50,27 +50,31 @@ def grid_of(what: str, *axes: Coordinate | None) -> Grid:
         UserWarning: Coordinates are given from which no size of a pixel follows: in degrees, unevenly spaced,
             or of pixels that are not square. Lengths are then in pixels.
     """
+    grid, reason = measured(*axes)
+    if reason:
+        warnings.warn(f"{what}: {reason}", stacklevel=2)
+    return grid
+
+
+def measured(*axes: Coordinate | None) -> tuple[Grid, str]:
+    """The pixels of a grid, see `grid_of`; and why coordinates that are given tell no size of a pixel."""
     told = [axis for axis in axes if axis is not None and len(axis.values) > 1]
     for axis in told:
         if axis.unit.casefold().startswith("degree"):
-            return _without_size(what, f"{axis.name} is in {axis.unit}, in which pixels have no one size")
+            return _without_size(f"{axis.name} is in {axis.unit}, in which pixels have no one size")
     sizes = [size for axis in told if (size := conversion(axis.unit, "m")) is not None]
     if len(sizes) < 2:
-        return Grid()
+        return Grid(), ""
     steps = [np.diff(np.asarray(axis.values, np.float64)) for axis in told]
     for axis, step in zip(told, steps, strict=True):
         if not np.ptp(step) < 2 * _EVEN * abs(step.mean()):
-            return _without_size(what, f"the values of {axis.name} are not evenly spaced")
+            return _without_size(f"the values of {axis.name} are not evenly spaced")
     height, width = (abs(float(step.mean())) * size for step, size in zip(steps, sizes, strict=True))
     if abs(height - width) > _SQUARE * width:
-        return _without_size(what, f"its pixels of {height:g} by {width:g} m are not square")
+        return _without_size(f"its pixels of {height:g} by {width:g} m are not square")
     unit = told[0].unit if sizes[0] != 1 else "km" if height >= _LARGE else "m"
-    return Grid(float(f"{height / (conversion(unit, 'm') or 1):.6g}"), unit)
+    return Grid(float(f"{height / (conversion(unit, 'm') or 1):.6g}"), unit), ""
 
 
-def _without_size(what: str, reason: str) -> Grid:
-    warnings.warn(
-        f"{what}: {reason}; lengths are in pixels unless you give pixel_size=, or regrid the data",
-        stacklevel=2,
-    )
-    return Grid()
+def _without_size(reason: str) -> tuple[Grid, str]:
+    return Grid(), f"{reason}; lengths are in pixels unless you give pixel_size=, or regrid the data"

@@ -18,6 +18,7 @@ from .odim import Opera
 from .pysteps_files import PystepsFiles
 from .rain import Rain
 from .source import FieldSource
+from .xarray_files import XarrayFiles
 
 
 def _unusable(scheme: str, kind: Any) -> str:
@@ -41,11 +42,12 @@ _OWN: dict[str, type[FieldSource]] = {
     "images": Images,
     "array": Arrays,
     "pysteps": PystepsFiles,
+    "xarray": XarrayFiles,
 }
 for _scheme, _kind in _OWN.items():
     SOURCES.register(_scheme)(_kind)
 
-_PLACES = {"folder": "DIR", "path": "FILE", "place": "IMPORTER:DIR"}
+_PLACES = {"folder": "DIR", "path": "FILE", "place": "IMPORTER:DIR", "files": "FILES"}
 """What messages call the place of the data, by the parameter that takes it."""
 
 
@@ -53,8 +55,8 @@ def open_source(spec: str, **options: Any) -> FieldSource:
     """Open a source of fields from a short text, as the command line does.
 
     Args:
-        spec: "rain", "opera:DIR", "images:DIR", "pysteps:IMPORTER:DIR", "array:FILE", or a file with one of
-            the suffixes of `Arrays`.
+        spec: "rain", "opera:DIR", "images:DIR", "pysteps:IMPORTER:DIR", "xarray:FILES", "array:FILE", or a
+            file with one of the suffixes of `Arrays`.
         **options: Options of the source, which are listed below for each.
 
     Returns:

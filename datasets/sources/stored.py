@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ import numpy as np
 from ...errors import DataError, EmulossError
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
-from ...foundation.xarrays import import_xarray
 from .attributes import attribute, number_of, text_of
 from .grids import Coordinate
+from .xarray_engines import NETCDF, ZARR, open_as_stored
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zarr")
 
@@ -69,7 +68,7 @@ def open_arrays(path: Path, only: str | None = None) -> Iterator[Mapping[str, St
                 yield _of_hdf5(file, only)
         else:
             with _open_dataset(path, suffix) as dataset:
-                names = [only] if only else _fields_of(dataset)
+                names = [only] if only else fields_of(dataset)
                 found = {str(name): of_data_array(dataset[name]) for name in names}
                 yield found if suffix == ".nc" else {name: _of_zarr(each) for name, each in found.items()}
     except (EmulossError, MemoryError):
@@ -114,22 +113,10 @@ def _coordinate_of(array: Any, name: Any) -> Coordinate | None:
 
 def _open_dataset(path: Path, suffix: str) -> Any:
     """A NetCDF or Zarr file in the hands of xarray, its values as they are stored."""
-    xarray = import_xarray(path.name)
-    engine = "zarr" if suffix == ".zarr" else "netcdf4"
-    as_stored = functools.partial(xarray.open_dataset, decode_times=False, mask_and_scale=False)
-    try:
-        return as_stored(path, engine=engine)
-    except OSError:
-        if suffix == ".zarr":
-            raise
-        # NetCDF's library locks what it opens, for which some file systems have no means.
-        import netCDF4
-
-        store = xarray.backends.NetCDF4DataStore(netCDF4.Dataset(path.name, memory=path.read_bytes()))
-        return as_stored(store)
+    return open_as_stored(path, ZARR if suffix == ".zarr" else NETCDF)
 
 
-def _fields_of(dataset: Any) -> Iterator[Any]:
+def fields_of(dataset: Any) -> Iterator[Any]:
     """The variables of a data set but for bounds of coordinates, which are arrays as well."""
     bounds = {text_of(each.attrs.get("bounds")) for each in dataset.variables.values()}
     return (name for name in dataset.data_vars if str(name) not in bounds)

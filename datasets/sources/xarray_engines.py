@@ -1,0 +1,111 @@
+"""Files in the hands of xarray, whose engines open them."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ...errors import ArgumentError
+from ...foundation.xarrays import import_xarray
+
+NETCDF, ZARR, GRIB, GEOTIFF = "netcdf4", "zarr", "cfgrib", "rasterio"
+ENGINES = {
+    ".nc": NETCDF,
+    ".nc4": NETCDF,
+    ".cdf": NETCDF,
+    ".h5": NETCDF,
+    ".hdf5": NETCDF,
+    ".zarr": ZARR,
+    ".grib": GRIB,
+    ".grib2": GRIB,
+    ".grb": GRIB,
+    ".grb2": GRIB,
+    ".tif": GEOTIFF,
+    ".tiff": GEOTIFF,
+}
+"""What opens files, by their suffix."""
+_NEEDS = {
+    NETCDF: ("netCDF4", "xarray"),
+    ZARR: ("zarr", "xarray"),
+    GRIB: ("cfgrib", "grib"),
+    GEOTIFF: ("rioxarray", "geotiff"),
+}
+"""The package behind an engine, and the extra that brings it."""
+
+Backend = Mapping[str, Any]
+_NONE: Backend = MappingProxyType({})
+
+
+def engine_of(path: Path, engine: str | None = None) -> str:
+    """What opens a file: what is asked for, or else what its suffix says.
+
+    Raises:
+        ArgumentError: The suffix says nothing, or a package is missing.
+    """
+    found = ENGINES.get(path.suffix.casefold()) if engine is None else engine
+    if found is None:
+        raise ArgumentError(f"{path.name} ends in none of {', '.join(ENGINES)}; give engine='netcdf4'.")
+    import_xarray(path.name)
+    package, extra = _NEEDS.get(found, ("xarray", "xarray"))
+    if importlib.util.find_spec(package) is None:
+        raise ArgumentError(f"{path.name} needs {package}; run: pip install 'emuloss[{extra}]'.")
+    return found
+
+
+@contextmanager
+def opened(path: Path, engine: str, backend: Backend, without: Sequence[str] | None = None) -> Iterator[Any]:
+    """A file as an xarray Dataset that reads values when they are asked for, as they are stored.
+
+    GRIB alone comes decoded, for which it has no attributes.
+
+    Args:
+        path: The file.
+        engine: What opens it.
+        backend: More arguments of the engine, such as "group" or "filter_by_keys".
+        without: Variables that need not be opened, of a file that was looked into before: little else than
+            the wanted one is read then. None opens all.
+    """
+    if engine == GRIB:
+        status = path.stat()
+        yield _scanned(path, status.st_mtime_ns, status.st_size, json.dumps(backend))
+        return
+    with open_as_stored(path, engine, backend, without) as dataset:
+        yield dataset
+
+
+def open_as_stored(
+    path: Path, engine: str, backend: Backend = _NONE, without: Sequence[str] | None = None
+) -> Any:
+    """A file as an xarray Dataset, its numbers as they are stored, its times not decoded."""
+    xarray = import_xarray(path.name)
+    if engine == GEOTIFF:
+        return xarray.open_dataset(path, engine=engine, mask_and_scale=False, backend_kwargs=dict(backend))
+    decoded: dict[str, Any] = {"decode_times": False, "mask_and_scale": False}
+    if without is not None:
+        decoded = {"decode_cf": False, "drop_variables": list(without)}
+    as_stored = functools.partial(xarray.open_dataset, cache=False, **decoded)
+    try:
+        return as_stored(path, engine=engine, backend_kwargs=dict(backend))
+    except OSError:
+        if engine != NETCDF or "group" in backend:
+            raise
+        # NetCDF's library locks what it opens, for which some file systems have no means.
+        import netCDF4
+
+        held = netCDF4.Dataset(path.name, memory=path.read_bytes())
+        return as_stored(xarray.backends.NetCDF4DataStore(held))
+
+
+@functools.lru_cache(maxsize=4)
+def _scanned(path: Path, modified: int, size: int, backend: str) -> Any:
+    """A GRIB file, of which all messages are looked at to open it, and which is not held open afterwards."""
+    xarray = import_xarray(path.name)
+    # Without a path of an index none is written beside the data.
+    arguments = {"indexpath": "", **json.loads(backend)}
+    return xarray.open_dataset(path, engine=GRIB, cache=False, backend_kwargs=arguments)

@@ -1,0 +1,322 @@
+"""Files that xarray opens: NetCDF, HDF5, Zarr, GRIB and GeoTIFF."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError, DataError
+from ...foundation.arguments import as_name, shown
+from ...foundation.near import did_you_mean
+from ...foundation.xarrays import import_xarray
+from .archive import Archive, Entry, MisfitError, Told
+from .attributes import number_of, text_of
+from .dimensions import Choice, Layout, Wanted, coordinates, is_time, layout_of
+from .file_times import times_in
+from .grids import measured
+from .packing import Packing, packing_of
+from .stored import fields_of
+from .tiling import Crop, Size
+from .xarray_engines import ENGINES, ZARR, engine_of, opened
+
+_NO_UNITS = ("unknown", "undefined", "~")
+"""What GRIB calls units that it does not know."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the fields of a file stand."""
+
+    variable: str
+    layout: Layout
+    others: tuple[str, ...]
+
+
+class XarrayFiles(Archive):
+    """Fields of files that xarray opens, one time step a chunk, in order of time.
+
+    Files are opened one at a time, and only what is wanted of them is read. Numbers are unpacked and markers
+    of missing values are NaN as CF says; so are those of GRIB and of GeoTIFF. Times are those of the
+    coordinates (forecasts: when they are valid), or those that names of files tell. Rows and columns are told
+    by CF or by common names, or else are the last two dimensions; other dimensions of length 1 are left out.
+
+    Attributes:
+        variable: Name of the variable.
+        wanted: What is asked for of its dimensions.
+        engine: What opens the files; None goes by their suffix.
+        backend: More arguments of the engine.
+    """
+
+    name = "xarray"
+
+    def __init__(
+        self,
+        files: str | Path,
+        variable: str | None = None,
+        time: str | None = None,
+        select: Mapping[str, Choice] | str | None = None,
+        members: Sequence[str] | str | None = None,
+        rows: str | None = None,
+        columns: str | None = None,
+        size: Size = None,
+        stride: Size = None,
+        min_coverage: float | None = None,
+        crop: Crop = None,
+        wet: float | None = None,
+        quantum: float | None = None,
+        nodata: float | Sequence[float] | None = None,
+        unit: str | None = None,
+        to_unit: str | None = None,
+        pixel_size: float | None = None,
+        length_unit: str | None = None,
+        skip_unreadable: bool = False,
+        engine: str | None = None,
+        backend: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Look into the files; values are read chunk by chunk later.
+
+        Args:
+            files: A folder, a file, or a shell pattern such as "era5/*.nc"; "**/" looks into subfolders, too.
+            variable: Name of the variable in files that hold several.
+            time: Dimension of the times; by default what CF or its name tells.
+            select: What to take of further dimensions, by coordinate, or by position where there is none:
+                "number=0,level=850".
+            members: Further dimensions of which all are taken, as more fields of the same time: "number".
+            rows: Dimension of the rows; by default what CF or its name tells.
+            columns: Dimension of the columns, likewise.
+            size: Size of the patches to cut, one number or (height, width); whole frames if None.
+            stride: Distance between training patches; their size by default.
+            min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
+                frames.
+            crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            wet: See `FieldSource`; by default the data tell.
+            quantum: Step that the values lie apart, in the unit that they come in; by default it is found in
+                them, if they have one.
+            nodata: More numbers, as they are in the files, that stand for nothing measured.
+            unit: Physical unit of the values in the files; by default what they say. It converts nothing.
+            to_unit: Unit to convert the values to. Reflectivity in dBZ becomes rain by Z = 200 R^1.6.
+            pixel_size: Side of a pixel, in `length_unit`; by default the spacing of coordinates in m or km,
+                or 1 where there are none.
+            length_unit: Unit of the pixel size; by default that of the coordinates, or "pixel".
+            skip_unreadable: Leave files out that cannot be read, and count them.
+            engine: What opens the files; by default the suffix tells.
+            backend: More arguments of the engine, such as {"group": "Grid"} or {"filter_by_keys": {...}}.
+
+        Raises:
+            ArgumentError: If an argument is out of range, values cannot be converted, or a package is
+                missing.
+            DataError: If there are no files, or none holds such fields, or one cannot be read.
+
+        Warns:
+            UserWarning: Files are left out, or no size of a pixel follows from their coordinates.
+        """
+        super().__init__(
+            size=size,
+            stride=stride,
+            min_coverage=min_coverage,
+            wet=wet,
+            quantum=quantum,
+            nodata=nodata,
+            unit=unit,
+            to_unit=to_unit,
+            pixel_size=pixel_size,
+            length_unit=length_unit,
+            skip_unreadable=skip_unreadable,
+            crop=crop,
+        )
+        self.wanted = Wanted.of(time, rows, columns, select, members)
+        self.engine = None if engine is None else as_name("engine", engine, "netcdf4")
+        self.backend = _as_backend(backend)
+        self._variable = None if variable is None else as_name("variable", variable, "rain")
+        folder, found = _listed(os.fspath(files), self.engine is not None)
+        self._named = dict(zip(found, times_in([path.name for path in found]), strict=True))
+        self._places: dict[Path, _Place] = {}
+        self._steps: set[float | None] = set()
+        self._sizeless: list[str] = []
+        self.scan(folder, found)
+        self.variable = self._places[self.entries[0].path].variable
+        if self._sizeless and self._pixel_size is None:
+            warnings.warn(self._sizeless[0], stacklevel=2)
+
+    def look(self, path: Path) -> Told:
+        """What the coordinates and attributes of a file say."""
+        with self._opened(path) as dataset:
+            name = _chosen(dataset, self._variable)
+            array = dataset[name]
+            layout = layout_of(array, self.wanted)
+            others = tuple(str(each) for each in dataset.variables if each != name)
+            self._places[path] = _Place(name, layout, others)
+            packing = self._packing(array, path)
+            self._steps.add(packing.step)
+            grid, reason = measured(*(_in_projection(array, each) for each in coordinates(array, layout)))
+            if reason:
+                self._sizeless.append(f"{path}: {reason}")
+            return Told(
+                shape=(array.sizes[layout.rows], array.sizes[layout.columns]),
+                times=self._times_of(path, array, layout),
+                unit=_unit_of(array.attrs),
+                grid=grid,
+                quantity=name,
+                quantum=packing.step,
+            )
+
+    def frame(self, entry: Entry) -> NDArray[Any]:
+        """Read the frame (H, W) of one time, or its members' (n, H, W)."""
+        place = self._places[entry.path]
+        with self._opened(entry.path, place.others) as dataset:
+            array = dataset[place.variable]
+            numbers = place.layout.at(array.variable, entry.index).values
+            values = self._packing(array, entry.path).unpacked(numbers)
+        return values.reshape(-1, *values.shape[-2:]) if place.layout.members else values
+
+    def find_quantum(self, told: float | None) -> float | None:
+        """The step of the values; what files say counts only if they say the same."""
+        return super().find_quantum(told if len(self._steps) == 1 else None)
+
+    def choices(self) -> dict[str, Any]:
+        """What is taken of the files."""
+        return {
+            "variable": self.variable,
+            **self.wanted.described(),
+            **({"engine": self.engine} if self.engine else {}),
+            **({"backend": dict(self.backend)} if self.backend else {}),
+        }
+
+    def _opened(self, path: Path, without: Sequence[str] | None = None) -> Any:
+        return opened(path, engine_of(path, self.engine), self.backend, without)
+
+    def _packing(self, array: Any, path: Path) -> Packing:
+        """How the numbers of a file are packed, which may differ from that of the others."""
+        attributes = array.attrs
+        if engine_of(path, self.engine) == ZARR and number_of(attributes.get("_FillValue")) == 0:
+            attributes = {key: value for key, value in attributes.items() if key != "_FillValue"}
+        return packing_of(attributes, array.dtype, str(path), nodata=self.nodata)
+
+    def _times_of(self, path: Path, array: Any, layout: Layout) -> list[np.datetime64 | None]:
+        """The time of each frame of a file."""
+        count = array.sizes[layout.time] if layout.time else 1
+        told = times_of(array, layout)
+        if told is None and count == 1:
+            return [self._named[path]]
+        return [None] * count if told is None else told
+
+
+def times_of(array: Any, layout: Layout) -> list[np.datetime64 | None] | None:
+    """The time (UTC) of each frame of a DataArray, as its coordinates tell; None where they do not."""
+    fixed = array.isel(dict(layout.fixed))
+    own = [layout.time] if layout.time else []
+    names = ["valid_time", *own, "time", *(str(each) for each in fixed.coords)]
+    for name in dict.fromkeys(names):
+        if name not in fixed.coords or not is_time(name, fixed.coords[name]):
+            continue
+        coordinate = fixed.coords[name]
+        if set(coordinate.dims) <= set(own) and coordinate.dtype.kind != "m":
+            found = _decoded(coordinate)
+            if found is not None:
+                count = fixed.sizes[layout.time] if layout.time else 1
+                return list(np.broadcast_to(found, (count,)))
+    return None
+
+
+def _decoded(coordinate: Any) -> NDArray[np.datetime64] | None:
+    """Times of a coordinate that may be numbers "since" a time; None where they are none, or no dates."""
+    if coordinate.dtype.kind != "M" and " since " not in text_of(coordinate.attrs.get("units")):
+        return None
+    xarray = import_xarray("time")
+    name = coordinate.name
+    times = xarray.decode_cf(xarray.Dataset(coords={name: coordinate.variable})).coords[name].values
+    try:
+        if times.dtype.kind == "O":  # of another calendar, most of whose days are dates
+            times = np.vectorize(lambda each: np.datetime64(each.isoformat(), "s"))(times)
+    except ValueError:
+        return None
+    return None if np.isnat(times).any() else times.astype("datetime64[s]")
+
+
+def _as_backend(backend: Any) -> dict[str, Any]:
+    """Arguments of an engine.
+
+    Raises:
+        ArgumentError: they are none that JSON can keep.
+    """
+    try:
+        return dict(json.loads(json.dumps(dict(backend or {}))))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f'backend (={shown(backend)}) must be like {{"group": "Grid"}}') from error
+
+
+def _listed(files: str, any_suffix: bool) -> tuple[Path, list[Path]]:
+    """The folder that files stand in, and the files.
+
+    Raises:
+        DataError: there are none.
+    """
+    place = Path(files)
+    if place.is_file() or (place.is_dir() and place.suffix.casefold() == ".zarr"):
+        return place.parent, [place]
+    if place.is_dir():
+        found = sorted(path for path in place.iterdir() if path.suffix.casefold() in ENGINES or any_suffix)
+        if not found:
+            raise DataError(f"no file in {files!r} ends in {', '.join(ENGINES)}; choose files by a pattern.")
+        return place, found
+    found = [Path(path) for path in sorted(glob.glob(files, recursive=True))]
+    found = [path for path in found if path.is_file() or path.suffix.casefold() == ".zarr"]
+    if not found:
+        raise DataError(f"no file is {files!r}; give a folder, a file, or a pattern such as 'radar/*.nc'.")
+    parts = place.parts
+    fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts) - 1)
+    return Path(*parts[:fixed]), found
+
+
+def _chosen(dataset: Any, variable: str | None) -> str:
+    """Name of the variable to read: the one asked for, or the only one that can hold fields.
+
+    Raises:
+        MisfitError: there is none, or there are several.
+    """
+    names = [str(name) for name in fields_of(dataset)]
+    if variable is not None:
+        if variable not in dataset.variables:
+            raise MisfitError(
+                f"it has no variable {variable!r}, but {', '.join(names)}{did_you_mean(variable, names)}"
+            )
+        return variable
+    fitting = [name for name in names if _may_hold_fields(dataset[name])]
+    if len(fitting) != 1:
+        what = f"several variables ({', '.join(fitting)}); choose one by `variable`"
+        raise MisfitError(f"it holds {what if fitting else 'no variable of rows and columns of numbers'}")
+    return fitting[0]
+
+
+def _may_hold_fields(array: Any) -> bool:
+    """Whether a variable holds numbers along two dimensions or more, and is no coordinate of pixels."""
+    places = ("latitude", "longitude", "projection_x_coordinate", "projection_y_coordinate")
+    told = (text_of(array.attrs.get("standard_name")), str(array.name).casefold())
+    is_field = array.dtype.kind in "biuf" and sum(size > 1 for size in array.shape) > 1
+    return is_field and not set(told) & set(places)
+
+
+def _unit_of(attributes: Mapping[str, Any]) -> str:
+    """Unit of the values; that of all bands, where each has one; empty where it is not told."""
+    units = attributes.get("units", attributes.get("unit"))
+    several = {text_of(each) for each in units} if isinstance(units, tuple | list) else {text_of(units)}
+    unit = several.pop() if len(several) == 1 else ""
+    return "" if unit.casefold() in _NO_UNITS else unit
+
+
+def _in_projection(array: Any, axis: Any) -> Any:
+    """A coordinate with the unit of the projection of a GeoTIFF, where it has none of its own."""
+    if axis is None or axis.unit or not hasattr(array, "rio") or array.rio.crs is None:
+        return axis
+    crs = array.rio.crs
+    return axis._replace(unit="degrees" if crs.is_geographic else crs.linear_units)

@@ -131,9 +131,7 @@ class TestSeries:
     def test_a_dimension_of_times_by_name(self, tmp_path):
         values = masked_fields()
         write_netcdf(tmp_path / "a.nc", packed(values), CF, dims=("frame", "y", "x"))
-        with pytest.raises(
-            DataError, match=r"a\.nc: rain has the dimension frame \(3\): select=")
-        ):
+        with pytest.raises(DataError, match=r"a\.nc: rain has the dimension frame \(3\): select="):
             XarrayFiles(tmp_path)
         source = XarrayFiles(tmp_path, time="frame")
         same(all_of(source), values)

@@ -28,6 +28,7 @@ from emuloss.errors import ArgumentError
         ("run_2019.nc", None),
         ("radar_201902300000.h5", None),
         ("part_000000001234.h5", None),
+        ("station_120105281530.h5", None),
     ],
 )
 def test_times_in_names(name, time):

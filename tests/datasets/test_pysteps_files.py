@@ -467,7 +467,7 @@ def test_without_a_unit(tmp_path, monkeypatch):
         of_pysteps, "import_bare", lambda filename: (np.load(filename), None, {}), raising=False
     )
     np.save(tmp_path / "201808241800.npy", np.eye(4) * 2)
-    assert PystepsFiles(f"bare:{tmp_path}").unit == ""
+    assert [PystepsFiles(f"bare:{tmp_path}", unit=unit).unit for unit in (None, "K")] == ["", "K"]
     given = {"unit": "mm", "to_unit": "mm/h", "accutime": 30}
     assert PystepsFiles(f"bare:{tmp_path}", **given).read(0, "test").max() == 4
     rain = PystepsFiles(f"bare:{tmp_path}", unit="dBZ", to_unit="mm/h").read(0, "test").max()

@@ -320,6 +320,8 @@ class Archive(FieldSource):
             return work()
         except (MisfitError, ArgumentError, MemoryError):
             raise
+        except ModuleNotFoundError as error:
+            raise ArgumentError(f"{path.name} needs {error.name}; run: pip install {error.name}.") from error
         except Exception as error:  # the libraries behind share no class of errors
             what = str(error) if isinstance(error, EmulossError) else f"cannot be read ({one_line(error)})"
             named = what if str(path) in what else f"{path}: {what}"

@@ -126,7 +126,8 @@ def _choose(arrays: Mapping[str, Stored], variable: str | None, path: Path) -> s
     fitting = [name for name, stored in arrays.items() if _may_hold_fields(stored.array)]
     if not fitting:
         held = ", ".join(f"{name} {stored.array.shape}" for name, stored in arrays.items()) or "nothing"
-        raise DataError(f"{path} holds no array of shape (T, H, W) or (H, W), but {held}.")
+        remedy = "; choose by xarray:FILE" if path.suffix.lower() in (".nc", ".zarr") else ""
+        raise DataError(f"{path} holds no array of shape (T, H, W) or (H, W), but {held}{remedy}.")
     if len(fitting) > 1:
         raise ArgumentError(f"`variable` must choose one of {', '.join(fitting)} in {path}.")
     return fitting[0]

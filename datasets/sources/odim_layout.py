@@ -154,7 +154,8 @@ def _find_dataset(file: h5py.File, path: Path, quantity: str) -> h5py.Dataset:
     if not seen:
         raise MisfitError(f"{path}: not an ODIM file, group /dataset1/data1 is missing.")
     raise MisfitError(
-        f"{path}: no data set of quantity {quantity!r}; the file holds {', '.join(sorted(seen))}."
+        f"{path}: no data set of quantity {quantity!r}; the file holds {', '.join(sorted(seen))}; "
+        "choose one by `quantity`."
     )
 
 

@@ -387,3 +387,14 @@ class TestConfig:
         config = Folders(tmp_path).config()
         (tmp_path / "a" / "1").write_bytes(b"23")
         assert Folders(tmp_path).config()["digest"] != config["digest"]
+
+
+def test_a_package_that_is_missing_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    write(tmp_path / "a.npz")
+
+    def needing(self, path):
+        raise ModuleNotFoundError("No module named 'h5netcdf'", name="h5netcdf")
+
+    monkeypatch.setattr(Kept, "look", needing)
+    with pytest.raises(ArgumentError, match=r"^a\.npz needs h5netcdf; run: pip install h5netcdf\.$"):
+        Kept(tmp_path, skip_unreadable=True)

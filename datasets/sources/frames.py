@@ -108,6 +108,22 @@ class Frames(FieldSource):
         self.pixel_size = told.pixel_size if self._pixel_size is None else self._pixel_size
         self.length_unit = told.length_unit if self._length_unit is None else self._length_unit
 
+    def refuse_scaled(self, what: str, kind: np.dtype[Any]) -> None:
+        """Refuse an array in memory of floating-point values that says how they were packed.
+
+        Args:
+            what: What messages call it.
+            kind: Type of its values.
+
+        Raises:
+            DataError: Whether they still are cannot be known.
+        """
+        if self.packing.scales and kind.kind == "f":
+            raise DataError(
+                f"{what}: floating-point values with the attributes scale_factor and add_offset may be "
+                "packed or not; delete these attributes from what is unpacked."
+            )
+
     def find_quantum(self) -> None:
         """Settle the step of the values, once frames can be read: what is asked for, or what is found."""
         self.quantum = self._quantum
@@ -170,4 +186,6 @@ def _remedy(axes: int, kind: str) -> str:
     """What to do about an array that has too few axes or too many, or other values."""
     if kind not in "biuf":
         return f"convert its values, which are of NumPy's kind {kind!r}"
-    return "reshape it" if axes < 2 else "choose one member of each further axis, such as array[:, 0]"
+    if axes < 2:
+        return "reshape it"
+    return "choose one member of each further axis, such as array[:, 0], or by xarray:FILE of a NetCDF file"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError, DataError
+from ...errors import ArgumentError
 from .frames import Frames
 from .stored import Stored, is_data_array, of_data_array
 from .tiling import Crop, Size
@@ -88,13 +88,8 @@ class InMemory(Frames):
         stored = of_data_array(fields) if is_data_array(fields) else Stored(fields)
         name = fields.name if is_data_array(fields) else None
         self.variable = None if name is None else str(name)
-        what = "fields" if self.variable is None else self.variable
-        self.lay_out(what, stored)
-        if self.packing.scales and fields.dtype.kind == "f":
-            raise DataError(
-                f"{what}: floating-point values with the attributes scale_factor and add_offset may be "
-                "packed or not; delete these attributes from what is unpacked."
-            )
+        self.lay_out(self.variable or "fields", stored)
+        self.refuse_scaled(self.variable or "fields", fields.dtype)
         # What holds the values of a DataArray may be masked.
         values = self.packing.unpacked(fields.data if is_data_array(fields) else fields)
         self.values = values.reshape(-1, *(self.shape[axis] for axis in self.axes[-2:]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from .odim import Opera
 from .pysteps_files import PystepsFiles
 from .rain import Rain
 from .source import FieldSource
+from .stored import is_xarray
 from .xarray_files import XarrayFiles
+from .xarray_objects import of_xarray
+
+Kind = Callable[..., FieldSource]
+"""A class of sources, or a function that makes one."""
 
 
 def _unusable(scheme: str, kind: Any) -> str:
@@ -79,8 +85,9 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
     """The source of fields that are given in any form.
 
     Args:
-        fields: A source, which stays as it is; a specification or a file, see `open_source`; or an array
-            (T, H, W) or (H, W) of NumPy, dask or xarray, see `InMemory`.
+        fields: A source, which stays as it is; a specification or a file, see `open_source`; an array
+            (T, H, W) or (H, W) of NumPy or dask, see `InMemory`; or a DataArray or Dataset of xarray, which
+            also takes the options of `XarrayFiles` that choose a variable and dimensions.
         seed: Of what is drawn; a source that draws nothing does without it.
         **options: Options of what is opened, such as `size` or `pixel_size`; none for a source.
 
@@ -101,11 +108,13 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
         spec = os.fspath(fields)
         seeded = seed is not None and "seed" in options_taken(spec)
         return open_source(spec, **options, **({"seed": seed} if seeded else {}))
+    if is_xarray(fields):
+        return _built(InMemory.name, of_xarray, [fields], options)
     if is_array(fields):
         return _built(InMemory.name, InMemory, [fields], options)
     raise ArgumentError(
         "fields must be a source, a specification like 'rain' or 'array:FILE', a NumPy array, one of dask, "
-        f"or an xarray DataArray, got {type(fields).__name__}"
+        f"or an xarray DataArray or Dataset, got {type(fields).__name__}"
     )
 
 
@@ -116,8 +125,14 @@ def _read_spec(spec: str) -> tuple[str, str]:
         ArgumentError: If the scheme is unknown, lacks its place, or has one in vain.
     """
     scheme, _, place = spec.partition(":")
-    if Path(spec).suffix.lower() in Arrays.suffixes and scheme not in SOURCES:
+    is_file = Path(spec).suffix.lower() in Arrays.suffixes and not glob.has_magic(spec)
+    if is_file and scheme not in SOURCES:
         return "array", spec
+    if scheme not in SOURCES and (os.path.exists(spec) or glob.has_magic(spec)):
+        raise ArgumentError(
+            f"fields (={spec!r}) must tell what reads them: xarray:{spec} (NetCDF, Zarr, GRIB, GeoTIFF), "
+            f"opera:{spec} (ODIM-HDF5), pysteps:IMPORTER:{spec} or images:{spec}"
+        )
     if scheme not in SOURCES or bool(place) != bool(_place_of(SOURCES[scheme])):
         raise ArgumentError(
             f"unknown source of fields {spec!r}; use {', '.join(map(_usage, SOURCES))}, "
@@ -126,7 +141,7 @@ def _read_spec(spec: str) -> tuple[str, str]:
     return scheme, place
 
 
-def _place_of(kind: type[FieldSource]) -> str:
+def _place_of(kind: Kind) -> str:
     """The parameter that takes the place of the data: the first one, unless it has a default; else ""."""
     parameters = inspect.signature(kind).parameters.values()
     return next((p.name for p in list(parameters)[:1] if p.default is p.empty), "")
@@ -141,20 +156,18 @@ def options_taken(spec: str) -> list[str]:
     return _options_of(SOURCES[_read_spec(spec)[0]])
 
 
-def _options_of(kind: type[FieldSource]) -> list[str]:
+def _options_of(kind: Kind) -> list[str]:
     """The options that a source takes, which come after the place of its data."""
     return [name for name in inspect.signature(kind).parameters if name != _place_of(kind)]
 
 
-def _takes_any(kind: type[FieldSource]) -> bool:
+def _takes_any(kind: Kind) -> bool:
     """Whether a source takes options of any name, to hand them on, and checks them itself."""
     return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(kind).parameters.values())
 
 
-def _built(
-    name: str, kind: type[FieldSource], place: Sequence[Any], options: Mapping[str, Any]
-) -> FieldSource:
-    """A source of a class.
+def _built(name: str, kind: Kind, place: Sequence[Any], options: Mapping[str, Any]) -> FieldSource:
+    """A source of a class, or of a function.
 
     Raises:
         ArgumentError: If the source lacks an option, or an option is out of range.

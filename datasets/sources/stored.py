@@ -91,6 +91,12 @@ def is_data_array(thing: object) -> bool:
     return xarray is not None and isinstance(thing, xarray.DataArray)
 
 
+def is_xarray(thing: object) -> bool:
+    """Whether something is an xarray DataArray or Dataset; xarray is not imported to find out."""
+    xarray = sys.modules.get("xarray")
+    return xarray is not None and isinstance(thing, xarray.DataArray | xarray.Dataset)
+
+
 def of_data_array(array: Any) -> Stored:
     """What an xarray DataArray says about itself."""
     return Stored(array, array.attrs, axes=[_coordinate_of(array, name) for name in array.dims])

@@ -151,7 +151,7 @@ class XarrayFiles(Archive):
     def look(self, path: Path) -> Told:
         """What the coordinates and attributes of a file say."""
         with self._opened(path) as dataset:
-            name = _chosen(dataset, self._variable)
+            name = chosen(dataset, self._variable)
             array = dataset[name]
             layout = layout_of(array, self.wanted)
             others = tuple(str(each) for each in dataset.variables if each != name)
@@ -278,7 +278,7 @@ def _listed(files: str, any_suffix: bool) -> tuple[Path, list[Path]]:
     return Path(*parts[:fixed]), found
 
 
-def _chosen(dataset: Any, variable: str | None) -> str:
+def chosen(dataset: Any, variable: str | None) -> str:
     """Name of the variable to read: the one asked for, or the only one that can hold fields.
 
     Raises:
@@ -293,8 +293,9 @@ def _chosen(dataset: Any, variable: str | None) -> str:
         return variable
     fitting = [name for name in names if _may_hold_fields(dataset[name])]
     if len(fitting) != 1:
-        what = f"several variables ({', '.join(fitting)}); choose one by `variable`"
-        raise MisfitError(f"it holds {what if fitting else 'no variable of rows and columns of numbers'}")
+        several = f"several variables ({', '.join(fitting)}); choose one by `variable`"
+        none = 'no variable of rows and columns; if it has groups, choose one by `backend`, {"group": "Grid"}'
+        raise MisfitError(f"it holds {several if fitting else none}")
     return fitting[0]
 
 

@@ -169,10 +169,6 @@ class TestXarray:
     def test_as_source(self, array):
         assert as_source(array, size=8).config() == InMemory(array, size=8).config()
 
-    def test_a_data_set_is_no_array(self, array):
-        with pytest.raises(ArgumentError, match="an xarray DataArray, got Dataset"):
-            as_source(array.to_dataset())
-
     def test_is_not_imported_for_arrays(self, tmp_path):
         code = (
             "import sys, numpy as np; from emuloss.datasets import as_source\n"
@@ -246,9 +242,7 @@ class TestSources:
         assert (source.station, source.seed) == ("north", 3)
         with pytest.raises(ArgumentError, match="has no option 'station'; it takes seed"):
             as_source("mine:north", station="south")
-        with pytest.raises(
-            ArgumentError, match="use rain, opera:DIR, images:DIR, array:FILE, mine:STATION, or"
-        ):
+        with pytest.raises(ArgumentError, match=r"use rain, opera:DIR, .*, mine:STATION, or"):
             as_source("mine")
 
     def test_the_name_of_another_is_taken(self, mine):
@@ -277,5 +271,5 @@ class TestSources:
         assert source.frames == 3
         with pytest.raises(ArgumentError, match=r"their\.module:broken\) is no subclass of .*FieldSource"):
             as_source("broken")
-        with pytest.raises(ArgumentError, match="array:FILE, theirs, broken, or a file ending in"):
+        with pytest.raises(ArgumentError, match=r"array:FILE, .*, theirs, broken, or a file ending in"):
             as_source("snow")

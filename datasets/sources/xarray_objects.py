@@ -1,0 +1,189 @@
+"""Fields of xarray objects, which are read piece by piece where dask holds them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError
+from ...foundation.arguments import as_name
+from .archive import MisfitError
+from .dimensions import Choice, Layout, Wanted, layout_of
+from .frames import Frames
+from .memory import InMemory
+from .source import FieldSource
+from .stored import is_data_array, of_data_array
+from .tiling import Crop, Size
+from .xarray_files import chosen, times_of
+
+
+class Lazy(Frames):
+    """Frames (T, H, W) of a DataArray that dask computes, chunk by chunk and never all at once.
+
+    Attributes:
+        variable: Name of the array; None where it has none.
+        array: The array.
+    """
+
+    name = "lazy"
+    describing = (*Frames.describing, "variable")
+
+    def __init__(
+        self,
+        array: Any,
+        pixel_size: float | None = None,
+        unit: str | None = None,
+        length_unit: str | None = None,
+        size: Size = None,
+        stride: Size = None,
+        quantum: float | None = None,
+        nodata: float | Sequence[float] | None = None,
+        wet: float | None = None,
+        min_coverage: float = 0.0,
+        crop: Crop = None,
+    ) -> None:
+        """Take the array; three of its frames are computed. The arguments are those of `InMemory`.
+
+        Raises:
+            ArgumentError: If an argument is out of range.
+            DataError: If the array is not (T, H, W) or (H, W) of real numbers, or says that its numbers are
+                packed in a way that is not known.
+        """
+        super().__init__(
+            pixel_size=pixel_size,
+            length_unit=length_unit,
+            unit=unit,
+            size=size,
+            stride=stride,
+            quantum=quantum,
+            wet=wet,
+            nodata=nodata,
+            min_coverage=min_coverage,
+            crop=crop,
+        )
+        self.array = array
+        self.variable = None if array.name is None else str(array.name)
+        self.lay_out(self.variable or "fields", of_data_array(array))
+        self.refuse_scaled(self.variable or "fields", array.dtype)
+        self.find_quantum()
+
+    def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
+        """Compute the frames (n, H, W) from the first to before the last, as far as there are any."""
+        values = self.packing.unpacked(self.array.data[self.at(first, last)])
+        return values.reshape(-1, *values.shape[-2:])
+
+    def origin(self) -> dict[str, Any]:
+        """The array, which counts by its name and by its first, middle and last frame."""
+        seen = [self.frames_at(i, i + 1).tobytes() for i in (0, self.frames // 2, self.frames - 1)]
+        return {
+            "variable": self.variable,
+            "shape": list(self.shape),
+            "digest": hashlib.sha256(b"".join(seen)).hexdigest()[:16],
+        }
+
+
+def of_xarray(
+    fields: Any,
+    variable: str | None = None,
+    time: str | None = None,
+    select: Mapping[str, Choice] | str | None = None,
+    members: Sequence[str] | str | None = None,
+    rows: str | None = None,
+    columns: str | None = None,
+    pixel_size: float | None = None,
+    unit: str | None = None,
+    length_unit: str | None = None,
+    size: Size = None,
+    stride: Size = None,
+    quantum: float | None = None,
+    nodata: float | Sequence[float] | None = None,
+    wet: float | None = None,
+    min_coverage: float = 0.0,
+    crop: Crop = None,
+) -> FieldSource:
+    """The source of the fields of a DataArray or a Dataset, in order of their times.
+
+    Args:
+        fields: The object. Where dask holds its values they are computed chunk by chunk; else see `InMemory`.
+        variable: Name of the variable of a Dataset that holds several.
+        time: Dimension of the times, see `XarrayFiles`, as for the next four.
+        select: What to take of further dimensions.
+        members: Further dimensions of which all are taken, as more fields.
+        rows: Dimension of the rows.
+        columns: Dimension of the columns.
+        pixel_size: See `InMemory`, as for all that follow.
+        unit: Physical unit of the values.
+        length_unit: Unit of the pixel size.
+        size: Size of the patches to cut.
+        stride: Distance between training patches.
+        quantum: Step that the values lie apart.
+        nodata: Values that stand for nothing measured.
+        wet: See `FieldSource`.
+        min_coverage: Least share of measured pixels in a field.
+        crop: Part of each frame to take.
+
+    Raises:
+        ArgumentError: If an argument is out of range, or a variable or a dimension has to be chosen.
+        DataError: If the array does not hold real numbers, or says that they are packed.
+    """
+    wanted = Wanted.of(time, rows, columns, select, members)
+    try:
+        array = fields if is_data_array(fields) else fields[chosen(fields, _as_variable(variable))]
+        layout = layout_of(array, wanted, sole_is_time=True)
+    except MisfitError as error:
+        raise ArgumentError(f"fields: {error}") from error
+    frames, times = _in_order(array, layout)
+    kind = InMemory if frames.chunks is None else Lazy
+    source = kind(
+        frames,
+        pixel_size=pixel_size,
+        unit=unit,
+        length_unit=length_unit,
+        size=size,
+        stride=stride,
+        quantum=quantum,
+        nodata=nodata,
+        wet=wet,
+        min_coverage=min_coverage,
+        crop=crop,
+    )
+    source.times = None if times is None else times[:: source.chunk]
+    return source
+
+
+def _as_variable(variable: str | None) -> str | None:
+    return None if variable is None else as_name("variable", variable, "rain")
+
+
+def _in_order(array: Any, layout: Layout) -> tuple[Any, list[np.datetime64] | None]:
+    """The frames (T, H, W) or (H, W) of an array in order of their times, and these, if it tells them."""
+    told = times_of(array, layout) or []
+    times = [time for time in told if time is not None]
+    arranged = layout.at(array, slice(None))
+    if layout.time and times != sorted(times):
+        order = np.argsort(np.array(times), kind="stable")
+        arranged, times = arranged.isel({layout.time: order}), [times[i] for i in order]
+    elif _long(arranged) == _long(array):
+        arranged = array  # as it is given, for that is what it is told from others by
+    count = int(np.prod([array.sizes[name] for name in layout.members]))
+    if layout.members:
+        arranged = _flat(arranged, layout)
+    return arranged, [time for time in times for _ in range(count)] or None
+
+
+def _long(array: Any) -> list[Any]:
+    """The dimensions of an array that are longer than 1."""
+    return [name for name in array.dims if array.sizes[name] > 1]
+
+
+def _flat(array: Any, layout: Layout) -> Any:
+    """An array (..., H, W) as frames (n, H, W)."""
+    sides = (layout.rows, layout.columns)
+    coords = {name: array.coords[name] for name in sides if name in array.coords}
+    shape = (-1, *(array.sizes[name] for name in sides))
+    values = array.data.reshape(shape)
+    return type(array)(values, coords, ("field", *sides), array.name, array.attrs)

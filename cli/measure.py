@@ -15,7 +15,7 @@ from .flags import flagged
 from .teachers import Teacher, introduce
 from .zoo import Source
 
-Fields = Annotated[str, typer.Option(help="rain | opera:DIR | images:DIR | FILE")]
+Fields = Annotated[str, typer.Option(help="where fields come from, see `emuloss fields --help`")]
 SourceOptions = Annotated[
     list[str] | None,
     typer.Option("--source-option", help="argument of the source of fields, KEY=VALUE; repeatable"),

@@ -53,7 +53,7 @@ def command(
 
     def call(**given: Any) -> None:
         read = {key: value for key, value in given.items() if value is not None and value != []}
-        with told_in_flags(lambda: _flags(options, read)):
+        with told_in_flags(lambda: _flags(options, read) | ({first: first.upper()} if first else {})):
             for key, value in read.items():
                 parse = options[key].parse
                 read[key] = value if parse is None else parse(options[key].flag, value)

@@ -49,10 +49,7 @@ def test_advice_names_flags(file, capsys):
         (["rain", "--picture=fields.gif"], "--picture (='fields.gif') must end in .png"),
         (["rain", "--chunks=0"], "--chunks must be a whole number of at least 1, got 0"),
         (["rainy"], "unknown source of fields 'rainy'"),
-        (
-            ["."],
-            "error: FIELDS (='.') must tell what reads them: xarray:. (NetCDF, Zarr, GRIB, GeoTIFF), opera:. (ODIM-HDF5)",
-        ),
+        (["."], "error: FIELDS (='.') must tell what reads them: xarray:. (NetCDF, Zarr, GRIB, GeoTIFF)"),
         (["*.nc"], "must tell what reads them: xarray:*.nc"),
     ],
 )

@@ -18,7 +18,7 @@ from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
 from .attributes import attribute, number_of, text_of
 from .grids import Coordinate
-from .xarray_engines import NETCDF, ZARR, open_as_stored
+from .xarray_engines import NETCDF, ZARR, opened
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5", ".nc", ".zarr")
 
@@ -67,7 +67,7 @@ def open_arrays(path: Path, only: str | None = None) -> Iterator[Mapping[str, St
             with open_hdf5(path) as file:
                 yield _of_hdf5(file, only)
         else:
-            with _open_dataset(path, suffix) as dataset:
+            with opened(path, ZARR if suffix == ".zarr" else NETCDF) as dataset:
                 names = [only] if only else fields_of(dataset)
                 found = {str(name): of_data_array(dataset[name]) for name in names}
                 yield found if suffix == ".nc" else {name: _of_zarr(each) for name, each in found.items()}
@@ -115,11 +115,6 @@ def _coordinate_of(array: Any, name: Any) -> Coordinate | None:
         return None
     along = array.coords[name]
     return Coordinate(str(name), along.values, text_of(along.attrs.get("units")))
-
-
-def _open_dataset(path: Path, suffix: str) -> Any:
-    """A NetCDF or Zarr file in the hands of xarray, its values as they are stored."""
-    return open_as_stored(path, ZARR if suffix == ".zarr" else NETCDF)
 
 
 def fields_of(dataset: Any) -> Iterator[Any]:

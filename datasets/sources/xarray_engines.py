@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import json
-import threading
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -48,10 +46,6 @@ xarray's locks guard reading alone, not opening."""
 Backend = Mapping[str, Any]
 _NONE: Backend = MappingProxyType({})
 
-_NETCDF_ALONE = threading.RLock()
-"""Held by whoever has a file open by NetCDF's library, which two threads at once crash; xarray keeps them
-from that while values are read, but not while files are opened and closed."""
-
 
 def engine_of(path: Path, engine: str | None = None) -> str:
     """What opens a file: what is asked for, or else what its suffix says.
@@ -84,7 +78,7 @@ def opened(
         without: Variables that need not be opened, of a file that was looked into before: little else than
             the wanted one is read then. None opens all.
     """
-    with contextlib.nullcontext() if engine in (ZARR, GEOTIFF) else _ALONE:
+    with nullcontext() if engine in (ZARR, GEOTIFF) else _ALONE:
         if engine == GRIB:
             status = path.stat()
             yield _scanned(path, status.st_mtime_ns, status.st_size, json.dumps(dict(backend)))
@@ -93,17 +87,8 @@ def opened(
             yield dataset
 
 
-def open_as_stored(
-    path: Path, engine: str, backend: Backend = _NONE, without: Sequence[str] | None = None
-) -> Iterator[Any]:
-    """A file as an xarray Dataset, its numbers as they are stored, its times not decoded."""
-    alone = _NETCDF_ALONE if engine == NETCDF else nullcontext()
-    with alone, _as_stored(path, engine, backend, without) as dataset:
-        yield dataset
-
-
 def _as_stored(path: Path, engine: str, backend: Backend, without: Sequence[str] | None) -> Any:
-    """The same, for one thread at a time where NetCDF's library opens the file."""
+    """A file as an xarray Dataset, its numbers as they are stored, its times not decoded."""
     xarray = import_xarray(path.name)
     if engine == GEOTIFF:
         return xarray.open_dataset(path, engine=engine, mask_and_scale=False, backend_kwargs=dict(backend))

@@ -35,11 +35,12 @@ _NO_UNITS = ("unknown", "undefined", "~")
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the fields of a file stand."""
+    """Where the fields of a file stand, and how many times it has."""
 
     variable: str
     layout: Layout
     others: tuple[str, ...]
+    times: int
 
 
 class XarrayFiles(Archive):
@@ -155,7 +156,7 @@ class XarrayFiles(Archive):
             array = dataset[name]
             layout = layout_of(array, self.wanted)
             others = tuple(str(each) for each in dataset.variables if each != name)
-            self._places[path] = _Place(name, layout, others)
+            self._places[path] = _Place(name, layout, others, _count_times(array, layout))
             packing = self._packing(array, path)
             self._steps.add(packing.step)
             grid, reason = measured(*(_in_projection(array, each) for each in coordinates(array, layout)))
@@ -175,8 +176,12 @@ class XarrayFiles(Archive):
         place = self._places[entry.path]
         with self._opened(entry.path, place.others) as dataset:
             array = dataset[place.variable]
+            count = _count_times(array, place.layout)
+            if count != place.times:  # as of GRIB that was cut
+                raise DataError(f"{entry.path}: it holds {count} times, and held {place.times} before.")
             numbers = place.layout.at(array.variable, entry.index).values
-            values = self._packing(array, entry.path).unpacked(numbers)
+            packing = self._packing(array, entry.path)
+        values = packing.unpacked(numbers)
         return values.reshape(-1, *values.shape[-2:]) if place.layout.members else values
 
     def find_quantum(self, told: float | None) -> float | None:
@@ -204,11 +209,16 @@ class XarrayFiles(Archive):
 
     def _times_of(self, path: Path, array: Any, layout: Layout) -> list[np.datetime64 | None]:
         """The time of each frame of a file."""
-        count = array.sizes[layout.time] if layout.time else 1
+        count = _count_times(array, layout)
         told = times_of(array, layout)
         if told is None and count == 1:
             return [self._named[path]]
         return [None] * count if told is None else told
+
+
+def _count_times(array: Any, layout: Layout) -> int:
+    """Number of times that an array holds."""
+    return int(array.sizes.get(layout.time, 1)) if layout.time else 1
 
 
 def times_of(array: Any, layout: Layout) -> list[np.datetime64 | None] | None:

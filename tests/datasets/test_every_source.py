@@ -17,6 +17,7 @@ import pytest
 from array_files import CF, masked_fields, packed, write_hdf5
 from drawn import rain_array
 from emuloss.datasets import label, open_source
+from emuloss.errors import DataError
 from skimage.io import imsave
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # of rioxarray
@@ -187,7 +188,7 @@ def test_many_threads_read_what_one_does(source):
 def cluster():
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, dashboard_address=None, processes=False
+        n_workers=1, threads_per_worker=2, dashboard_address=":0", processes=False
     ) as there:
         yield there.scheduler_address
 
@@ -200,3 +201,34 @@ def test_a_cluster_labels_each_source(source, cluster, tmp_path):
     assert there.path.read_bytes() == here.path.read_bytes()
     assert len(there) == sum(there.counts.values()) > 0
     assert (there.times("test") is None) == (source.times is None)
+
+
+def damage(path):
+    """Cut a file, or those of a Zarr archive that hold values."""
+    for each in [path] if path.is_file() else [each for each in path.rglob("rain/c/**/*") if each.is_file()]:
+        each.write_bytes(each.read_bytes()[: each.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "kind", [radar, finnish, netcdf, zarr, geotiff, grib], ids=lambda kind: kind.__name__
+)
+def test_a_file_that_is_damaged_while_the_archive_is_open(kind, cluster, tmp_path, places):
+    places(kind)  # skips where a package is missing
+    (tmp_path / "archive").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spec, options = kind(tmp_path / "archive")
+    strict, lenient = open_source(spec, **options), open_source(spec, skip_unreadable=True, **options)
+    middle = strict.entries[7].path
+    damage(middle)
+    metric = emuloss.metric("minkowski", thresholds=[0.15, 1.05], outputs=["area", "euler"])
+    for name, engine in {"here": {}, "there": {"engine": "dask", "scheduler": cluster}}.items():
+        with pytest.raises(DataError) as caught:
+            label(strict, metric, tmp_path / f"{name}.h5", progress=False, workers=2, **engine)
+        assert str(middle) in str(caught.value)
+        assert "`skip_unreadable`" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        store = label(lenient, metric, tmp_path / f"{name}.h5", progress=False, workers=2, **engine)
+        assert (store.skipped_files, store.skipped) == (1, (middle.name,))
+        assert 0 < len(store) < FRAMES
+    assert (tmp_path / "here.h5").read_bytes() == (tmp_path / "there.h5").read_bytes()

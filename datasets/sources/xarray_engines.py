@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, DataError
 from ...foundation.xarrays import import_xarray
 
 NETCDF, ZARR, GRIB, GEOTIFF = "netcdf4", "zarr", "cfgrib", "rasterio"
@@ -42,6 +43,9 @@ _NEEDS = {
 _ALONE = threading.RLock()
 """Held while a file is open: the libraries of NetCDF and of GRIB crash where two threads are in them, and
 xarray's locks guard reading alone, not opening."""
+
+_LAST = 4096
+"""Bytes at the end of a GRIB file in which its last message ends; some are padded."""
 
 Backend = Mapping[str, Any]
 _NONE: Backend = MappingProxyType({})
@@ -112,6 +116,11 @@ def _as_stored(path: Path, engine: str, backend: Backend, without: Sequence[str]
 def _scanned(path: Path, modified: int, size: int, backend: str) -> Any:
     """A GRIB file, of which all messages are looked at to open it, and which is not held open afterwards."""
     xarray = import_xarray(path.name)
+    with path.open("rb") as file:
+        file.seek(-min(size, _LAST), os.SEEK_END)
+        if not file.read().rstrip(b"\0\r\n").endswith(b"7777"):  # with which the standard ends a message
+            # cfgrib leaves out what it cannot read, with a line in a log.
+            raise DataError(f"{path}: truncated, or no GRIB: its last message has no end.")
     # Without a path of an index none is written beside the data.
     arguments = {"indexpath": "", **json.loads(backend)}
     return xarray.open_dataset(path, engine=GRIB, cache=False, backend_kwargs=arguments)

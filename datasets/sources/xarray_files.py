@@ -40,7 +40,7 @@ class _Place:
     variable: str
     layout: Layout
     others: tuple[str, ...]
-    times: int
+    sizes: tuple[tuple[str, int], ...]
 
 
 class XarrayFiles(Archive):
@@ -156,7 +156,7 @@ class XarrayFiles(Archive):
             array = dataset[name]
             layout = layout_of(array, self.wanted)
             others = tuple(str(each) for each in dataset.variables if each != name)
-            self._places[path] = _Place(name, layout, others, _count_times(array, layout))
+            self._places[path] = _Place(name, layout, others, _sizes_of(array))
             packing = self._packing(array, path)
             self._steps.add(packing.step)
             grid, reason = measured(*(_in_projection(array, each) for each in coordinates(array, layout)))
@@ -176,9 +176,8 @@ class XarrayFiles(Archive):
         place = self._places[entry.path]
         with self._opened(entry.path, place.others) as dataset:
             array = dataset[place.variable]
-            count = _count_times(array, place.layout)
-            if count != place.times:  # as of GRIB that was cut
-                raise DataError(f"{entry.path}: it holds {count} times, and held {place.times} before.")
+            if _sizes_of(array) != place.sizes:
+                raise DataError(f"{entry.path}: it has changed since it was looked into.")
             numbers = place.layout.at(array.variable, entry.index).values
             packing = self._packing(array, entry.path)
         values = packing.unpacked(numbers)
@@ -315,6 +314,11 @@ def _may_hold_fields(array: Any) -> bool:
     told = (text_of(array.attrs.get("standard_name")), str(array.name).casefold())
     is_field = array.dtype.kind in "biuf" and sum(size > 1 for size in array.shape) > 1
     return is_field and not set(told) & set(places)
+
+
+def _sizes_of(array: Any) -> tuple[tuple[str, int], ...]:
+    """The dimensions of an array, and how long they are."""
+    return tuple((str(name), int(size)) for name, size in array.sizes.items())
 
 
 def _unit_of(attributes: Mapping[str, Any]) -> str:

@@ -296,6 +296,12 @@ class TestFaults:
             source.read(1, "train")
         assert skipping.read(1, "train").shape == (0, 12, 16)
 
+    def test_a_file_that_changes_later(self, folder):
+        source = XarrayFiles(folder)
+        write_netcdf(folder / "a.nc", packed(masked_fields()), CF, coords=at([0, 1, 2]))
+        with pytest.raises(DataError, match=r"a\.nc: it has changed since it was looked into"):
+            source.read(1, "train")
+
     def test_another_variable_in_the_folder(self, folder):
         data = xarray.Dataset({"wind": (("time", "y", "x"), np.ones((1, 12, 16)))})
         data.to_netcdf(folder / "d.nc")
@@ -434,6 +440,14 @@ class TestGrib:
         self.write(tmp_path / "a.grib", values, [0, 6, 12], (0, 1))
         same(np.round(all_of(XarrayFiles(tmp_path, select="number=1", pixel_size=1)), 4), values[:, 1])
         same(XarrayFiles(tmp_path, members="number", pixel_size=1).read(2, "test"), values[2])
+
+    def test_a_message_that_is_cut_off(self, tmp_path):
+        self.write(tmp_path / "a.grib", masked_fields()[:, None], [0, 6, 12])
+        source = XarrayFiles(tmp_path, pixel_size=1)
+        (tmp_path / "a.grib").write_bytes((tmp_path / "a.grib").read_bytes()[:-100])
+        for read in (lambda: XarrayFiles(tmp_path), lambda: source.read(0, "test")):
+            with pytest.raises(DataError, match=r"a\.grib: truncated, or no GRIB.*`skip_unreadable`"):
+                read()
 
     def test_a_file_of_many_messages_is_scanned_once(self, tmp_path, monkeypatch):
         self.write(tmp_path / "a.grib", masked_fields()[:, None], [0, 6, 12])

@@ -76,8 +76,9 @@ def labelled(
         scheduler=labelling.scheduler,
     )
     if store.skipped_files:
-        told = f"{store.skipped_files} files left out, first {store.skipped[0]}"
-        say(f"warning: {told}; they cannot be read, or do not fit")
+        first = store.skipped[0]
+        reason = source.skipped.get(first, "it could not be read")
+        say(f"warning: files left out: {store.skipped_files}, first {first}: {reason}")
     for output in store.constant_outputs():
         say(f"warning: constant output: {output} is the same for all {len(store)} fields")
     return store

@@ -206,7 +206,7 @@ def test_the_command_says_what_it_left_out(day, tmp_path, capsys):
     words = ["label", f"--fields=opera:{day}", "--size=16", "--metric=minkowski", "--no-progress"]
     assert main([*words, "--skip-unreadable", "--gap=3h", f"--out={tmp_path / 'x.h5'}"]) == 0
     told = capsys.readouterr().err
-    assert f"warning: 2 files left out, first {name_of(11)}; they cannot be read, or do not fit" in told
+    assert f"warning: files left out: 2, first {name_of(11)}: not a readable HDF5 file" in told
     splits = LabelledFields(tmp_path / "x.h5").definition["splits"]
     assert splits == ["train"] * 16 + ["validation"] * 2 + ["unused"] * 2 + ["test"] * 4
     assert main([*words, f"--out={tmp_path / 'y.h5'}"]) == 2

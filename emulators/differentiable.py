@@ -17,6 +17,7 @@ from ..metrics import Metric
 from .curves import full_precision
 from .fields import validated
 from .spreads import checked_spreads, in_own_spread, spreads_at
+from .transforms import transformed
 
 DEFAULT_INTENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """What stands for thresholds where a metric has none and no intensities are given."""
@@ -136,7 +137,6 @@ class Relaxation(Differentiable):
         "temperature": one_or_more(number_from(1e-3, 1e3)),
         "tail": optional(list_of(number_from(1e-3, 1e3), 2, 2)),
         "spreads": optional(positive_numbers),
-        "core": optional(number_from(1e-4, 1e3)),
     }
 
     def __init__(
@@ -225,11 +225,23 @@ class Relaxation(Differentiable):
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W), or of pairs (N, 2, H, W)."""
         batch = validated(self.metric.arity, fields, -float("inf"))
-        if self._lone is not None:
-            batch = in_own_spread(batch, self._lone)
+        steps = batch if self._lone is None else in_own_spread(batch, self._lone)
         with full_precision(batch):
-            curves = self.soft(batch, fields)
-        return straight_through(curves, exact_curves(self.metric, fields)) if self.exact else curves
+            if not self.exact:
+                return self.soft(steps, fields)
+            values = self.exact_values(batch, fields)
+            if not torch.is_grad_enabled() and not transformed(batch):
+                return values
+            return straight_through(self.soft(steps, fields), values)
+
+    def exact_values(self, batch: Tensor, given: Tensor) -> Tensor:
+        """The metric's own curves (N, C, Q), without gradient.
+
+        Args:
+            batch: fields (N, H, W), or pairs (N, 2, H, W), as for `soft`, but in their own unit.
+            given: the same as the caller gave them.
+        """
+        return exact_curves(self.metric, given).to(batch)
 
 
 class Trainable(Differentiable):

@@ -60,7 +60,9 @@ def draw_samples(
         head(figure, f"{told}{'; grey: not measured' if missing else ''}")
         shown = np.stack(fields)
         values = Values.of(shown)._replace(dry=dry)
-        colours, scale = field_colours(lowest, values, shown)
+        # Of a mask all that count are equal.
+        least = lowest if lowest is not None and lowest < np.nanmax(shown) else None
+        colours, scale = field_colours(least, values, shown)
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes in panels[len(fields) :]:
             axes.set_axis_off()

@@ -138,10 +138,8 @@ def _advice(
             yield "train for longer, or on more fields"
         if trained is not True:
             yield (
-                "set another temperature (of excursion that of the gradient; values follow its core): a "
-                "lower one "
-                "follows values more closely, a higher one gives more "
-                "pixels a gradient"
+                "set another temperature (of excursion that of the gradient alone; its values are exact): a "
+                "lower one follows values more closely, a higher one gives more pixels a gradient"
             )
     if low and len(low) < len(outputs):
         yield f"leave out {', '.join(low[:_NAMED])}"

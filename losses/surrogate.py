@@ -169,8 +169,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         """Relative temperature of a relaxation; set it between training steps to anneal.
 
         A soft step is temperature times as wide as the data are spread around its threshold: a hot one
-        reaches far, a cold one is faithful. Where values come from a `core`, it is that of the gradient
-        alone.
+        reaches far, a cold one is faithful. Where values are exact, it is that of the gradient alone.
 
         Raises:
             ArgumentError: a surrogate that is no relaxation, or a temperature that is not positive.

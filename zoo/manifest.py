@@ -140,8 +140,8 @@ def read_1(config: dict[str, Any]) -> Manifest:
         )
     then: dict[str, Any] = {"spreads": spreads_of_version_1(axis)}
     if "tail" in arguments:  # a relaxation, whose values and gradient came from the same steps
-        then["core"] = None
-    known = Built(manifest.architecture.name, arguments | then)
+        then["forward"] = "soft"
+    known = Built(manifest.architecture.name, then | arguments)
     return replace(manifest, architecture=known)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -15,23 +14,23 @@ from .minkowski import RelaxedMinkowski
 
 
 class Excursion(RelaxedMinkowski):
-    """Minkowski curves of soft excursion sets, held to everything that exact curves obey.
+    """Exact Minkowski curves with the gradient of soft excursion sets.
 
-    Metrics of excursion sets depend on a field through its masks {x >= u} alone, so this one sees
-    soft masks alone, each threshold by itself: another climate, another unit, other thresholds or
-    another field size are no other problem. The relaxation of every output is known. Values come from
-    cold steps, which are faithful, the gradient from wider ones, which reach further: a loss then knows how
-    far it is from its target, and where to go. What averaging over the steps' width breaks of the declared
-    constraints is projected back.
+    Metrics of excursion sets depend on a field through its masks {x >= u} alone, so this one sees masks
+    alone, each threshold by itself: another climate, another unit, other thresholds or another field size are
+    no other problem. Values are counted; the gradient is that of the relaxation, whose steps reach further:
+    a loss then knows how far it is from its target, and where to go.
+
+    With `forward="soft"` values are those of the soft sets, too, held to everything that exact curves obey:
+    what averaging over the steps' width breaks of the declared constraints is projected back.
 
     Args:
         metric: a Minkowski metric.
-        temperature: of the sigmoid that gives the gradient, relative to the spread of the data at each
-            threshold.
-        tail: share and relative temperature of a hotter one mixed into it, or None; see `RelaxedMinkowski`.
+        temperature: of the soft steps, relative to the spread of the data at each threshold.
+        tail: share and relative temperature of a hotter sigmoid mixed into them, or None; see
+            `RelaxedMinkowski`.
+        forward: "exact" or "soft", where values come from.
         spreads: see `Relaxation`.
-        core: width, relative to the spreads, of the steps that give the values; None: those that give the
-            gradient do.
 
     Raises:
         ArgumentError: another metric, or an argument out of range.
@@ -42,24 +41,21 @@ class Excursion(RelaxedMinkowski):
         metric: Metric,
         temperature: float | Sequence[float] = 0.1,
         tail: tuple[float, float] | None = None,
+        forward: str = "exact",
         spreads: Sequence[float] | None = None,
-        core: float | None = 0.002,
     ) -> None:
         if not isinstance(metric, Minkowski):
             raise ArgumentError(
                 f"the excursion architecture is for Minkowski metrics, got {metric.name!r}; "
                 "take a trained one, such as constrained"
             )
-        super().__init__(metric, temperature, tail, spreads=spreads, core=core)
+        super().__init__(metric, temperature, tail, forward, spreads)
         self.heads = ConstrainedHeads(metric)
 
-    def arguments(self) -> dict[str, Any]:
-        """The JSON-able keyword arguments, beside the metric, that build this module again."""
-        return {name: value for name, value in super().arguments().items() if name != "forward"}
-
-    def curves(self, counts: Tensor, frame: float) -> Tensor:
-        """Curves (N, C, Q) of counts (N, ROWS, Q), held to the constraints."""
-        return self.heads.project(super().curves(counts, frame), frame)
+    def soft(self, batch: Tensor, given: Tensor) -> Tensor:
+        """Soft curves (N, C, Q) of fields (N, H, W), held to the constraints where they are the values."""
+        curves = super().soft(batch, given)
+        return curves if self.exact else self.heads.project(curves, self.metric.frame(batch.shape[1:]))
 
 
 @BOUNDS.register(Excursion)

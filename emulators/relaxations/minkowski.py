@@ -13,7 +13,7 @@ from torch import Tensor
 from ...metrics.kernels.rows import COMPONENTS, LOCAL_ROWS
 from ...metrics.minkowski import PIXEL_PERIMETER, Minkowski, functionals
 from ..certificates import BOUNDS, GUARD, Layers, Unbounded
-from ..differentiable import Relaxation, straight_through
+from ..differentiable import Relaxation
 from .relaxation import RELAXATIONS
 from .soft_counts import SoftCounts
 
@@ -36,11 +36,9 @@ class RelaxedMinkowski(Relaxation):
             or one value a threshold, relative likewise.
         tail: (share, temperature) of a second, hotter sigmoid mixed into s. A cold sigmoid keeps the
             values close to the exact ones, a small share of a hot one gives pixels away from every
-            threshold a gradient. With a core, values do not depend on it.
+            threshold a gradient.
         forward: "soft", or "exact": exact values, with the gradient of the soft ones.
         spreads: see `Relaxation`.
-        core: width of other steps, relative to the spreads, that values come from, so that s gives the
-            gradient alone; None: both come from s.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -55,14 +53,12 @@ class RelaxedMinkowski(Relaxation):
         tail: tuple[float, float] | None = None,
         forward: str = "soft",
         spreads: Sequence[float] | None = None,
-        core: float | None = None,
     ) -> None:
         super().__init__(metric, forward, spreads=spreads)
         self.counts = SoftCounts(
             self.steps_at,
             self.spreads,
             tail=tail,
-            core=core,
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
             components=bool({"components", "holes"} & set(metric.outputs)),
@@ -76,14 +72,17 @@ class RelaxedMinkowski(Relaxation):
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
         tail = self.counts.tail
-        return super().arguments() | {"tail": None if tail is None else list(tail), "core": self.counts.core}
+        return super().arguments() | {"tail": None if tail is None else list(tail)}
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
-        """Soft curves (N, C, Q) of fields (N, H, W)."""
-        counts, cores = self.counts(batch)
-        frame = self.metric.frame(batch.shape[1:])
-        curves = self.curves(counts, frame)
-        return curves if cores is None else straight_through(curves, self.curves(cores, frame))
+        """Soft curves (N, C, Q) of fields (N, H, W); where values are exact, what has their gradient."""
+        counts = self.counts(batch, slopes_alone=self.exact)
+        return self.curves(counts, self.metric.frame(batch.shape[1:]))
+
+    def exact_values(self, batch: Tensor, given: Tensor) -> Tensor:
+        """Exact curves (N, C, Q) of fields (N, H, W), counted where these are."""
+        counts = self.counts.exact(batch, self.metric.thresholds)
+        return self.curves(counts, self.metric.frame(batch.shape[1:])).to(batch)
 
     def curves(self, counts: Tensor, frame: float) -> Tensor:
         """Curves (N, C, Q) of counts (N, ROWS, Q) in fields of an area, `frame`."""
@@ -118,8 +117,6 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
     """
     if module.exact:
         raise Unbounded("exact values jump")
-    if module.counts.core is not None:
-        raise Unbounded("values come from colder steps than the gradient")
     if module.in_own_spread:
         raise Unbounded("steps as wide as each field is spread around its lone threshold")
     metric = module.metric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_positive, as_real
-from ..soft.histogram import node_positions, soft_histogram
+from ...foundation.arguments import as_real
+from ..soft.histogram import node_positions, soft_histogram, thresholds_reached
 from ..tables import Tabled
 
 _REACH = 16.0
@@ -40,23 +41,18 @@ class SoftCounts(Tabled):
         thresholds: Q values, strictly increasing.
         spreads: what temperatures are relative to, (Q,), positive.
         tail: share and temperature of a second, hotter sigmoid in the membership, or None.
-        core: width of the steps that values come from, so that the sigmoids give the gradient alone: the
-            largest distance of nodes at each threshold, on which these steps are as steep as splines can be.
-            None: values and gradient come from the same.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
 
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
-        cores: those of the memberships that values come from; empty where there is no core.
         axis: of the nodes, see `soft.histogram.node_positions`.
     """
 
     memberships: Tensor
-    cores: Tensor
     axis: Tensor
-    tables = ("memberships", "cores", "axis")
+    tables = ("memberships", "axis")
 
     def __init__(
         self,
@@ -64,7 +60,6 @@ class SoftCounts(Tabled):
         spreads: Sequence[float],
         *,
         tail: tuple[float, float] | None = None,
-        core: float | None = None,
         touched: bool = False,
         degrees: bool = False,
         components: bool = False,
@@ -75,10 +70,9 @@ class SoftCounts(Tabled):
         self.degrees = degrees
         self.components = components
         self.tail = None if tail is None else _checked_tail(tail)
-        self.core = None if core is None else as_positive("core", core)
         # Nothing reads its values: by this buffer a relaxation knows its device (`device_of`).
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
-        self.memberships = self.cores = self.axis = torch.empty(0, dtype=torch.float64)
+        self.memberships = self.axis = torch.empty(0, dtype=torch.float64)
 
     def set_temperature(self, relative: np.ndarray) -> None:
         """Set tau_q = relative_q spread_q; relative: (Q,), positive.
@@ -94,18 +88,15 @@ class SoftCounts(Tabled):
             parts = [(1 - share, tau), (share, hotter * spreads)]
         widest = np.max([width for _, width in parts], axis=0)
         finest = np.min([width / _NODES_PER_TEMPERATURE for _, width in parts], axis=0)
-        if self.core is not None:
-            finest = np.minimum(finest, self.core * spreads)
         center = self.thresholds[0] - self.spreads[0]
         # Thresholds count from the center, so that digits are not spent on an offset.
         u = np.asarray(self.thresholds) - center
         reach = float((u - _REACH * widest).min()), float((u + _REACH * widest).max())
         scale, nodes_needed = _best_scale(u, finest, reach)
         if not nodes_needed * len(u) <= _LARGEST_TABLE:
-            what, size = ("temperature", relative.min()) if self.core is None else ("core", self.core)
             raise ArgumentError(
-                f"{what} (={size:g}) is too small for {len(u)} thresholds from {self.thresholds[0]:g} "
-                f"to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; "
+                f"temperature (={relative.min():g}) is too small for {len(u)} thresholds from "
+                f"{self.thresholds[0]:g} to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; "
                 "raise it, or take fewer thresholds"
             )
         count = max(_LEAST_NODES, 2 ** math.ceil(math.log2(nodes_needed + _SPARE_NODES)))
@@ -115,34 +106,60 @@ class SoftCounts(Tabled):
             nodes = scale * np.sinh(origin + step * np.arange(-1, count - 1))
         device = self.memberships.device
         self.memberships = torch.from_numpy(_spline(nodes, u, parts)).to(device)
-        if self.core is not None:
-            places = (np.arcsinh(u / scale) - origin) / step
-            self.cores = torch.from_numpy(_steepest(count, places)).to(device)
         axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
         self.axis = axis.to(self.axis.device)
 
-    def forward(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, fields: Tensor, slopes_alone: bool = False) -> Tensor:
         """Counts of fields, float32 or float64, without NaN.
 
         Args:
             fields: (N, H, W).
+            slopes_alone: whether the gradient alone is wanted, and values may be anything finite.
 
         Returns:
-            Counts (N, ROWS, Q), and those of the core, which have no gradient; None where there is no core.
+            (N, ROWS, Q).
         """
         memberships = self.table("memberships", fields)
-        nodes = len(memberships)
-        position = node_positions(fields, self.table("axis", fields), nodes)
+        position = node_positions(fields, self.table("axis", fields), len(memberships))
+        return self._summed(position, memberships, slopes_alone).to(position.dtype)
+
+    def exact(self, fields: Tensor, thresholds: Sequence[float]) -> Tensor:
+        """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.
+
+        Args:
+            fields: (N, H, W), float32 or float64, without NaN.
+            thresholds: Q values u, strictly increasing.
+        """
+        u = torch.tensor(thresholds, dtype=torch.float64, device=fields.device)
+        reached = thresholds_reached(fields, u)
+        steps = torch.from_numpy(_steps_at_nodes(len(thresholds))).to(fields.device)
+        return self._summed(reached, steps).round()
+
+    def _summed(self, position: Tensor, coefficients: Tensor, slopes_alone: bool = False) -> Tensor:
+        """Sums (N, ROWS, Q), float64, of splines with coefficients (nodes, Q) at positions (N, H, W)."""
         histogram = soft_histogram(
-            position, nodes, touched=self.touched, degrees=self.degrees, components=self.components
+            position,
+            len(coefficients),
+            touched=self.touched,
+            degrees=self.degrees,
+            components=self.components,
+            slopes_alone=slopes_alone,
         )
         # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        histogram = histogram.double()
-        counts = (histogram @ memberships.double()).to(position.dtype)
-        if self.core is None:
-            return counts, None
-        cores = histogram.detach() @ self.table("cores", fields).double()
-        return counts, cores.to(position.dtype)
+        return histogram.double() @ coefficients.double()
+
+
+@functools.lru_cache(maxsize=16)
+def _steps_at_nodes(count: int) -> np.ndarray:
+    """Coefficients (count + 4, count) of cubic B-splines that are 1 at places q + 1 to count, 0 at 0 to q.
+
+    Nowhere else do numbers of thresholds lie that are reached.
+    """
+    places = np.arange(count + 1)
+    values = np.zeros((count + 1, count + 4))
+    for offset, weight in enumerate((1 / 6, 2 / 3, 1 / 6)):
+        values[places, places + offset] = weight
+    return np.linalg.lstsq(values, np.tri(count + 1, count, -1), rcond=None)[0]
 
 
 def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:
@@ -179,16 +196,6 @@ def _spline(nodes: np.ndarray, u: np.ndarray, parts: Sequence[tuple[float, np.nd
     inner[1:-1] += (2 * inner[1:-1] - values[:-2] - values[2:]) / 6
     inner[:3] = 0.0
     return inner
-
-
-def _steepest(count: int, places: np.ndarray) -> np.ndarray:
-    """Coefficients (nodes, Q) of steps at places between nodes: cubic B-splines averaged over one of them.
-
-    Their standard deviation is sqrt(5/12) of the distance of nodes.
-    """
-    above: np.ndarray = np.clip(np.arange(-1, count - 1)[:, None] - places + 0.5, 0.0, 1.0)
-    above[:3] = 0.0
-    return above
 
 
 def _checked_tail(tail: tuple[float, float]) -> tuple[float, float]:

@@ -32,6 +32,10 @@ class Anywhere(Backend):
         center, scale, origin, step = axis.to(fields.dtype).unbind()
         return ((torch.asinh((fields - center) / scale) - origin) / step).clamp(0, nodes - 3)
 
+    def reached(self, fields: Tensor, thresholds: Tensor) -> Tensor:
+        """See `histogram.thresholds_reached`."""
+        return torch.bucketize(fields.double(), thresholds, right=True).to(fields.dtype)
+
     def changes(self, position: Tensor, diagonal: bool) -> Tensor:
         """See `Backend.changes`."""
         return component_changes(position, diagonal)

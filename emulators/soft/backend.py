@@ -27,6 +27,10 @@ class Backend(abc.ABC):
         """See `histogram.node_positions`."""
 
     @abc.abstractmethod
+    def reached(self, fields: Tensor, thresholds: Tensor) -> Tensor:
+        """See `histogram.thresholds_reached`."""
+
+    @abc.abstractmethod
     def changes(self, position: Tensor, diagonal: bool) -> Tensor:
         """Components that start less those that join at each pixel, (N, H, W), without gradient.
 
@@ -40,6 +44,12 @@ class Backend(abc.ABC):
         self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
     ) -> Tensor:
         """Histogram (N, ROWS, nodes); see `histogram.soft_histogram`."""
+
+    def slopes_of_histogram(
+        self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
+    ) -> Tensor:
+        """What has the histogram's gradient, whatever its values; a backend may save counting."""
+        return self.histogram(position, changes, nodes, touched, degrees)
 
 
 BACKENDS: Registry[str, Backend] = Registry("backend of the soft histogram")

@@ -11,7 +11,14 @@ from ...metrics.kernels.rows import AXIAL_DEGREE, LOCAL_ROWS, ROWS
 from ..transforms import transformed
 from .backend import BACKENDS, Backend
 from .changes import component_changes
-from .kernels import backward_kernel, forward_kernel, place_backward_kernel, place_kernel, tangent_kernel
+from .kernels import (
+    backward_kernel,
+    forward_kernel,
+    place_backward_kernel,
+    place_kernel,
+    reached_kernel,
+    tangent_kernel,
+)
 
 
 class Cpu(Backend):
@@ -29,6 +36,10 @@ class Cpu(Backend):
         """See `histogram.node_positions`."""
         return place(fields, axis, nodes - 3)
 
+    def reached(self, fields: Tensor, thresholds: Tensor) -> Tensor:
+        """See `histogram.thresholds_reached`."""
+        return reached(fields, thresholds)
+
     def changes(self, position: Tensor, diagonal: bool) -> Tensor:
         """See `Backend.changes`."""
         return component_changes(position, diagonal)
@@ -38,6 +49,12 @@ class Cpu(Backend):
     ) -> Tensor:
         """See `histogram.soft_histogram`."""
         return histogram(position, changes, nodes, touched, degrees)
+
+    def slopes_of_histogram(
+        self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
+    ) -> Tensor:
+        """See `Backend.slopes_of_histogram`: values are 0."""
+        return histogram_slopes(position, changes, nodes, touched, degrees)
 
 
 @torch.library.custom_op("emuloss::node_positions", mutates_args=(), device_types="cpu")
@@ -107,6 +124,24 @@ def _second_backward_place(ctx, direction):
 place_backward.register_autograd(_second_backward_place, setup_context=_setup_place_backward)
 
 
+@torch.library.custom_op("emuloss::thresholds_reached", mutates_args=(), device_types="cpu")
+def reached(fields: Tensor, thresholds: Tensor) -> Tensor:
+    """Numbers of thresholds that values reach, by a kernel."""
+    values, u = fields.detach().contiguous().numpy(), thresholds.detach().numpy()
+    result = np.empty_like(values)
+
+    def work(batch: slice) -> None:
+        reached_kernel(values[batch].ravel(), u, result[batch].ravel())
+
+    in_threads(work, len(values), values.size)
+    return torch.from_numpy(result)
+
+
+@reached.register_fake
+def _(fields, thresholds):
+    return torch.empty_like(fields, memory_format=torch.contiguous_format)
+
+
 def _used(degrees: bool) -> int:
     """Leading rows to fill."""
     return LOCAL_ROWS if degrees else AXIAL_DEGREE
@@ -168,6 +203,20 @@ def _backward(ctx, gradient):
 
 
 histogram.register_autograd(_backward, setup_context=_setup_context)
+
+
+@torch.library.custom_op("emuloss::soft_histogram_slopes", mutates_args=(), device_types="cpu")
+def histogram_slopes(position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
+    """Zeros in place of the histogram, with its gradient."""
+    return position.new_zeros((position.shape[0], ROWS, nodes))
+
+
+@histogram_slopes.register_fake
+def _(position, changes, nodes, touched, degrees):
+    return position.new_empty((position.shape[0], ROWS, nodes))
+
+
+histogram_slopes.register_autograd(_backward, setup_context=_setup_context)
 
 
 @torch.library.custom_op("emuloss::soft_histogram_tangent", mutates_args=(), device_types="cpu")

@@ -40,8 +40,27 @@ def node_positions(fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
     return backend_for(fields).positions(fields, axis, nodes)
 
 
+def thresholds_reached(fields: Tensor, thresholds: Tensor) -> Tensor:
+    """How many thresholds each pixel reaches: for `soft_histogram`, exact places of exact counts.
+
+    Args:
+        fields: (N, H, W), float32 or float64, without NaN.
+        thresholds: (Q,), float64, increasing, on the fields' device.
+
+    Returns:
+        (N, H, W), whole numbers from 0 to Q in the fields' dtype, without gradient.
+    """
+    return backend_for(fields).reached(fields.detach(), thresholds)
+
+
 def soft_histogram(
-    position: Tensor, nodes: int, *, touched: bool, degrees: bool, components: bool = False
+    position: Tensor,
+    nodes: int,
+    *,
+    touched: bool,
+    degrees: bool,
+    components: bool = False,
+    slopes_alone: bool = False,
 ) -> Tensor:
     """Histogram of pixels, pair minima and blocks over nodes, each count shared by cubic B-splines.
 
@@ -56,6 +75,8 @@ def soft_histogram(
             that the set touches), else by their minimum (blocks inside the set).
         degrees: whether to fill the rows of pixels weighted by their inner neighbours.
         components: whether to fill the row of the components.
+        slopes_alone: whether the gradient alone is wanted: values may then be anything finite, which saves
+            counting.
 
     Returns:
         (N, ROWS, nodes), differentiable in position, and once more. Derivatives are those between ties: where
@@ -64,4 +85,5 @@ def soft_histogram(
     backend = backend_for(position)
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.
     changes = backend.changes(position.detach(), touched) if components else torch.zeros_like(position)
-    return backend.histogram(position, changes, nodes, touched, degrees)
+    count = backend.slopes_of_histogram if slopes_alone else backend.histogram
+    return count(position, changes, nodes, touched, degrees)

@@ -49,6 +49,22 @@ def place_backward_kernel(fields, gradient, axis, top, result):
         result[k] = slope if lowest < value < highest else kind(0)
 
 
+@compiled
+def reached_kernel(fields, thresholds, result):
+    """Write how many increasing thresholds each value of flat fields reaches."""
+    for k in range(len(fields)):
+        value, low, high = fields[k], 0, len(thresholds)
+        if value < thresholds[0]:  # most pixels, where rain is concerned
+            high = 0
+        while low < high:
+            middle = (low + high) // 2
+            if value >= thresholds[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        result[k] = low
+
+
 @numba.njit(inline="always")
 def _share_of_pair(here, other):
     """1 for the smaller pixel of a pair, 0 for the larger, 1/2 for both where they tie."""

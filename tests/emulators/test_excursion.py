@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from emuloss.emulators import ConvEmulator, Excursion, RelaxedMinkowski
+from emuloss.emulators.differentiable import exact_curves
 from emuloss.errors import ArgumentError
 from emuloss.losses import Provenance
 from emuloss.metrics import Metric, Minkowski
@@ -78,11 +79,13 @@ def assert_admissible(metric: Metric, fields: Tensor, curves: Tensor) -> None:
 
 
 @every_space
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0.3, "tail": None}, {"tail": (0.9, 2.0)}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.05}, {"temperature": 0.3}, {"tail": (0.9, 2.0)}], ids=str
+)
 def test_curves_are_admissible_whatever_comes_in(boundary, connectivity, settings):
     for outputs, pixel_size in ((ALL, 2.0), (ALL[::-1], 1e-3)):
         metric = teacher(outputs=outputs, pixel_size=pixel_size, boundary=boundary, connectivity=connectivity)
-        module = Excursion(metric, **settings)
+        module = Excursion(metric, **settings, forward="soft")
         for fields in inputs().values():
             assert_admissible(metric, fields, module(fields))
 
@@ -92,7 +95,8 @@ def test_any_outputs(outputs):
     for boundary, connectivity in SPACES:
         metric = teacher(outputs=outputs, boundary=boundary, connectivity=connectivity)
         fields = inputs()["about each threshold"]
-        assert_admissible(metric, fields, Excursion(metric)(fields))
+        for forward in ("soft", "exact"):
+            assert_admissible(metric, fields, Excursion(metric, forward=forward)(fields))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -109,7 +113,7 @@ def test_autocast_computes_in_float32(dtype):
 def test_thresholds_of_any_sign_and_size(thresholds):
     metric = teacher(thresholds)
     fields = 3 * torch.randn((4, 12, 12), generator=torch.Generator().manual_seed(0))
-    assert_admissible(metric, fields, Excursion(metric)(fields))
+    assert_admissible(metric, fields, Excursion(metric, forward="soft")(fields))
 
 
 def test_soft_curves_alone_are_not_admissible():
@@ -128,7 +132,7 @@ def test_projection_leaves_exact_curves_as_they_are(boundary, connectivity):
     metric = teacher(boundary=boundary, connectivity=connectivity)
     levels = torch.tensor([0.0, 0.4, 1.0, 2.5, 9.0], dtype=torch.float64)
     fields = levels[torch.randint(5, (6, 15, 14), generator=torch.Generator().manual_seed(0))]
-    curves = Excursion(metric, 1e-3, None)(fields)
+    curves = Excursion(metric, 1e-3, forward="soft")(fields)
     torch.testing.assert_close(curves, torch.from_numpy(metric(fields.numpy())), rtol=1e-5, atol=1e-4)
 
 
@@ -136,29 +140,44 @@ def test_projection_leaves_exact_curves_as_they_are(boundary, connectivity):
 def test_is_the_relaxation_where_that_is_admissible(boundary, connectivity):
     metric = teacher(boundary=boundary, connectivity=connectivity)
     fields = rain(6, 40, 40, dtype=torch.float64)
-    module, relaxed = Excursion(metric), RelaxedMinkowski(metric, 0.1, core=0.002)
-    assert module.arguments() == {"temperature": 0.1, "tail": None, "core": 0.002}
+    module, relaxed = Excursion(metric, 0.002, forward="soft"), RelaxedMinkowski(metric, 0.002)
     soft = relaxed(fields)
     found = metric.check(soft.numpy(), (40, 40))
     assert not any(found.values())
     torch.testing.assert_close(module(fields), soft, rtol=1e-6, atol=1e-5)
 
 
-def test_values_come_from_steps_as_narrow_as_the_core_and_the_gradient_from_wider_ones():
-    core, metric = 0.02, teacher()
-    module = Excursion(metric, 0.1, core=core)
-    fields = rain(4, 20, 20, dtype=torch.float64)
-    for u, spread in zip(metric.thresholds, module.spreads, strict=True):  # nothing within reach of a step
-        near = (fields - u).abs() < 2.5 * core * spread
-        fields = torch.where(near, u + 2.5 * core * spread * torch.sign(fields - u), fields)
-    fields.requires_grad_()
-    curves = module(fields)
-    exact = torch.from_numpy(metric(fields.detach().numpy()))
-    torch.testing.assert_close(curves.detach(), exact, rtol=1e-9, atol=1e-6)
-    assert (Excursion(metric, core, core=None)(fields) - exact).abs().max() > 0.1  # sigmoids reach further
-    (ours,) = torch.autograd.grad(curves.sum(), fields)
-    (wide,) = torch.autograd.grad(Excursion(metric, 0.1, core=None)(fields).sum(), fields)
-    torch.testing.assert_close(ours, wide, rtol=1e-3, atol=1e-3 * float(wide.abs().max()))
+@every_space
+def test_values_are_the_metrics_own_whatever_comes_in(boundary, connectivity):
+    for outputs, pixel_size in ((ALL, 2.0), (ALL[::-1], 1e-3)):
+        metric = teacher(outputs=outputs, pixel_size=pixel_size, boundary=boundary, connectivity=connectivity)
+        for name, fields in inputs().items():
+            curves = Excursion(metric)(fields)
+            assert torch.equal(curves, exact_curves(metric, fields).to(curves)), name
+
+
+@every_space
+def test_values_are_exact_for_values_next_to_thresholds(boundary, connectivity):
+    u = np.float32(0.3), np.float32(0.7)  # of which single precision has neither
+    near = np.array([np.nextafter(x, np.float32(way)) for x in u for way in (-9, x, 9)], np.float32)
+    fields = torch.from_numpy(np.random.default_rng(0).choice(near, (4, 15, 16)))
+    metric = teacher((0.3, 0.7), boundary=boundary, connectivity=connectivity)
+    curves = Excursion(metric)(fields)
+    assert torch.equal(curves, exact_curves(metric, fields).to(curves))
+    (gradient,) = torch.autograd.grad(Excursion(metric)(fields.requires_grad_()).sum(), fields)
+    assert gradient.abs().sum() > 0
+
+
+@every_space
+def test_the_gradient_is_that_of_the_soft_steps(boundary, connectivity):
+    metric = teacher(boundary=boundary, connectivity=connectivity)
+    fields = rain(2, 20, 20, dtype=torch.float64).requires_grad_()
+    weights = torch.randn((2, 5, 4), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradients = [
+        torch.autograd.grad((module(fields) * weights).sum(), fields)[0]
+        for module in (Excursion(metric, 0.1), RelaxedMinkowski(metric, 0.1))
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 def test_faithful_by_default():
@@ -279,7 +298,7 @@ def test_round_trip(boundary, connectivity, tmp_path):
     loaded = emuloss.load(tmp_path)
     assert loaded.architecture == "excursion"
     assert loaded.metric == metric
-    assert loaded.module.arguments() == {"temperature": 0.01, "tail": None, "core": 0.002}
+    assert loaded.module.arguments() == {"temperature": 0.01, "tail": None, "forward": "exact"}
     results = []
     for one in (surrogate, loaded):
         fields = rain(2, 17, 19).requires_grad_()

@@ -34,7 +34,7 @@ from .assembly import assemble, describe_anew
 from .definition import Definition, define, refuse_difference
 from .engines import engine_named
 from .job import PREDICTIONS, Engine, Fields, Job
-from .parts import part_path, prepare_parts, write_part
+from .parts import part_path, prepare_parts, write_parts
 from .store import LabelledFields
 
 
@@ -180,8 +180,7 @@ def _label_missing(
     bar = tqdm(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
     began, done = time.monotonic(), 0
     with bar, contextlib.closing(engine(job._replace(chunks=missing))) as finished:
-        for chunk in finished:
-            write_part(parts, chunk, unreadable.get(chunk.k, ""))
+        for chunk in write_parts(parts, finished, unreadable):
             done += len(chunk.curves)
             left_out = f", {len(unreadable)} skipped" if unreadable else ""
             speed = f"{done / (time.monotonic() - began):.3g} fields/s"

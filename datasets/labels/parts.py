@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import zlib
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +28,10 @@ Block = tuple[int, bytes]
 """A compressed field, with the mask of the filters that made it."""
 _DEFINITION = "definition.json"
 """Says what the parts of a folder belong to; written before any of them."""
+_LEVEL = 1
+"""How hard zlib tries."""
+_WRITERS = 2
+"""Threads that write parts; as many finished chunks wait for them."""
 
 
 class Part(NamedTuple):
@@ -91,6 +98,39 @@ def part_path(parts: Path, k: int) -> Path:
     return parts / f"{k:06d}.h5"
 
 
+def write_parts(
+    parts: Path, finished: Iterable[Labelled], unreadable: Mapping[int, str]
+) -> Generator[Labelled, None, None]:
+    """Write finished chunks while the next ones are worked on.
+
+    Args:
+        parts: Folder of the parts.
+        finished: The chunks.
+        unreadable: Name of the file of each chunk that was left out because it cannot be read.
+
+    Yields:
+        Each chunk, once its part is on the disk.
+
+    Raises:
+        DataError: As in `write_part`.
+    """
+    coming: deque[tuple[Labelled, Future[None]]] = deque()
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="emuloss-write") as pool:
+        for chunk in finished:
+            name = unreadable.get(chunk.k, "")
+            coming.append((chunk, pool.submit(write_part, parts, chunk, name)))
+            while len(coming) > _WRITERS or (coming and coming[0][1].done()):
+                yield _written(*coming.popleft())
+        while coming:
+            yield _written(*coming.popleft())
+
+
+def _written(chunk: Labelled, writing: Future[None]) -> Labelled:
+    """A chunk, once it is written."""
+    writing.result()
+    return chunk
+
+
 def write_part(parts: Path, chunk: Labelled, unreadable: str = "") -> None:
     """Write a finished chunk.
 
@@ -107,7 +147,11 @@ def write_part(parts: Path, chunk: Labelled, unreadable: str = "") -> None:
     with open_hdf5(image, "w", BLOCK) as memory:
         if len(chunk.curves):
             for name, values in chunk.fields.items():
-                create_fields(memory, name, values.shape[1:], len(values))[...] = values
+                stored = create_fields(memory, name, values.shape[1:], len(values))
+                for i, field in enumerate(values):
+                    # Other threads go on while zlib compresses; while HDF5 does they wait.
+                    block = zlib.compress(np.ascontiguousarray(field, "<f4").data, _LEVEL)
+                    stored.id.write_direct_chunk((i, 0, 0), block)
             memory["curves"] = chunk.curves
         memory.attrs["count"] = len(chunk.curves)
         if unreadable:
@@ -126,7 +170,7 @@ def create_fields(file: h5py.File, name: str, field_shape: Sequence[int], count:
         maxshape=(None, *field_shape),
         chunks=(1, *field_shape),
         compression="gzip",
-        compression_opts=1,
+        compression_opts=_LEVEL,
     )
 
 

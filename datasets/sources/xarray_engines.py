@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import json
 import os
 import threading
@@ -99,6 +100,8 @@ def _as_stored(path: Path, engine: str, backend: Backend, without: Sequence[str]
     decoded: dict[str, Any] = {"decode_times": False, "mask_and_scale": False}
     if without is not None:
         decoded = {"decode_cf": False, "drop_variables": list(without)}
+    if "create_default_indexes" in inspect.signature(xarray.open_dataset).parameters:
+        decoded["create_default_indexes"] = False  # which cost more than opening, and nothing looks into
     as_stored = functools.partial(xarray.open_dataset, cache=False, **decoded)
     try:
         return as_stored(path, engine=engine, backend_kwargs=dict(backend))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, shown
 from ...foundation.near import did_you_mean
-from ...foundation.xarrays import import_xarray
 from .archive import Archive, Entry, MisfitError, Told
 from .attributes import number_of, text_of
 from .dimensions import Choice, Layout, Wanted, coordinates, is_time, layout_of
@@ -29,6 +28,7 @@ from .stored import fields_of
 from .tiling import Crop, Size
 from .xarray_engines import ENGINES, ZARR, engine_of, opened
 
+_HALF = np.timedelta64(500, "ms")
 _NO_UNITS = ("unknown", "undefined", "~")
 """What GRIB calls units that it does not know."""
 
@@ -239,17 +239,23 @@ def times_of(array: Any, layout: Layout) -> list[np.datetime64 | None] | None:
 
 def _decoded(coordinate: Any) -> NDArray[np.datetime64] | None:
     """Times of a coordinate that may be numbers "since" a time; None where they are none, or no dates."""
-    if coordinate.dtype.kind != "M" and " since " not in text_of(coordinate.attrs.get("units")):
+    unit = text_of(coordinate.attrs.get("units"))
+    times = coordinate.values
+    if times.dtype.kind == "M":
+        return None if np.isnat(times).any() else times.astype("datetime64[s]")
+    if " since " not in unit or times.dtype.kind not in "iuf":
         return None
-    xarray = import_xarray("time")
-    name = coordinate.name
-    times = xarray.decode_cf(xarray.Dataset(coords={name: coordinate.variable})).coords[name].values
+    import cftime
+
+    calendar = text_of(coordinate.attrs.get("calendar")) or "standard"
     try:
-        if times.dtype.kind == "O":  # of another calendar, most of whose days are dates
-            times = np.vectorize(lambda each: np.datetime64(each.isoformat(), "s"))(times)
-    except ValueError:
+        dates = cftime.num2date(times, unit, calendar).ravel()
+        # Of some calendars not all days are dates.
+        found = np.array([each.isoformat() for each in dates], "datetime64[us]")
+    except (ValueError, OverflowError, AttributeError):  # the last is of a date that is masked
         return None
-    return None if np.isnat(times).any() else times.astype("datetime64[s]")
+    # Hours as floating-point numbers fall short of whole seconds.
+    return (found + _HALF).astype("datetime64[s]").reshape(times.shape)
 
 
 def _as_backend(backend: Any) -> dict[str, Any]:

@@ -131,6 +131,8 @@ class LabelledFields:
     def times(self, name: str) -> NDArray[np.datetime64] | None:
         """Times (n,) of the fields of a split, UTC; None where the source did not tell them.
 
+        Where a chunk of the source holds several frames, this is the time of the first of them.
+
         Args:
             name: "train", "validation" or "test".
 

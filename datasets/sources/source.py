@@ -44,7 +44,8 @@ class FieldSource(abc.ABC):
         wet: Pixels above it count where thresholds are placed at quantiles of the data; None for those that
             are not dry.
         field_shape: Shape (H, W) of every field.
-        times: Time (UTC) of each chunk, where the data tell; None where they do not.
+        times: Time (UTC) of each chunk, where the data tell, or of its first frame; None where they do not.
+        ends: Time of the last frame of each chunk, where chunks hold several.
         skipped: Why each file was left out that does not fit or cannot be read, by its name; one that turns
             out to be unreadable when its chunk is read comes in then.
         describing: Entries of `config` that say what the values mean, such as their unit, and decide none of
@@ -61,6 +62,7 @@ class FieldSource(abc.ABC):
     wet: float | None = None
     field_shape: tuple[int, int]
     times: Sequence[np.datetime64] | None = None
+    ends: Sequence[np.datetime64] | None = None
     skipped: Mapping[str, str] = MappingProxyType({})
     describing: ClassVar[tuple[str, ...]] = ()
 
@@ -189,5 +191,6 @@ def _length_of_gap(source: FieldSource, gap: Any, order: NDArray[np.intp], n_tes
     first = n - n_test
     if not 0 < first < n:
         return 0
-    along = times[order]
-    return int((along[first] - along[:first] < least).sum())
+    ends = times if source.ends is None else np.asarray(source.ends, "datetime64[us]")
+    near = np.flatnonzero(times[order[first]] - ends[order[:first]] < least)
+    return first - int(near[0]) if len(near) else 0

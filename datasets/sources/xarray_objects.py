@@ -151,7 +151,9 @@ def of_xarray(
         min_coverage=min_coverage,
         crop=crop,
     )
-    source.times = None if times is None else times[:: source.chunk]
+    if times is not None:
+        source.times = times[:: source.chunk]
+        source.ends = [*times[source.chunk - 1 :: source.chunk], times[-1]][: len(source)]
     return source
 
 

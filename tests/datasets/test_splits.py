@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from emuloss.datasets import FieldSource, assign_splits
+from emuloss.datasets import FieldSource, as_source, assign_splits
 from emuloss.errors import ArgumentError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +85,29 @@ def test_no_test_is_earlier_than_what_trains(minutes, chronological, gap, valida
         assert tested.min() - before.max() >= np.timedelta64(least, "m")
         nearer = along[roles == "unused"]
         assert (tested.min() - nearer < np.timedelta64(least, "m")).all()  # and nothing else is left out
+
+
+def test_a_gap_counts_from_the_last_frame_of_a_chunk():
+    source = Timed(range(0, 24 * 60, 120))
+    source.ends = [time + np.timedelta64(110, "m") for time in source.times]
+    assert count(assign_splits(source, gap="10min", test=2), "unused") == 0
+    assert count(assign_splits(source, gap="11min", test=2), "unused") == 1
+    assert count(assign_splits(source, gap="130min", test=2), "unused") == 1
+    assert count(assign_splits(source, gap="131min", test=2), "unused") == 2
+
+
+def test_frames_of_an_array_of_xarray_have_their_times():
+    xarray = pytest.importorskip("xarray")
+    times = np.datetime64("2018-08-24T00:00", "ns") + np.arange(50) * np.timedelta64(1, "h")
+    fields = np.random.default_rng(0).random((50, 4, 4), np.float32)
+    source = as_source(xarray.DataArray(fields, dims=("time", "y", "x"), coords={"time": times}))
+    assert len(source) == 10  # of five frames each
+    assert np.array_equal(source.times, times[::5])
+    assert np.array_equal(source.ends, times[4::5])
+    roles = assign_splits(source, gap="2h", test=2)
+    assert roles == ["train"] * 6 + ["validation", "unused"] + ["test"] * 2
+    shorter = as_source(xarray.DataArray(fields[:48], dims=("time", "y", "x"), coords={"time": times[:48]}))
+    assert np.array_equal(shorter.ends, [*times[3:47:4], times[47]])
 
 
 def test_chunks_out_of_order_are_shared_out_by_time():

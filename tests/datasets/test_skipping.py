@@ -191,6 +191,7 @@ def test_a_killed_labelling_goes_on_to_the_same_bytes(day, tmp_path):
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 60
         while len(list(tmp_path.glob("killed.h5.parts/*.h5"))) < 8 and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()[1]
             time.sleep(0.01)
         process.kill()
         process.communicate()

@@ -25,6 +25,8 @@ _SAMPLED = 2**22
 """Most values that quantiles are taken of."""
 _SHOWN = 8
 """Most fields in a picture."""
+_KEPT = 4 * _SHOWN
+"""Most chunks whose fields may be drawn: some may have none."""
 _SIDE = 700
 """Most pixels along a side of a field in a picture; of larger ones every second, third, ... is drawn."""
 _DELAY = 3.0
@@ -54,7 +56,7 @@ def look(data: Data, looking: Looking) -> Look:
     source = as_source(data.fields, **{"seed": looking.seed, **data.opened_with})
     seen = _Seen(source)
     chunks = _spread(len(source), looking.chunks)
-    drawn = [chunks[i] for i in _spread(len(chunks), _SHOWN)] if looking.picture is not None else []
+    drawn = [chunks[i] for i in _spread(len(chunks), _KEPT)] if looking.picture is not None else []
     disabled = None if looking.progress else True
     for k in tqdm(chunks, "reading", unit="chunk", delay=_DELAY, disable=disabled, leave=False):
         seen.take(k, -(-_SHOWN // len(drawn)) if k in drawn else 0)
@@ -94,7 +96,7 @@ class _Seen:
         self._sample = np.append(self._sample, known[:: self._step])
         while self._sample.size > _SAMPLED:
             self._sample, self._step = self._sample[::2], 2 * self._step
-        for i in _most_telling(fields, self._dry_of(known))[:shown]:
+        for i in _most_telling(fields, self._dry_of(known))[: shown if known.size else 0]:
             by = -(-max(fields.shape[1:]) // _SIDE)
             self._shown.append((self._name_of(k, int(i), len(fields)), fields[i, ::by, ::by].copy()))
 
@@ -138,7 +140,8 @@ class _Seen:
             )
         from ..evaluation.samples import draw_samples  # what draws is slow to import
 
-        titles, fields = zip(*self._shown[:_SHOWN], strict=True)
+        some = [self._shown[i] for i in _spread(len(self._shown), _SHOWN)]
+        titles, fields = zip(*some, strict=True)
         draw_samples(
             picture,
             fields,

@@ -8,6 +8,7 @@ from emuloss.datasets import FieldSource
 from emuloss.evaluation.axes import _UNMEASURED
 from emuloss.pipeline import looking
 from emuloss.pipeline.looked import Times, duration, percent
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -169,13 +170,36 @@ def test_pictures(tmp_path):
     assert not (np.abs(picture - to_rgb(_UNMEASURED)).max(1) < 0.01).any()
 
 
+def test_a_mask_is_told_from_its_ground(tmp_path):
+    mask = np.random.default_rng(0).random((24, 16, 16)) > 0.7
+    emuloss.look(fields=mask, picture=tmp_path / "mask.png")
+    picture = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB")).reshape(-1, 3) / 255
+    darkest = np.abs(picture - colormaps["YlGnBu"](1.0)[:3]).max(1) < 0.02
+    assert 0.1 < darkest.mean() < 0.4
+
+
+def test_chunks_without_a_value_are_not_drawn(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr("emuloss.evaluation.samples.draw_samples", lambda *_, **given: shown.update(given))
+    fields = np.full((24, 8, 8), np.nan)
+    fields[2:4] = 1.5
+    emuloss.look(fields=fields, picture=tmp_path / "some.png")
+    assert shown["titles"] == ("chunk 1, field 0",)
+
+
 def test_pictures_show_fields_of_all_chunks(tmp_path, monkeypatch):
     shown = {}
     monkeypatch.setattr("emuloss.evaluation.samples.draw_samples", lambda *_, **given: shown.update(given))
-    emuloss.look(fields=Hourly(), chunks=24, picture=tmp_path / "some.png")
-    assert len(shown["titles"]) == 8
-    assert shown["titles"][0].startswith("2024-07-01 18:00, field ")
-    assert shown["titles"][-1].startswith("2024-07-02 17:00, field ")
+    for count, last in ((24, "2024-07-02 17:00"), (200, "2024-07-10 01:00")):
+        source = Hourly(count)
+        emuloss.look(fields=source, chunks=count, picture=tmp_path / "some.png")
+        assert len(shown["titles"]) == 8
+        assert shown["titles"][0].startswith("2024-07-01 18:00, field ")
+        assert shown["titles"][-1].startswith(f"{last}, field ")
+        times = np.array([title[:16].replace(" ", "T") for title in shown["titles"]], "datetime64[m]")
+        apart = np.diff(times) / np.diff(times).mean()
+        assert apart.min() > 0.6  # spread over all of them
+        assert apart.max() < 1.4
 
 
 @pytest.mark.parametrize(

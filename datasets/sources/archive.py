@@ -16,10 +16,10 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ...errors import ArgumentError, DataError, EmulossError, one_line
 from ...foundation.arguments import as_flag, as_name, as_pixel_size, as_positive
+from ...foundation.bars import counted
 from ...foundation.units import converter, same_unit
 from ...metrics import found_quantum
 from ...metrics.declared import as_finite
@@ -36,8 +36,6 @@ COVERAGE = 0.9
 SAME_SIZE = 1e-3
 """Difference of pixels that are of one size, as a share of it: writers compute sizes from corners."""
 _REMEDY = "; repair or remove it, or give `skip_unreadable` to leave such files out."
-_DELAY = 3.0
-"""Seconds before a bar shows."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +301,7 @@ class Archive(FieldSource):
     def _looked_into(self, files: Sequence[Path]) -> dict[Path, Told]:
         """What each file says; those that are left out without a look at the others are in `skipped`."""
         told = {}
-        for path in tqdm(files, "looking into files", unit="file", delay=_DELAY, disable=None, leave=False):
+        for path in counted(files, "looking into files", "file", shown=None):
             try:
                 told[path] = self._guarded(path, functools.partial(self.look, path))
             except MisfitError as error:

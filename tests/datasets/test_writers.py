@@ -90,10 +90,10 @@ def test_two_writers_one_that_comes_late_takes_what_the_other_made(tmp_path, mon
     def late(place):
         monkeypatch.setattr(MODULE, "one_writer", one_writer)
         make(path)
+        monkeypatch.setattr(parts_module, "write_part", None)
         return one_writer(place)
 
     monkeypatch.setattr(MODULE, "one_writer", late)
-    monkeypatch.setattr(parts_module, "write_part", None)
     assert make(path).path.read_bytes() == sound
 
 

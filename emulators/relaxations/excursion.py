@@ -60,5 +60,7 @@ class Excursion(RelaxedMinkowski):
 
 @BOUNDS.register(Excursion)
 def _bound(module: Excursion, shape: tuple[int, int]) -> tuple[float, Layers]:
+    if module.exact:
+        raise Unbounded("exact values jump")
     # Bounds of one output by others are arbitrary functions, of which no slope is declared.
     raise Unbounded("projection onto the constraints between outputs")

@@ -59,6 +59,7 @@ class RelaxedMinkowski(Relaxation):
             self.steps_at,
             self.spreads,
             tail=tail,
+            exact_at=metric.thresholds if self.exact else (),
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
             components=bool({"components", "holes"} & set(metric.outputs)),
@@ -81,7 +82,7 @@ class RelaxedMinkowski(Relaxation):
 
     def exact_values(self, batch: Tensor, given: Tensor) -> Tensor:
         """Exact curves (N, C, Q) of fields (N, H, W), counted where these are."""
-        counts = self.counts.exact(batch, self.metric.thresholds)
+        counts = self.counts.exact(batch)
         return self.curves(counts, self.metric.frame(batch.shape[1:])).to(batch)
 
     def curves(self, counts: Tensor, frame: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -41,6 +40,7 @@ class SoftCounts(Tabled):
         thresholds: Q values, strictly increasing.
         spreads: what temperatures are relative to, (Q,), positive.
         tail: share and temperature of a second, hotter sigmoid in the membership, or None.
+        exact_at: the thresholds that `exact` counts at, in the unit of the fields that it is given.
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
@@ -48,11 +48,15 @@ class SoftCounts(Tabled):
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
         axis: of the nodes, see `soft.histogram.node_positions`.
+        exact_at: the thresholds that `exact` counts at, float64.
+        steps: coefficients of the steps that are exact there, see `_steps_between`.
     """
 
     memberships: Tensor
     axis: Tensor
-    tables = ("memberships", "axis")
+    exact_at: Tensor
+    steps: Tensor
+    tables = ("memberships", "axis", "exact_at", "steps")
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class SoftCounts(Tabled):
         spreads: Sequence[float],
         *,
         tail: tuple[float, float] | None = None,
+        exact_at: Sequence[float] = (),
         touched: bool = False,
         degrees: bool = False,
         components: bool = False,
@@ -73,6 +78,8 @@ class SoftCounts(Tabled):
         # Nothing reads its values: by this buffer a relaxation knows its device (`device_of`).
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
         self.memberships = self.axis = torch.empty(0, dtype=torch.float64)
+        self.exact_at = torch.tensor(exact_at, dtype=torch.float64)
+        self.steps = torch.from_numpy(_steps_between(len(exact_at)))
 
     def set_temperature(self, relative: np.ndarray) -> None:
         """Set tau_q = relative_q spread_q; relative: (Q,), positive.
@@ -123,17 +130,14 @@ class SoftCounts(Tabled):
         position = node_positions(fields, self.table("axis", fields), len(memberships))
         return self._summed(position, memberships, slopes_alone).to(position.dtype)
 
-    def exact(self, fields: Tensor, thresholds: Sequence[float]) -> Tensor:
+    def exact(self, fields: Tensor) -> Tensor:
         """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.
 
         Args:
             fields: (N, H, W), float32 or float64, without NaN.
-            thresholds: Q values u, strictly increasing.
         """
-        u = torch.tensor(thresholds, dtype=torch.float64, device=fields.device)
-        reached = thresholds_reached(fields, u)
-        steps = torch.from_numpy(_steps_at_nodes(len(thresholds))).to(fields.device)
-        return self._summed(reached, steps).round()
+        reached = thresholds_reached(fields, self.table("exact_at", fields))
+        return self._summed(reached, self.table("steps", fields)).round()
 
     def _summed(self, position: Tensor, coefficients: Tensor, slopes_alone: bool = False) -> Tensor:
         """Sums (N, ROWS, Q), float64, of splines with coefficients (nodes, Q) at positions (N, H, W)."""
@@ -149,17 +153,21 @@ class SoftCounts(Tabled):
         return histogram.double() @ coefficients.double()
 
 
-@functools.lru_cache(maxsize=16)
-def _steps_at_nodes(count: int) -> np.ndarray:
+def _steps_between(count: int) -> np.ndarray:
     """Coefficients (count + 4, count) of cubic B-splines that are 1 at places q + 1 to count, 0 at 0 to q.
 
-    Nowhere else do numbers of thresholds lie that are reached.
+    Nowhere else do numbers of thresholds lie that are reached. At whole places a spline is
+    (c_k + 4 c_(k+1) + c_(k+2)) / 6, which is solved from both ends, where coefficients are 0 and 1.
     """
-    places = np.arange(count + 1)
-    values = np.zeros((count + 1, count + 4))
-    for offset, weight in enumerate((1 / 6, 2 / 3, 1 / 6)):
-        values[places, places + offset] = weight
-    return np.linalg.lstsq(values, np.tri(count + 1, count, -1), rcond=None)[0]
+    values = 6 * np.tri(count + 1, count, -1)
+    values[-1] -= 1
+    falling = np.empty(count + 1)
+    for k in range(count + 1):
+        falling[k] = 1 / (4 - (falling[k - 1] if k else 0))
+        values[k] = (values[k] - (values[k - 1] if k else 0)) * falling[k]
+    for k in reversed(range(count)):
+        values[k] -= falling[k] * values[k + 1]
+    return np.concatenate([np.zeros((1, count)), values, np.ones((2, count))])
 
 
 def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:

@@ -72,7 +72,8 @@ def gradient(loss, prediction, *arguments, **keywords):
 def test_nothing_is_lost_on_the_target_itself(surrogate):
     assert surrogate.as_loss()(rain(), rain()) == 0
     assert surrogate.as_loss(forward="exact")(rain(), rain()) == 0
-    assert surrogate.as_loss(reference="exact")(rain(), rain()) > 0
+    exact_already = surrogate.architecture == "excursion"
+    assert (surrogate.as_loss(reference="exact")(rain(), rain()) == 0) == exact_already
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

@@ -10,7 +10,11 @@ from ..pipeline.settings import Data, Looking
 from .flags import in_flags
 from .options import command
 
-_TOLD = {name: f"--{name.replace('_', '-')}" for name in ("unit", "skip_unreadable")}
+_TOLD = {
+    "unit": "--unit",
+    "skip_unreadable": "--skip-unreadable",
+    "nodata": "--source-option nodata",
+}
 """Flags of the options that a look may advise."""
 
 

@@ -85,6 +85,7 @@ class Look:
         above: Share of the measured pixels above `dry`; None where that is none, or nothing was measured.
         least: Least value; None where nothing was measured.
         greatest: Greatest value.
+        marker: Value that may stand for nothing measured; None where none looks like it.
         quantiles: Values by level, of those above `dry`: of a sample spread over all that was read.
         times: When chunks were measured; None where it is not told.
         splits: Number of chunks in each role; none where there are too few chunks.
@@ -108,6 +109,7 @@ class Look:
     above: float | None
     least: float | None
     greatest: float | None
+    marker: float | None
     quantiles: Mapping[float, float]
     times: Times | None
     splits: Mapping[str, int]
@@ -136,6 +138,8 @@ class Look:
             yield "missing", f"{percent(self.missing)} of the pixels"
         if self.least is not None:
             yield "range", self._with_unit(f"{self.least:.6g} to {self.greatest:.6g}")
+        if self.marker is not None:
+            yield "marker?", f"{self.marker:.6g} may stand for nothing measured; name it by `nodata`"
         if self.above is not None:
             yield f"above {self.dry:.6g}", f"{percent(self.above)} of the measured pixels"
         if self.quantiles:

@@ -23,6 +23,8 @@ LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 """Levels of the quantiles that are told."""
 _SAMPLED = 2**22
 """Most values that quantiles are taken of."""
+_MANY = 1e-3
+"""Share of the pixels that a value has to have at least to be taken for a marker."""
 _SHOWN = 8
 """Most fields in a picture."""
 _KEPT = 4 * _SHOWN
@@ -121,6 +123,7 @@ class _Seen:
             above=counts.size / self._sample.size if anything and dry is not None else None,
             least=self._least if anything else None,
             greatest=self._greatest if anything else None,
+            marker=_marker_in(self._sample, dry),
             quantiles=dict(zip(LEVELS, quantiles, strict=False)),
             times=Times.of(source.times),
             **splits,
@@ -161,6 +164,24 @@ class _Seen:
         """What a picture calls a field of a chunk."""
         name = f"chunk {k}" if self.source.times is None else minute(self.source.times[k])
         return name if count == 1 else f"{name}, field {i}"
+
+
+def _marker_in(values: NDArray[Any], dry: float | None) -> float | None:
+    """The least or greatest of some values, if it is one that nobody would measure, but many have.
+
+    It lies farther from all others than these from one another, such as 9999; or it is negative, and most are
+    0, such as -3 in rain.
+    """
+    distinct, counts = np.unique(values.astype(np.float64), return_counts=True)
+    if len(distinct) < 3:
+        return None
+    mode = distinct[counts.argmax()]
+    for end, others in ((0, distinct[1:]), (-1, distinct[:-1])):
+        value, share = distinct[end], counts[end] / values.size
+        apart = np.abs(others - value).min() > np.ptp(others)
+        if value != dry and share >= _MANY and (apart or (value < 0 and mode == 0)):
+            return float(value)
+    return None
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -151,6 +151,32 @@ def test_what_has_no_dry_value():
     assert "above" not in str(found)
 
 
+RAIN = np.maximum(np.random.default_rng(1).normal(0, 3, (24, 16, 16)), 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "marker"),
+    [
+        (np.where(RAIN > 5, -3, RAIN), -3),  # of MRMS
+        (np.where(RAIN > 5, 9999, RAIN), 9999),
+        (np.where(RAIN > 5, -999, 280 + RAIN), -999),
+        (RAIN, None),
+        (280 + RAIN, None),
+        (RAIN > 1, None),  # a mask
+        (np.where(RAIN > 0, 10 + RAIN, -32), None),  # reflectivity, of which -32 is the dry value
+        (RAIN - 1, None),
+        (np.where(RAIN.max() == RAIN, 1e5, RAIN), None),  # a value of one pixel
+    ],
+)
+def test_markers_that_nobody_named(fields, marker):
+    found = emuloss.look(fields=fields)
+    assert found.marker == marker
+    assert (f"marker?    {marker} may stand for nothing measured" in str(found)) == (marker is not None)
+    if marker is not None:
+        named = emuloss.look(fields=fields, source_options={"nodata": marker})
+        assert (named.marker, named.missing) == (None, pytest.approx((fields == marker).mean()))
+
+
 def test_too_few_chunks_are_told_before_anything_is_labelled():
     found = emuloss.look(fields=np.random.default_rng(0).random((2, 8, 8)))
     assert found.splits == {}

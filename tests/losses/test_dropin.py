@@ -427,6 +427,17 @@ def run_by_onnx(surrogate, path, count):
 
 
 @pytest.mark.filterwarnings("ignore")  # what the exporter and its libraries warn of is theirs
+@pytest.mark.parametrize(
+    "surrogate",
+    [
+        # Of the bundled ones, which hold nothing that small ones do not, in the fast suite the default alone.
+        pytest.param(
+            name, marks=[] if name in ARCHITECTURES or name == "minkowski-opera" else pytest.mark.slow
+        )
+        for name in surrogates()
+    ],
+    indirect=True,
+)
 def test_onnx(surrogate, tmp_path):
     pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")
     # Of pairs the export keeps the size of the batch that it was made with.

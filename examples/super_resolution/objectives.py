@@ -81,7 +81,6 @@ KINDS: dict[str, Kind] = {
     "relaxed": Kind(relaxed, (0.002, 0.004, 0.01, 0.02), _LABELS, temperature=_COOLING),
     "relaxed-exact": Kind(relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
-    "excursion-exact": Kind(_excursion, _WEIGHTS, _EXACT, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),

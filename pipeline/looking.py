@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ..datasets import ROLES, FieldSource, assign_splits
 from ..datasets.sources.opening import as_source
 from ..errors import ArgumentError, DataError
+from ..foundation.bars import counted
 from ..foundation.options import flat
 from ..metrics import dry_value
 from .looked import Look, Times, minute
@@ -31,8 +31,6 @@ _KEPT = 4 * _SHOWN
 """Most chunks whose fields may be drawn: some may have none."""
 _SIDE = 700
 """Most pixels along a side of a field in a picture; of larger ones every second, third, ... is drawn."""
-_DELAY = 3.0
-"""Seconds before a bar shows."""
 
 Fields = NDArray[np.float32]
 
@@ -59,8 +57,7 @@ def look(data: Data, looking: Looking) -> Look:
     seen = _Seen(source)
     chunks = _spread(len(source), looking.chunks)
     drawn = [chunks[i] for i in _spread(len(chunks), _KEPT)] if looking.picture is not None else []
-    disabled = None if looking.progress else True
-    for k in tqdm(chunks, "reading", unit="chunk", delay=_DELAY, disable=disabled, leave=False):
+    for k in counted(chunks, "reading", "chunk", looking.progress):
         seen.take(k, -(-_SHOWN // len(drawn)) if k in drawn else 0)
     if len(seen.unreadable) == len(chunks):
         raise DataError(seen.unreadable[chunks[0]])

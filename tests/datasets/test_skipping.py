@@ -129,6 +129,15 @@ def test_unreadable_files_are_left_out_and_counted(day, tmp_path, engine):
         assert file["time"].attrs["units"] == "milliseconds since 1970-01-01"
 
 
+def test_the_bar_counts_what_is_left_out(day, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("emuloss.foundation.bars._DELAY", 0.0)
+    make(tmp_path / "x.h5", source_of(day), progress=True)
+    told = capsys.readouterr().err
+    assert "22/22" in told
+    assert "fields/s, 2 skipped" in told
+    assert "joining" in told
+
+
 def test_engines_make_the_same_store(day, tmp_path, cluster):
     here = make(tmp_path / "here.h5", source_of(day)).path.read_bytes()
     for name, options in {

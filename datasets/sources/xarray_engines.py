@@ -100,7 +100,7 @@ def _as_stored(path: Path, engine: str, backend: Backend, without: Sequence[str]
     decoded: dict[str, Any] = {"decode_times": False, "mask_and_scale": False}
     if without is not None:
         decoded = {"decode_cf": False, "drop_variables": list(without)}
-    if "create_default_indexes" in inspect.signature(xarray.open_dataset).parameters:
+    if _may_leave_indexes_out():
         decoded["create_default_indexes"] = False  # which cost more than opening, and nothing looks into
     as_stored = functools.partial(xarray.open_dataset, cache=False, **decoded)
     try:
@@ -113,6 +113,12 @@ def _as_stored(path: Path, engine: str, backend: Backend, without: Sequence[str]
 
         held = netCDF4.Dataset(path.name, memory=path.read_bytes())
         return as_stored(xarray.backends.NetCDF4DataStore(held))
+
+
+@functools.cache
+def _may_leave_indexes_out() -> bool:
+    """Whether this version of xarray can open files without indexes of their coordinates."""
+    return "create_default_indexes" in inspect.signature(import_xarray("a file").open_dataset).parameters
 
 
 @functools.lru_cache(maxsize=4)

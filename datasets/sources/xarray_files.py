@@ -141,6 +141,7 @@ class XarrayFiles(Archive):
         self._variable = None if variable is None else as_name("variable", variable, "rain")
         folder, found = _listed(os.fspath(files), self.engine is not None)
         self._named = dict(zip(found, times_in([path.name for path in found]), strict=True))
+        self._engines: dict[str, str] = {}
         self._places: dict[Path, _Place] = {}
         self._steps: set[float | None] = set()
         self._sizeless: list[str] = []
@@ -197,12 +198,18 @@ class XarrayFiles(Archive):
         }
 
     def _opened(self, path: Path, without: Sequence[str] | None = None) -> Any:
-        return opened(path, engine_of(path, self.engine), self.backend, without)
+        return opened(path, self._engine_of(path), self.backend, without)
+
+    def _engine_of(self, path: Path) -> str:
+        """What opens a file; looked up once for each suffix."""
+        if path.suffix not in self._engines:
+            self._engines[path.suffix] = engine_of(path, self.engine)
+        return self._engines[path.suffix]
 
     def _packing(self, array: Any, path: Path) -> Packing:
         """How the numbers of a file are packed, which may differ from that of the others."""
         attributes = array.attrs
-        if engine_of(path, self.engine) == ZARR and number_of(attributes.get("_FillValue")) == 0:
+        if self._engine_of(path) == ZARR and number_of(attributes.get("_FillValue")) == 0:
             attributes = {key: value for key, value in attributes.items() if key != "_FillValue"}
         return packing_of(attributes, array.dtype, str(path), nodata=self.nodata)
 

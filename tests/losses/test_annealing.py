@@ -36,6 +36,12 @@ class Graphs:
         return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
+def value_and_gradient(loss):
+    prediction = PREDICTION.clone().requires_grad_()
+    value = loss(prediction, TARGET)
+    return value.detach(), torch.autograd.grad(value, prediction)[0]
+
+
 # What torch's compiler imports, and looks at.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")
 
@@ -44,13 +50,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Th
 def test_annealing_compiles_once(name):
     """The compiled loss is the plain one at all temperatures; a second graph is for other sizes of tables."""
     loss = KINDS[name]().as_loss()
-    graphs, values = Graphs(loss), []
+    graphs, slopes = Graphs(loss), []
     for k in range(5):
         loss.anneal(k / 4, 0.2, 0.01)
-        values.append(graphs(PREDICTION, TARGET))
-        torch.testing.assert_close(values[-1], loss(PREDICTION, TARGET), rtol=1e-4, atol=1e-5)
+        found, wanted = (value_and_gradient(each) for each in (graphs, loss))
+        torch.testing.assert_close(found[0], wanted[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[1], wanted[1], rtol=1e-4, atol=1e-4 * float(wanted[1].abs().max()))
+        slopes.append(float(found[1].norm()))
     assert graphs.number <= 2
-    assert len({float(value) for value in values}) == 5
+    assert len(set(slopes)) == 5
 
 
 def test_a_temperature_for_each_threshold_compiles_once():

@@ -156,11 +156,15 @@ def test_surrogate_is_frozen(surrogate, tmp_path):
 
 def test_temperature_of_a_relaxed_surrogate():
     surrogate = emuloss.load("minkowski-opera")
-    fields = torch.rand(1, 16, 16)
-    cold = surrogate(fields)
+    fields = torch.rand(1, 16, 16, requires_grad=True)
+
+    def slopes():
+        return torch.autograd.grad(surrogate(fields).sum(), fields)[0]
+
+    cold = slopes()
     surrogate.temperature = 0.2
     assert surrogate.temperature == 0.2
-    assert not torch.equal(surrogate(fields), cold)
+    assert not torch.equal(slopes(), cold)
     for bad in (0.0, -1.0, "hot"):
         with pytest.raises(ArgumentError, match="temperature"):
             surrogate.temperature = bad

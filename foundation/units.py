@@ -128,7 +128,7 @@ def _no_conversion(given: str, wanted: str) -> ArgumentError:
     """The error of two units between which nothing is known."""
     return ArgumentError(
         f"values in {shown(given or 'no unit')} cannot be turned into {shown(wanted)}; convert "
-        "them yourself, or give unit= if their unit is named wrongly"
+        "them yourself, or give `unit` if theirs is named wrongly"
     )
 
 

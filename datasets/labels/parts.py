@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from ...errors import DataError
@@ -29,7 +29,7 @@ Block = tuple[int, bytes]
 _DEFINITION = "definition.json"
 """Says what the parts of a folder belong to; written before any of them."""
 _LEVEL = 1
-"""How hard zlib tries."""
+"""How hard compression tries."""
 _WRITERS = 2
 """Threads that write parts; as many finished chunks wait for them."""
 
@@ -149,8 +149,8 @@ def write_part(parts: Path, chunk: Labelled, unreadable: str = "") -> None:
             for name, values in chunk.fields.items():
                 stored = create_fields(memory, name, values.shape[1:], len(values))
                 for i, field in enumerate(values):
-                    # Other threads go on while zlib compresses; while HDF5 does they wait.
-                    block = zlib.compress(np.ascontiguousarray(field, "<f4").data, _LEVEL)
+                    # Four times as fast as the zlib of HDF5, whose work other threads would wait for as well.
+                    block = isal_zlib.compress(np.ascontiguousarray(field, "<f4").data, _LEVEL)
                     stored.id.write_direct_chunk((i, 0, 0), block)
             memory["curves"] = chunk.curves
         memory.attrs["count"] = len(chunk.curves)

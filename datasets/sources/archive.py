@@ -322,7 +322,7 @@ class Archive(FieldSource):
             raise ArgumentError(f"{path.name} needs {error.name}; run: pip install {error.name}.") from error
         except Exception as error:  # the libraries behind share no class of errors
             what = str(error) if isinstance(error, EmulossError) else f"cannot be read ({one_line(error)})"
-            named = what if str(path) in what else f"{path}: {what}"
+            named = what if what.startswith(str(path)) else f"{path}: {what}"
             raise DataError(named.rstrip(".") + _REMEDY) from error
 
     def _misfit(self, told: Told, kind: Told) -> str:
@@ -337,7 +337,7 @@ class Archive(FieldSource):
             sizes = [f"{grid.pixel_size:g} {grid.length_unit}" for grid in (told.grid, kind.grid)]
             return f"pixel size {sizes[0]} differs from {sizes[1]} of most of the others"
         if (None in told.times) != (None in kind.times):
-            return "it tells no time, as most of the others do" if None in told.times else "it tells a time"
+            return f"it tells {'no' if None in told.times else 'a'} time, unlike most of the others"
         return self.tiling.misfit(told.shape, kind.shape)
 
     def _tell_skipped(self, count: int) -> None:

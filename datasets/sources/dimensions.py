@@ -140,7 +140,7 @@ def layout_of(array: Any, wanted: Wanted, sole_is_time: bool = False) -> Layout:
     for name in rest:
         if name not in (time, *members):
             if array.sizes[name] > 1:
-                raise MisfitError(_unknown(array, name, time))
+                raise MisfitError(_unknown(array, name, time, (rows, columns)))
             fixed[name] = 0
     return Layout(rows, columns, time, members, tuple(fixed.items()))
 
@@ -215,7 +215,7 @@ def _text(choice: Choice) -> str:
 def _sides(array: Any, wanted: Wanted, free: Sequence[str]) -> tuple[str, str]:
     """The dimensions of rows and columns."""
     long = [name for name in free if array.sizes[name] > 1]
-    guesses = [name for name in (long if len(long) > 1 else free) if not _may_be_time(array, name)][-2:]
+    guesses = [name for name in (long if len(long) > 1 else free) if not may_be_time(array, name)][-2:]
     rows = wanted.rows or _recognised(array, free, "Y", _ROWS)
     columns = wanted.columns or _recognised(array, free, "X", _COLUMNS)
     if rows and columns and not (wanted.rows or wanted.columns) and guesses == [columns, rows]:
@@ -237,7 +237,8 @@ def _recognised(array: Any, names: Iterable[str], axis: str, known: Sequence[str
     return None
 
 
-def _may_be_time(array: Any, name: str) -> bool:
+def may_be_time(array: Any, name: str) -> bool:
+    """Whether a dimension is one of times, by its coordinate or, where there is none, by its name."""
     return is_time(name, array.coords[name]) if name in array.coords else name.casefold() in _TIMES
 
 
@@ -246,20 +247,21 @@ def _time_of(array: Any, wanted: Wanted, rest: Sequence[str], sole_is_time: bool
     if wanted.time:
         return wanted.time if wanted.time in rest else None
     long = [name for name in rest if array.sizes[name] > 1]
-    told = [name for name in long if _may_be_time(array, name)]
+    told = [name for name in long if may_be_time(array, name)]
     if len(told) == 1:
         return told[0]
     if len(long) == 1 and sole_is_time:
         return long[0]
-    return next((name for name in rest if not long and _may_be_time(array, name)), None)
+    return next((name for name in rest if not long and may_be_time(array, name)), None)
 
 
-def _unknown(array: Any, name: str, time: str | None) -> str:
+def _unknown(array: Any, name: str, time: str | None, sides: tuple[str, str]) -> str:
     """What to do about a dimension of which nothing is known."""
     remedies = [f"select='{name}={_first(array, name)}' takes one", f"members='{name}' all as more fields"]
     if time is None:
         remedies.append(f"time='{name}' as times")
-    return f"{array.name} has the dimension {name} ({array.sizes[name]}): {', '.join(remedies)}"
+    taken = f"rows are taken to be {sides[0]}, columns {sides[1]}"
+    return f"{array.name} has the dimension {name} ({array.sizes[name]}): {', '.join(remedies)}; {taken}"
 
 
 def _first(array: Any, name: str) -> str:

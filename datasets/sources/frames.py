@@ -13,10 +13,11 @@ from ...errors import DataError
 from ...foundation.arguments import as_name, as_pixel_size, as_positive
 from ...metrics import found_quantum
 from ...metrics.declared import as_finite
+from .dimensions import may_be_time
 from .grids import Grid, grid_of
 from .packing import as_markers, packing_of
 from .source import FEWEST_VALUES, FieldSource
-from .stored import Stored, unit_of
+from .stored import Stored, is_data_array, unit_of
 from .tiling import Crop, Size, Tiling
 
 
@@ -77,8 +78,8 @@ class Frames(FieldSource):
             stored: The array.
 
         Raises:
-            DataError: If it is not (T, H, W) or (H, W) of real numbers, has no frame, its frames are too
-                small, or its numbers are packed in a way that is not known.
+            DataError: If it is not (T, H, W) or (H, W) of real numbers, as far as its dimensions tell, has no
+                frame, its frames are too small, or its numbers are packed in a way that is not known.
         """
         self.shape = tuple(int(n) for n in stored.array.shape)
         self.axes = axes_of_frames(self.shape)
@@ -90,6 +91,7 @@ class Frames(FieldSource):
             )
         *times, height, width = (self.shape[axis] for axis in self.axes)
         frame = (height, width)
+        _refuse_late_times(what, stored.array, self.axes)
         self.field_shape = self.tiling.size_in(frame)
         misfit = self.tiling.misfit(frame, frame)
         if misfit:
@@ -180,6 +182,23 @@ def axes_of_frames(shape: Sequence[int]) -> list[int]:
         if len(axes) > 3 and shape[axis] == 1:
             axes.remove(axis)
     return axes
+
+
+def _refuse_late_times(what: str, array: Any, axes: Sequence[int]) -> None:
+    """Refuse an array (H, W, T) or (H, T, W), where its dimensions have names that tell.
+
+    Raises:
+        DataError: It is one.
+    """
+    if not is_data_array(array) or len(axes) < 3:
+        return
+    names = [str(array.dims[axis]) for axis in axes]
+    late = [name for name in names[1:] if may_be_time(array, name)]
+    if late and not may_be_time(array, names[0]):
+        raise DataError(
+            f"{what}: its dimensions are {', '.join(names)}, but {late[0]} must be the first; read a file as "
+            "xarray:FILE, which finds it, or transpose the array."
+        )
 
 
 def _remedy(axes: int, kind: str) -> str:

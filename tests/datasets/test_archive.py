@@ -167,7 +167,7 @@ class TestMixedFolders:
         "unit": ({"unit": "dBZ"}, "unit 'dBZ' differs from 'mm/h'"),
         "pixel": ({"side": 2.0}, "pixel size 2 km differs from 1 km"),
         "quantity": ({"quantity": "snow"}, "it holds snow"),
-        "time": ({"hours": (-1,)}, "it tells no time"),
+        "time": ({"hours": (-1,)}, "it tells no time, unlike most of the others"),
     }
 
     @pytest.mark.parametrize(("odd", "message"), ODD.values(), ids=ODD)
@@ -195,6 +195,13 @@ class TestMixedFolders:
             archive = Kept(tmp_path)
         assert archive.skipped == {f"{name}.npz": "it is of another kind" for name in "bc"}
 
+    def test_one_that_tells_a_time_among_others(self, tmp_path):
+        write(tmp_path / "a.npz", (3,))
+        for name in ("b", "c"):
+            write(tmp_path / f"{name}.npz", (-1,))
+        with pytest.warns(UserWarning, match=r"first a\.npz: it tells a time, unlike most of the others"):
+            Kept(tmp_path)
+
     def test_nothing_fits(self, tmp_path):
         np.savez(tmp_path / "a.npz", misfit=1)
         with pytest.raises(DataError, match=r"a\.npz: it is of another kind\.$"):
@@ -211,6 +218,16 @@ class TestMixedFolders:
 
 
 class TestUnreadableFiles:
+    def test_a_missing_file_comes_first_in_its_message(self, tmp_path):
+        write(tmp_path / "a.npz")
+        archive = Kept(tmp_path)
+        (tmp_path / "a.npz").unlink()
+        with pytest.raises(
+            DataError, match=rf"^{tmp_path}/a\.npz: cannot be read \(FileNotFoundError"
+        ) as told:
+            archive.read(0, "test")
+        assert remedied(told.value)
+
     @pytest.fixture
     def damaged(self, tmp_path):
         for i in range(5):

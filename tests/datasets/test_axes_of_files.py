@@ -79,6 +79,23 @@ class TestAxes:
         with pytest.raises(DataError, match="holds no frame"):
             Arrays(tmp_path / "a.npy")
 
+    @pytest.mark.parametrize("dims", [("y", "x", "time"), ("y", "time", "x"), ("lat", "lon", "valid_time")])
+    @pytest.mark.parametrize("suffix", [".nc", ".zarr", "xarray"])
+    def test_times_that_come_late_are_no_rows(self, tmp_path, values, dims, suffix):
+        given = values.filled(0)
+        if suffix == "xarray":
+            late = xarray.DataArray(given, dims=dims, name="rain")
+            wanted = late.transpose(dims[2] if dims[1] != "time" else "time", ...)
+            np.testing.assert_array_equal(read_all(as_source(late)), wanted)
+            with pytest.raises(DataError, match="must be the first"):
+                InMemory(late)
+        else:
+            path = write_netcdf(tmp_path / f"a{suffix}", given, {}, dims)
+            with pytest.raises(
+                DataError, match=rf"its dimensions are {', '.join(dims)}, .*; read .* xarray:"
+            ):
+                Arrays(path)
+
     def test_bounds_and_coordinates_are_no_fields(self, tmp_path, values):
         times = ("time", np.arange(3.0), {"bounds": "time_bnds"})
         fields = {

@@ -129,7 +129,7 @@ def test_a_cluster_computes_lazy_fields(data, tmp_path):
     distributed = pytest.importorskip("distributed")
     source = as_source(data.chunk(time=1), variable="rain", members="number")
     options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp://"}
-    with distributed.LocalCluster(dashboard_address=None, **options) as cluster:
+    with distributed.LocalCluster(dashboard_address=":0", **options) as cluster:
         call = {"engine": "dask", "scheduler": cluster.scheduler_address, "progress": False}
         store = emuloss.label(fields=source, thresholds=[1.0], out=tmp_path / "l.h5", **call)
     fields, _ = store.split("test")

@@ -211,6 +211,7 @@ def test_the_store_is_that_of_a_serial_run(name, cluster, functions, tmp_path):
     assert not Path(f"{tmp_path / 'there.h5'}.parts").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_midway(own_cluster, tmp_path):
     path, found = tmp_path / "there.h5", []
 
@@ -310,14 +311,8 @@ def command(out, metric, cluster, *options):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_command_goes_on(number, cluster, functions, tmp_path, capsys):
     functions("slow")  # writes the file
     metric, out = f"{tmp_path / 'functions.py'}:slow", tmp_path / "there.h5"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError
 from ...foundation.arguments import as_choice
 from .archive import Archive, Entry, Told, files_in
+from .file_times import times_in
 from .grids import Grid
 from .odim_layout import Layout, opened, read_layout
 from .packing import equals
@@ -89,14 +90,16 @@ class Opera(Archive):
         )
         self.bounds = _as_bounds(bounds)
         self.quantity = as_choice("quantity", quantity, _QUANTITIES)
-        self.scan(Path(folder), files_in(Path(folder), pattern, "ODIM-HDF5 files"))
+        files = files_in(Path(folder), pattern, "ODIM-HDF5 files")
+        self._named = dict(zip(files, times_in([path.name for path in files]), strict=True))
+        self.scan(Path(folder), files)
 
     def look(self, path: Path) -> Told:
         """What one composite says about itself."""
         layout = read_layout(path, self.quantity)
         return Told(
             layout.shape,
-            (layout.time,),
+            (self._named[path] if layout.time is None else layout.time,),
             unit="mm/h",
             grid=Grid(layout.pixel_size, "km"),
             quantity="" if layout.hours is None else f"ACRR over {layout.hours * 60:g} min",

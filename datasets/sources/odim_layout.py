@@ -99,16 +99,18 @@ def read_layout(path: Path, quantity: str) -> Layout:
                     return number_of(value)
             return None
 
-        gain, nodata = number("what", "gain"), number("what", "nodata", "_FillValue", "missing_value")
+        gain, undetect = number("what", "gain"), number("what", "undetect")
+        nodata = number("what", "nodata", "_FillValue", "missing_value")
         if nodata is None and data.dtype.kind == "u":
-            nodata = float(np.iinfo(data.dtype).max)  # which nearly every writer takes
+            greatest = float(np.iinfo(data.dtype).max)  # which nearly every writer takes
+            nodata = None if undetect == greatest else greatest
         return Layout(
             dataset=name,
             shape=(int(shape[0]), int(shape[1])),
             gain=1.0 if gain is None else gain,
             offset=number("what", "offset") or 0.0,
             nodata=nodata,
-            undetect=number("what", "undetect"),
+            undetect=undetect,
             pixel_size=_pixel_size(path, file, number("where", "xscale"), number("where", "yscale")),
             time=_time_of(_Attributes(_holders((file,), "what")), what),
             hours=_hours_of(path, what) if quantity == "ACRR" else None,
@@ -197,7 +199,7 @@ class _Attributes:
 
 
 def _time_of(root: _Attributes, what: _Attributes) -> np.datetime64 | None:
-    """Nominal time, or the start of the data; None leaves the order to file names."""
+    """Nominal time, or the start of the data; None leaves it to the names of files."""
     nominal = _moment(root, "date", "time")
     return _moment(what, "startdate", "starttime") if nominal is None else nominal
 

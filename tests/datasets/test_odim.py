@@ -218,6 +218,13 @@ class TestArchive:
         assert source.times is None
         assert [path.stem for path in source.files] == ["a", "b"]
 
+    def test_names_tell_times_where_files_do_not(self, tmp_path):
+        for name in ("b_201808241800", "a_201808241815"):
+            write(tmp_path / f"{name}.h5", np.zeros((4, 4)), time="noon")
+        write(tmp_path / "c_201808240000.h5", np.zeros((4, 4)), time="1830")
+        times = Opera(tmp_path, size=2).times
+        assert [str(time)[11:16] for time in times] == ["18:00", "18:15", "18:30"]
+
     def test_whole_composites(self, tmp_path):
         raw = np.full((6, 8), 2.0)
         raw[:5] = NODATA

@@ -127,6 +127,12 @@ def test_missing_markers_are_guessed_of_whole_numbers_alone(tmp_path):
     assert not np.isnan(Opera(tmp_path, size=8).read_frame(0)).any()
 
 
+def test_the_greatest_number_is_no_echo_where_the_file_says_so(tmp_path):
+    raw = np.where(numbers() == 25, 25, 255).astype("u1")
+    write(tmp_path / "a.h5", raw, nodata=None, undetect=255.0)
+    np.testing.assert_allclose(Opera(tmp_path, size=8).read_frame(0), np.nan_to_num(expected()), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["_FillValue", "missing_value"])
 def test_markers_of_other_conventions(tmp_path, name):
     raw = numbers().astype("i4")

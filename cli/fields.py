@@ -12,6 +12,8 @@ from .options import command
 
 _TOLD = {
     "unit": "--unit",
+    "min_coverage": "--min-coverage",
+    "size": "--size",
     "skip_unreadable": "--skip-unreadable",
     "nodata": "--source-option nodata",
 }

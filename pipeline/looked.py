@@ -136,6 +136,8 @@ class Look:
         yield "steps", "none, continuous" if self.quantum is None else self._with_unit(f"{self.quantum:.6g}")
         if self.missing is not None:
             yield "missing", f"{percent(self.missing)} of the pixels"
+        elif len(self.unreadable) < len(self.read):
+            yield "missing", "too much in every field; give a lower `min_coverage` or a smaller `size`"
         if self.least is not None:
             yield "range", self._with_unit(f"{self.least:.6g} to {self.greatest:.6g}")
         if self.marker is not None:

@@ -96,6 +96,7 @@ def test_chunks_without_a_usable_field():
     found = emuloss.look(fields=Hourly(empty=range(24)), chunks=4)
     assert (found.fields, found.missing, found.above, found.least) == (0, None, None, None)
     assert "range" not in str(found)
+    assert "too much in every field; give a lower `min_coverage` or" in str(found)
     with pytest.raises(DataError, match="no field to draw"):
         emuloss.look(fields=Hourly(empty=range(24)), picture="never.png")
 

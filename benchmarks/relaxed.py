@@ -5,12 +5,15 @@
 Both take turns in one run, so that a change of load on the machine meets both alike; ratios are
 medians over the turns. On a machine that others use, compare with one thread: threads that wait
 for one another wait for the other programs, too. The second table shows what ten times the
-thresholds and other temperatures cost, as multiples of the first table's case.
+thresholds and other temperatures cost, as multiples of the first table's case. The third one compares
+steps of the default loss, all five outputs: with values from soft steps, as version 0.1.0 had them, and
+exact ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +22,8 @@ import numba
 import numpy as np
 import torch
 from _timing import CLOCK, rain, take_turns
-from emuloss.emulators import RelaxedMinkowski
+from emuloss.emulators import Excursion, RelaxedMinkowski
+from emuloss.losses import SurrogateLoss
 from emuloss.metrics import Minkowski, quantile_thresholds
 from torch import Tensor
 
@@ -28,12 +32,16 @@ TEMPERATURE = 0.05
 TEMPERATURES = (0.01, 0.1, 0.3)
 REFINED = 10
 """Times as many thresholds, over the same range."""
+OUTPUTS = ("area", "perimeter", "euler", "components", "holes")
+SOFT = {"temperature": 0.005, "tail": (0.25, 0.05), "forward": "soft"}
+"""What `minkowski-opera` was in version 0.1.0."""
+SIDES = (128, 64)
 
 
-def straightforward(fields: Tensor, thresholds: Sequence[float]) -> Tensor:
+def straightforward(fields: Tensor, thresholds: Sequence[float], spreads: Sequence[float]) -> Tensor:
     """Area, perimeter and Euler number (N, 3, Q) of soft excursion sets, one mask a threshold."""
-    u = torch.tensor(thresholds).view(-1, 1, 1)
-    s = torch.sigmoid((fields[:, None] - u) / (TEMPERATURE * u))
+    u, widths = (torch.tensor(values).view(-1, 1, 1) for values in (thresholds, spreads))
+    s = torch.sigmoid((fields[:, None] - u) / (TEMPERATURE * widths))
     upper, lower = s[..., :-1, :], s[..., 1:, :]
     rows = torch.minimum(upper, lower)
     pixels = s.sum((-2, -1))
@@ -59,12 +67,34 @@ def check(surrogate: RelaxedMinkowski, fields: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     apart = fields * (1 + 0.01 * torch.rand(fields.shape, generator=generator))
     ours = value_and_gradient(surrogate, apart)
-    theirs = value_and_gradient(lambda x: straightforward(x, surrogate.metric.thresholds), apart)
+    theirs = value_and_gradient(
+        lambda x: straightforward(x, surrogate.metric.thresholds, surrogate.spreads), apart
+    )
     for name, one, other, tolerance in zip(("values", "gradients"), ours, theirs, (1e-3, 0.05), strict=True):
         error = float((one - other).norm() / other.norm())
         print(f"{name} differ by {error:.1e} (relative norm)")
         if error > tolerance:
             raise SystemExit(f"the {name} should agree within {tolerance:g}")
+
+
+def losses(fields: Tensor, thresholds: Sequence[float], repeats: int) -> None:
+    """Time the default loss and its gradient, half of the fields against the others."""
+    metric = Minkowski(thresholds, outputs=OUTPUTS)
+    # Version 0.1.0 took its temperatures relative to the thresholds.
+    soft, exact = Excursion(metric, **SOFT, spreads=thresholds), Excursion(metric)
+    print(f"{'default loss, ms per field':38}{'soft values':>17}{'exact':>10}{'ratio':>8}")
+    for side in SIDES:
+        prediction, target = fields[:, :side, :side].chunk(2)
+
+        def step(module: Excursion, x: Tensor = prediction, y: Tensor = target) -> None:
+            value_and_gradient(lambda each: SurrogateLoss(module)(each, y).view(1, 1), x)
+
+        sides = [lambda m=module, take=step: take(m) for module in (soft, exact)]
+        take_turns(1, *sides)
+        clock = take_turns(repeats, *sides)[..., CLOCK]
+        old, new = 1e3 / len(target) * np.median(clock, axis=0)
+        what = f"{len(target)} x {side} x {side}"
+        print(f"{what:38}{old:17.2f}{new:10.2f}{np.median(clock[:, 0] / clock[:, 1]):8.1f}")
 
 
 def main() -> None:
@@ -91,7 +121,9 @@ def main() -> None:
     }
     check(first, fields)
     sides = [lambda s=surrogate: value_and_gradient(s, fields) for surrogate in cases.values()]
-    sides.insert(0, lambda: value_and_gradient(lambda x: straightforward(x, thresholds), fields))
+    sides.insert(
+        0, lambda: value_and_gradient(lambda x: straightforward(x, thresholds, first.spreads), fields)
+    )
     take_turns(1, *sides)
     clock = take_turns(arguments.repeats, *sides)[..., CLOCK]
 
@@ -101,6 +133,7 @@ def main() -> None:
     print(f"{'ms per field, emuloss alone':55}{'emuloss':>10}{'cost':>8}")
     for k, name in list(enumerate(cases))[1:]:
         print(f"{name:55}{ours[k]:10.2f}{np.median(clock[:, k + 1] / clock[:, 1]):8.2f}")
+    losses(fields, thresholds, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ exact ones.
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path

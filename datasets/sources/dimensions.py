@@ -14,6 +14,7 @@ from ...foundation.near import did_you_mean
 from .archive import MisfitError
 from .attributes import text_of
 from .grids import Coordinate
+from .stored import coordinate_of
 
 _ROWS = ("y", "lat", "latitude", "rlat", "south_north", "nj", "projection_y_coordinate", "rows")
 _COLUMNS = ("x", "lon", "longitude", "rlon", "west_east", "ni", "projection_x_coordinate", "columns")
@@ -147,7 +148,7 @@ def layout_of(array: Any, wanted: Wanted, sole_is_time: bool = False) -> Layout:
 
 def coordinates(array: Any, layout: Layout) -> list[Coordinate | None]:
     """Where rows and columns lie, as far as that is told."""
-    return [_coordinate(array, name) for name in (layout.rows, layout.columns)]
+    return [coordinate_of(array, name) for name in (layout.rows, layout.columns)]
 
 
 def is_time(name: str, coordinate: Any) -> bool:
@@ -160,14 +161,6 @@ def is_time(name: str, coordinate: Any) -> bool:
         or text_of(told.get("standard_name")) in _TIMES
         or name.casefold() in _TIMES
     )
-
-
-def _coordinate(array: Any, name: str) -> Coordinate | None:
-    """Where a dimension lies, of its coordinate; None where there are no numbers."""
-    if name not in array.coords or array.coords[name].ndim != 1 or array.coords[name].dtype.kind not in "iuf":
-        return None
-    along = array.coords[name]
-    return Coordinate(name, along.values, text_of(along.attrs.get("units")))
 
 
 def _as_choices(select: Any) -> tuple[tuple[str, Choice], ...]:

@@ -99,7 +99,7 @@ def is_xarray(thing: object) -> bool:
 
 def of_data_array(array: Any) -> Stored:
     """What an xarray DataArray says about itself."""
-    return Stored(array, array.attrs, axes=[_coordinate_of(array, name) for name in array.dims])
+    return Stored(array, array.attrs, axes=[coordinate_of(array, name) for name in array.dims])
 
 
 def _of_zarr(stored: Stored) -> Stored:
@@ -109,8 +109,8 @@ def _of_zarr(stored: Stored) -> Stored:
     return stored._replace(attributes=rest) if marker == 0 else stored
 
 
-def _coordinate_of(array: Any, name: Any) -> Coordinate | None:
-    """Where an axis of a DataArray lies."""
+def coordinate_of(array: Any, name: Any) -> Coordinate | None:
+    """Where an axis of a DataArray lies; None where there are no numbers."""
     if name not in array.coords or array.coords[name].ndim != 1 or array.coords[name].dtype.kind not in "iuf":
         return None
     along = array.coords[name]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, shown
 from ...foundation.near import did_you_mean
+from ...foundation.units import conversion
 from .archive import Archive, Entry, MisfitError, Told
 from .attributes import number_of, text_of
 from .dimensions import Choice, Layout, Wanted, coordinates, is_time, layout_of
@@ -28,6 +29,7 @@ from .stored import fields_of
 from .tiling import Crop, Size
 from .xarray_engines import ENGINES, ZARR, engine_of, opened
 
+_MADE = "forecast_reference_time"
 _HALF = np.timedelta64(500, "ms")
 _NO_UNITS = ("unknown", "undefined", "~")
 """What GRIB calls units that it does not know."""
@@ -231,6 +233,7 @@ def times_of(array: Any, layout: Layout) -> list[np.datetime64 | None] | None:
     """The time (UTC) of each frame of a DataArray, as its coordinates tell; None where they do not."""
     fixed = array.isel(dict(layout.fixed))
     own = [layout.time] if layout.time else []
+    count = _count_times(array, layout)
     names = ["valid_time", *own, "time", *(str(each) for each in fixed.coords)]
     for name in dict.fromkeys(names):
         if name not in fixed.coords or not is_time(name, fixed.coords[name]):
@@ -238,10 +241,26 @@ def times_of(array: Any, layout: Layout) -> list[np.datetime64 | None] | None:
         coordinate = fixed.coords[name]
         if set(coordinate.dims) <= set(own) and coordinate.dtype.kind != "m":
             found = _decoded(coordinate)
-            if found is not None:
-                count = fixed.sizes[layout.time] if layout.time else 1
+            if found is not None and text_of(coordinate.attrs.get("standard_name")) == _MADE:
+                found = found + _lead_of(fixed, own)
+            # Several frames are never of one time: that is when a forecast was made.
+            if found is not None and (found.ndim or count == 1):
                 return list(np.broadcast_to(found, (count,)))
     return None
+
+
+def _lead_of(array: Any, own: Sequence[str]) -> NDArray[np.timedelta64]:
+    """How long after a forecast was made it is valid, as CF tells; nothing where it does not."""
+    for coordinate in array.coords.values():
+        told = coordinate.attrs
+        if text_of(told.get("standard_name")) != "forecast_period" or not set(coordinate.dims) <= set(own):
+            continue
+        if coordinate.dtype.kind == "m":
+            return coordinate.values.astype("timedelta64[s]")
+        seconds = conversion(text_of(told.get("units")), "s")
+        if seconds is not None and coordinate.dtype.kind in "iuf":
+            return np.rint(coordinate.values * seconds).astype("timedelta64[s]")
+    return np.zeros((), "timedelta64[s]")
 
 
 def _decoded(coordinate: Any) -> NDArray[np.datetime64] | None:
@@ -250,15 +269,15 @@ def _decoded(coordinate: Any) -> NDArray[np.datetime64] | None:
     times = coordinate.values
     if times.dtype.kind == "M":
         return None if np.isnat(times).any() else times.astype("datetime64[s]")
-    if " since " not in unit or times.dtype.kind not in "iuf":
+    if times.dtype.kind != "O" and (" since " not in unit or times.dtype.kind not in "iuf"):
         return None
     import cftime
 
     calendar = text_of(coordinate.attrs.get("calendar")) or "standard"
     try:
-        dates = cftime.num2date(times, unit, calendar).ravel()
-        # Of some calendars not all days are dates.
-        found = np.array([each.isoformat() for each in dates], "datetime64[us]")
+        dates = times if times.dtype.kind == "O" else cftime.num2date(times, unit, calendar)
+        # Of some calendars not all days are dates; of one time, cftime gives no array.
+        found = np.array([each.isoformat() for each in np.ravel(dates)], "datetime64[us]")
     except (ValueError, OverflowError, AttributeError):  # the last is of a date that is masked
         return None
     # Hours as floating-point numbers fall short of whole seconds.

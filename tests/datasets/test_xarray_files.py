@@ -3,6 +3,7 @@
 import pickle
 import sys
 import warnings
+from typing import ClassVar
 
 import emuloss
 import numpy as np
@@ -457,3 +458,46 @@ class TestGrib:
         xarray_engines._scanned.cache_clear()
         all_of(source)
         assert len(opened) == 1
+
+
+class TestTimesOfForecasts:
+    """When fields are valid, not when they were forecast."""
+
+    MADE: ClassVar = {"units": "hours since 2020-01-01", "standard_name": "forecast_reference_time"}
+    LEAD: ClassVar = {"units": "hours", "standard_name": "forecast_period"}
+
+    def test_one_time_a_file(self, tmp_path):
+        values = masked_fields()
+        for k in range(3):
+            coords = {"time": ((), 2.0 - k, {"units": "hours since 2020-01-01"})}
+            write_netcdf(tmp_path / f"{k}.nc", packed(values)[k], CF, ("y", "x"), coords)
+        source = XarrayFiles(tmp_path)
+        assert [path.stem for path in source.files] == ["2", "1", "0"]
+        assert [str(time)[11:13] for time in source.times] == ["00", "01", "02"]
+
+    def test_several_leads_in_a_file(self, tmp_path):
+        coords = {"lead": ("lead", [3.0, 0.0, 6.0], self.LEAD), "made": ((), 6.0, self.MADE)}
+        path = write_netcdf(tmp_path / "a.nc", packed(masked_fields()), CF, ("lead", "y", "x"), coords)
+        source = XarrayFiles(tmp_path)
+        assert [entry.index for entry in source.entries] == [1, 0, 2]
+        assert [str(time)[11:13] for time in source.times] == ["06", "09", "12"]
+        with xarray.open_dataset(path) as data:
+            assert [str(time)[11:13] for time in as_source(data.load()).times] == ["06", "09", "12"]
+
+    def test_one_lead_a_file(self, tmp_path):
+        for k in range(3):
+            lead = ((), 180.0 * k, {**self.LEAD, "units": "minutes"})
+            coords = {"lead": lead, "time": ((), 6.0, self.MADE)}
+            write_netcdf(tmp_path / f"{k}.nc", packed(masked_fields())[k], CF, ("y", "x"), coords)
+        assert [str(time)[11:13] for time in XarrayFiles(tmp_path).times] == ["06", "09", "12"]
+
+    def test_steps_of_which_nothing_is_known_have_no_time(self, tmp_path):
+        coords = {"step": ("step", [0.0, 1.0, 2.0]), "time": ((), 6.0, self.MADE)}
+        write_netcdf(tmp_path / "a.nc", packed(masked_fields()), CF, ("step", "y", "x"), coords)
+        assert XarrayFiles(tmp_path, time="step").times is None
+
+    def test_dates_of_cftime(self):
+        cftime = pytest.importorskip("cftime")
+        dates = [cftime.DatetimeNoLeap(2004, 3, day) for day in (1, 2, 3)]
+        data = xarray.DataArray(masked_fields().filled(0), dims=("time", "y", "x"), coords={"time": dates})
+        assert [str(time)[5:10] for time in as_source(data).times] == ["03-01", "03-02", "03-03"]

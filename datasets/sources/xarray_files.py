@@ -30,6 +30,8 @@ from .tiling import Crop, Size
 from .xarray_engines import ENGINES, ZARR, engine_of, opened
 
 _MADE = "forecast_reference_time"
+_DAYS = {"360_day": 360, "all_leap": 366, "366_day": 366}
+"""Days of a year in calendars that have others than the dates of NumPy."""
 _HALF = np.timedelta64(500, "ms")
 _NO_UNITS = ("unknown", "undefined", "~")
 """What GRIB calls units that it does not know."""
@@ -276,12 +278,22 @@ def _decoded(coordinate: Any) -> NDArray[np.datetime64] | None:
     calendar = text_of(coordinate.attrs.get("calendar")) or "standard"
     try:
         dates = times if times.dtype.kind == "O" else cftime.num2date(times, unit, calendar)
-        # Of some calendars not all days are dates; of one time, cftime gives no array.
-        found = np.array([each.isoformat() for each in np.ravel(dates)], "datetime64[us]")
+        found = np.array([_date(each) for each in np.ravel(dates)])  # of one time, cftime gives no array
     except (ValueError, OverflowError, AttributeError):  # the last is of a date that is masked
         return None
     # Hours as floating-point numbers fall short of whole seconds.
     return (found + _HALF).astype("datetime64[s]").reshape(times.shape)
+
+
+def _date(date: Any) -> np.datetime64:
+    """A date of cftime; of a calendar not all of whose days are dates, what lies as far into the year."""
+    days = _DAYS.get(date.calendar)
+    if days is None:
+        return np.datetime64(date.isoformat(), "us")
+    start, end = (np.datetime64(f"{date.year + k:04}-01-01", "us") for k in (0, 1))
+    hours = date.hour + date.minute / 60 + date.second / 3600
+    share = (date.dayofyr - 1 + hours / 24) / days
+    return start + np.timedelta64(round(share * (end - start).astype(int)), "us")
 
 
 def _as_backend(backend: Any) -> dict[str, Any]:

@@ -501,3 +501,18 @@ class TestTimesOfForecasts:
         dates = [cftime.DatetimeNoLeap(2004, 3, day) for day in (1, 2, 3)]
         data = xarray.DataArray(masked_fields().filled(0), dims=("time", "y", "x"), coords={"time": dates})
         assert [str(time)[5:10] for time in as_source(data).times] == ["03-01", "03-02", "03-03"]
+
+
+def test_days_that_are_no_dates_keep_their_order(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    days = {"units": "days since 2001-01-01", "calendar": "360_day"}
+    for k in range(12):  # a file a month, of 30 days each; names in another order than times
+        times = ("time", np.arange(30.0 * k, 30.0 * (k + 1)), days)
+        data = xarray.Dataset({"rain": (("time", "y", "x"), np.full((30, 8, 8), float(k)))}, {"time": times})
+        data.to_netcdf(tmp_path / f"{11 - k:02}.nc")
+    source = XarrayFiles(tmp_path)
+    assert len(source) == 360
+    steps = np.diff(np.array(source.times)) / np.timedelta64(1, "h")
+    np.testing.assert_allclose(steps, 24 * 365 / 360, atol=1e-3)
+    assert source.times[0] == np.datetime64("2001-01-01")
+    assert [source.read(k, "test")[0, 0, 0] for k in (0, 59, 60, 359)] == [0, 1, 2, 11]

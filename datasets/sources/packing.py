@@ -20,8 +20,8 @@ from ...foundation.arguments import as_real, filled, shown
 from .attributes import number_of, numbers_of, spelled, text_of
 
 _MISSING = ("fillvalue", "missingvalue", "codemissingvalue", "nodata", "nodatavalue")
-_UNWRITTEN = 9.969209968386869e36
-"""What the NetCDF library leaves in floating-point values that nobody wrote."""
+_UNWRITTEN = {"f4": 9.969209968386869e36, "f8": 9.969209968386869e36, "i2": -32767, "i4": -2147483647}
+"""What the NetCDF library leaves in numbers that nobody wrote, by their type."""
 _ELSEWHERE = re.compile(
     r"(radiance|reflectance|(brightness)?temperature|(corrected)?counts?|data|pixel|value|raw)?"
     r"(?P<kind>gain|slope|scales?|scaling|scal(e|ing)factors?|multiplier|offset|addoffset|intercept|undetect)s?"
@@ -106,7 +106,11 @@ def packing_of(
     _refuse_unknown([("", attributes), *around], what)
     unsigned = text_of(own.get("unsigned")).casefold() == "true"
     size = 2 ** (8 * dtype.itemsize) if unsigned and dtype.kind == "i" else 0
-    markers = [*nodata, *([_UNWRITTEN] if dtype.kind == "f" and attributes else [])]
+    markers = list(nodata)
+    # Of whole numbers a marker of the file's own takes the place of that of the library.
+    unwritten = _UNWRITTEN.get(f"{dtype.kind}{dtype.itemsize}")
+    if attributes and unwritten and (dtype.kind == "f" or not (unsigned or "fillvalue" in own)):
+        markers.append(unwritten)
     for each in (attributes, *(attributes for _, attributes in around)):
         markers += [
             number for plain, _, value in spelled(each) if plain in _MISSING for number in numbers_of(value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from array_files import CF, WRITERS, masked_fields, packed, same, write_hdf5, write_netcdf
 from drawn import read_all
-from emuloss.datasets import Arrays, InMemory, as_source, label
+from emuloss.datasets import Arrays, InMemory, XarrayFiles, as_source, label
 from emuloss.errors import ArgumentError, DataError
 
 xarray = pytest.importorskip("xarray")
@@ -97,6 +97,24 @@ class TestMasks:
     def test_unwritten_values(self, tmp_path, values, suffix):
         path = WRITERS[suffix](tmp_path / f"a{suffix}", values.data, {"units": "K"})
         same(read_all(Arrays(path)), values)
+
+    @pytest.mark.parametrize("kind", ["i2", "i4"])
+    def test_whole_numbers_that_nobody_wrote(self, tmp_path, kind):
+        """As the NetCDF library itself has it: it masks them when it reads what it has left open."""
+        netcdf = pytest.importorskip("netCDF4")
+        with netcdf.Dataset(tmp_path / "a.nc", "w") as file:
+            for name, size in (("time", 2), ("y", 8), ("x", 8)):
+                file.createDimension(name, size)
+            rain = file.createVariable("rain", kind, ("time", "y", "x"))
+            rain.setncatts({"units": "mm/h", "scale_factor": 0.01})
+            rain[0] = np.arange(64).reshape(8, 8) * 0.01
+            rain[1, :4] = 0.5
+        with netcdf.Dataset(tmp_path / "a.nc") as file:
+            expected = np.ma.filled(file["rain"][:].astype(np.float32), np.nan)
+        assert np.isnan(expected[1, 4:]).all()
+        for source in (Arrays(tmp_path / "a.nc"), XarrayFiles(tmp_path / "a.nc")):
+            found = np.concatenate([source.read(k, "test") for k in range(len(source))])
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
 
     def test_labels_do_not_count_what_is_masked(self, values, tmp_path):
         metric = emuloss.metric("minkowski", thresholds=[5.05], outputs=["area"])

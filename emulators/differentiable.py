@@ -276,7 +276,6 @@ def straight_through(curves: Tensor, exact: Tensor) -> Tensor:
     return exact.to(curves) + (curves - curves.detach())
 
 
-@torch.compiler.disable
 def exact_curves(metric: Metric, fields: Tensor) -> Tensor:
     """Exact curves (N, C, Q), float64, computed on the CPU and brought to the fields' device.
 
@@ -284,6 +283,19 @@ def exact_curves(metric: Metric, fields: Tensor) -> Tensor:
         metric: the exact metric.
         fields: (N, H, W) or (N, 1, H, W); of a pairwise metric pairs (N, 2, H, W).
     """
+    if torch.compiler.is_compiling():
+        # No decorator: it would import the compiler, 2 s of CPU, for those who compile nothing.
+        if not _OUTSIDE_GRAPHS:
+            _OUTSIDE_GRAPHS.append(torch.compiler.disable(_exact_curves))
+        return _OUTSIDE_GRAPHS[0](metric, fields)
+    return _exact_curves(metric, fields)
+
+
+_OUTSIDE_GRAPHS: list[Callable[[Metric, Tensor], Tensor]] = []
+"""`_exact_curves` as no graph holds it, once there are graphs."""
+
+
+def _exact_curves(metric: Metric, fields: Tensor) -> Tensor:
     fields = fields.detach()
     if fields.ndim == 4 and metric.arity == 1:
         fields = fields[:, 0]

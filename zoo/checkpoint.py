@@ -241,6 +241,11 @@ class _TensorsWithin(TorchDispatchMode):
         super().__init__()
         self.left = budget
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to keep the compiler away torch would import it, which takes a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -41,13 +41,19 @@ def sweep(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def write_safely(path: Path, content: bytes | memoryview) -> None:
-    """Write a file that appears under its name only when all of it is on the disk.
+def write_safely(path: Path, content: bytes | memoryview, *, lasting: bool = True) -> None:
+    """Write a file that appears under its name only when it is whole.
+
+    Args:
+        path: its place.
+        content: what it holds.
+        lasting: whether to wait until all of it is on the disk. Otherwise a machine that loses its power may
+            keep less of it under its name, and whoever reads it has to tell that.
 
     Raises:
         OSError: it cannot be written.
     """
-    _write_all({path: content})
+    _write_all({path: content}, lasting)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -77,16 +83,17 @@ def write_together(folder: Path, contents: Mapping[str, bytes | memoryview]) -> 
         OSError: the folder or a file cannot be written, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_all({folder / name: content for name, content in contents.items()})
+    _write_all({folder / name: content for name, content in contents.items()}, lasting=True)
 
 
-def _write_all(contents: Mapping[Path, bytes | memoryview]) -> None:
+def _write_all(contents: Mapping[Path, bytes | memoryview], lasting: bool) -> None:
     """Write files, by their place, and then give them their names."""
     coming = {path: unfinished(path) for path in contents}
     try:
         for path, content in contents.items():
             coming[path].write_bytes(content)
-            _to_disk(coming[path])
+            if lasting:
+                _to_disk(coming[path])
         for path, temporary in coming.items():
             os.replace(temporary, path)
     finally:

@@ -21,30 +21,20 @@ from ...metrics import Metric
 from ..sources.source import ROLES, FieldSource
 from .chunk import refuse_broken
 from .definition import Definition
-from .job import PREDICTIONS
-from .parts import create_fields, part_path, read_part
+from .job import Job
+from .parts import LEVEL, part_path, read_part
 from .sealed import BLOCK, is_sealable, seal
 from .store import FORMAT, FORMAT_VERSION, NAMED, TIME, LabelledFields
 
 
-def assemble(
-    path: Path,
-    parts: Path,
-    definition: Definition,
-    source: FieldSource,
-    metric: Metric,
-    wanted: Sequence[int],
-    progress: bool,
-) -> None:
+def assemble(path: Path, parts: Path, definition: Definition, job: Job, progress: bool) -> None:
     """Join the parts into the finished file.
 
     Args:
         path: The file to write.
         parts: Folder of the parts.
         definition: What decides the content.
-        source: Where the fields come from.
-        metric: What they are labelled with.
-        wanted: Numbers of the chunks, in order.
+        job: What was to be labelled: all chunks, in order.
         progress: Whether to show a bar if it takes longer than a few seconds.
 
     Raises:
@@ -52,10 +42,10 @@ def assemble(
         OSError: The file cannot be written.
     """
     coming = unfinished(parts / "joined")
-    names = ("fields", PREDICTIONS) if metric.arity == 2 else ("fields",)
+    source, metric, wanted = job.source, job.metric, job.chunks
     with open_hdf5(coming, "w", BLOCK) as file:
         chunks = counted(wanted, "joining", "chunk", progress)
-        counts, curves, unreadable = _join(file, parts, chunks, names, source.field_shape)
+        counts, curves, unreadable = _join(file, parts, chunks, job.names, source.field_shape)
         skipped = _skipped(source, unreadable)
         if not len(curves):
             left_out = f", {len(skipped)} of its files are left out, first {skipped[0]}" if skipped else ""
@@ -63,7 +53,7 @@ def assemble(
                 f"source {source.name!r} has no field to label{left_out}; loosen what it asks of its fields."
             )
         # Of a run that declared less, perhaps.
-        first = [file[name][:2] for name in reversed(names)]
+        first = [file[name][:2] for name in reversed(job.names)]
         refuse_broken(metric, curves, source.field_shape, str(parts), metric, first)
         file["curves"] = curves
         _write_roles(file, wanted, counts, definition["splits"])
@@ -108,7 +98,7 @@ def _join(
     Returns:
         The number of fields of each part, all curves, and the files of chunks that were left out.
     """
-    stored = {name: create_fields(file, name, field_shape) for name in names}
+    stored = {name: _create_fields(file, name, field_shape) for name in names}
     counts: list[int] = []
     curves: list[NDArray[np.float64]] = []
     unreadable = set()
@@ -121,11 +111,24 @@ def _join(
         if len(part.curves):
             for name, blocks in part.blocks.items():
                 stored[name].resize(start + len(blocks), axis=0)
-                for i, (mask, block) in enumerate(blocks, start):
-                    stored[name].id.write_direct_chunk((i, 0, 0), block, mask)
+                for i, block in enumerate(blocks, start):
+                    stored[name].id.write_direct_chunk((i, 0, 0), block)
             curves.append(part.curves)
         start += len(part.curves)
     return counts, np.concatenate(curves) if curves else np.empty((0, 0, 0)), unreadable
+
+
+def _create_fields(file: h5py.File, name: str, field_shape: tuple[int, int]) -> h5py.Dataset:
+    """One compressed block for each field, so that those of parts are taken as they are."""
+    return file.create_dataset(
+        name,
+        (0, *field_shape),
+        np.float32,
+        maxshape=(None, *field_shape),
+        chunks=(1, *field_shape),
+        compression="gzip",
+        compression_opts=LEVEL,
+    )
 
 
 def _write_roles(file: h5py.File, wanted: Sequence[int], counts: Sequence[int], roles: Sequence[str]) -> None:

@@ -42,6 +42,11 @@ class Job(NamedTuple):
     interrupted: Callable[[], int]
 
     @property
+    def names(self) -> Sequence[str]:
+        """Datasets that hold the fields of a chunk."""
+        return ("fields", PREDICTIONS) if self.metric.arity == 2 else ("fields",)
+
+    @property
     def title(self) -> str:
         """What messages about worker processes call the metric."""
         return f"metric {self.metric.title!r}"

@@ -34,7 +34,7 @@ from .assembly import assemble, describe_anew
 from .definition import Definition, define, refuse_difference
 from .engines import engine_named
 from .job import PREDICTIONS, Engine, Fields, Job
-from .parts import part_path, prepare_parts, write_parts
+from .parts import is_whole, prepare_parts, write_parts
 from .store import LabelledFields
 
 
@@ -127,7 +127,7 @@ def _make(
         prepare_parts(parts, definition, job.source, job.metric, alone=alone)
     _label_missing(job, engine, parts, unreadable, progress)
     with disk_errors(path):
-        assemble(path, parts, definition, job.source, job.metric, job.chunks, progress)
+        assemble(path, parts, definition, job, progress)
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def _label_missing(
     job: Job, engine: Engine, parts: Path, unreadable: Mapping[int, str], progress: bool
 ) -> None:
     """Have an engine label the chunks that have no part yet, and write the part of each."""
-    missing = [k for k in job.chunks if not part_path(parts, k).exists()]
+    missing = [k for k in job.chunks if not is_whole(parts, k, job.names, job.source.field_shape)]
     total = len(job.chunks)
     bar = tqdm(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
     began, done = time.monotonic(), 0

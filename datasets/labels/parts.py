@@ -1,35 +1,39 @@
-"""Part files: each holds a finished chunk, and appears whole or not at all."""
+"""Part files: each holds a finished chunk, and appears under its name only when it was written to its end.
+
+A part is a seal, a line of JSON, the curves, and the fields as compressed blocks, which the finished store
+holds as they are. Nobody waits until it is on the disk: what a machine that loses its power has kept of it
+does not match the seal, and the chunk is labelled anew.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import math
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...foundation.files import disk_errors, first_line, sweep, write_safely
-from ...foundation.hdf5 import open_hdf5
+from ...foundation.seals import seal_of
 from ...metrics import Metric
 from ..sources.source import FieldSource
 from .definition import Definition, refuse_difference
 from .job import Labelled
-from .sealed import BLOCK, check_seal, seal
 
-Block = tuple[int, bytes]
-"""A compressed field, with the mask of the filters that made it."""
+LEVEL = 1
+"""How hard compression tries."""
 _DEFINITION = "definition.json"
 """Says what the parts of a folder belong to; written before any of them."""
-_LEVEL = 1
-"""How hard compression tries."""
+_SUFFIX = ".part"
 _WRITERS = 2
 """Threads that write parts; as many finished chunks wait for them."""
 
@@ -43,7 +47,7 @@ class Part(NamedTuple):
         unreadable: Name of the file that the chunk lies in, where that was left out; else "".
     """
 
-    blocks: dict[str, list[Block]]
+    blocks: dict[str, list[bytes]]
     curves: NDArray[np.float64]
     unreadable: str
 
@@ -70,7 +74,7 @@ def prepare_parts(
     described = parts / _DEFINITION
     if described.exists():
         refuse_difference(parts, _read_definition(described), definition, source, metric)
-    elif any(parts.glob("*.h5")):
+    elif any(parts.glob(f"*{_SUFFIX}")):
         raise DataError(f"{parts} holds parts without {_DEFINITION}, which says whose; delete it.")
     # What says how to read the values may differ; that of now is what the finished file will say.
     write_safely(described, json.dumps(definition, indent=1).encode())
@@ -95,7 +99,7 @@ def _read_definition(path: Path) -> Definition:
 
 def part_path(parts: Path, k: int) -> Path:
     """The part file of a chunk."""
-    return parts / f"{k:06d}.h5"
+    return parts / f"{k:06d}{_SUFFIX}"
 
 
 def write_parts(
@@ -109,7 +113,7 @@ def write_parts(
         unreadable: Name of the file of each chunk that was left out because it cannot be read.
 
     Yields:
-        Each chunk, once its part is on the disk.
+        Each chunk, once its part is written.
 
     Raises:
         DataError: As in `write_part`.
@@ -143,35 +147,32 @@ def write_part(parts: Path, chunk: Labelled, unreadable: str = "") -> None:
     Raises:
         DataError: The disk is full, or cannot be written.
     """
-    image = io.BytesIO()  # written to the disk in one piece, so that a full disk is met outside HDF5
-    with open_hdf5(image, "w", BLOCK) as memory:
-        if len(chunk.curves):
-            for name, values in chunk.fields.items():
-                stored = create_fields(memory, name, values.shape[1:], len(values))
-                for i, field in enumerate(values):
-                    # Four times as fast as the zlib of HDF5, whose work other threads would wait for as well.
-                    block = isal_zlib.compress(np.ascontiguousarray(field, "<f4").data, _LEVEL)
-                    stored.id.write_direct_chunk((i, 0, 0), block)
-            memory["curves"] = chunk.curves
-        memory.attrs["count"] = len(chunk.curves)
-        if unreadable:
-            memory.attrs["unreadable"] = json.dumps(unreadable)  # which may be no text of UTF-8
-    seal(image)
+    blocks = {name: list(map(_compressed, values)) for name, values in chunk.fields.items()}
+    curves = np.ascontiguousarray(chunk.curves, "<f8")
+    head = {
+        "curves": curves.shape,
+        "blocks": {name: list(map(len, each)) for name, each in blocks.items()},
+        "shapes": {name: values.shape[1:] for name, values in chunk.fields.items()},
+        "unreadable": unreadable,
+    }
+    pieces = [json.dumps(head).encode() + b"\n", curves.tobytes(), *itertools.chain(*blocks.values())]
+    body = b"".join(pieces)
     with disk_errors(parts):
-        write_safely(part_path(parts, chunk.k), image.getbuffer())
+        write_safely(part_path(parts, chunk.k), seal_of(io.BytesIO(body)) + body, lasting=False)
 
 
-def create_fields(file: h5py.File, name: str, field_shape: Sequence[int], count: int = 0) -> h5py.Dataset:
-    """One compressed block for each field, so that finished blocks move between files as they are."""
-    return file.create_dataset(
-        name,
-        (count, *field_shape),
-        np.float32,
-        maxshape=(None, *field_shape),
-        chunks=(1, *field_shape),
-        compression="gzip",
-        compression_opts=_LEVEL,
-    )
+def _compressed(field: NDArray[np.float32]) -> bytes:
+    """A field as HDF5 compresses it, but four times as fast, and while other threads use HDF5."""
+    return isal_zlib.compress(np.ascontiguousarray(field, "<f4").data, LEVEL)
+
+
+def is_whole(parts: Path, k: int, names: Sequence[str], field_shape: Sequence[int]) -> bool:
+    """Whether the part of a chunk is there and undamaged."""
+    path = part_path(parts, k)
+    try:
+        return path.exists() and bool(read_part(path, names, field_shape))
+    except DataError:
+        return False
 
 
 def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> Part:
@@ -189,20 +190,23 @@ def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> P
         DataError: It cannot be read, or is damaged.
     """
     try:
-        content = io.BytesIO(path.read_bytes())
-        check_seal(content)
-        with open_hdf5(content) as part:
-            count = int(part.attrs["count"])
-            unreadable = str(json.loads(part.attrs.get("unreadable", '""')))
-            if not count:
-                return Part({}, np.empty((0, 0, 0)), unreadable)
-            curves = part["curves"][()]
-            if any(part[name].shape != (count, *field_shape) for name in names) or len(curves) != count:
-                raise ValueError("its shapes do not fit")
-            read = {name: part[name].id.read_direct_chunk for name in names}
-            blocks = {name: [read[name]((i, 0, 0)) for i in range(count)] for name in names}
-            return Part(blocks, curves, unreadable)
-    except Exception as error:  # whatever h5py makes of a damaged file
+        stream = io.BytesIO(path.read_bytes())
+        seal = stream.readline()
+        start = stream.tell()
+        if seal != seal_of(stream):
+            raise ValueError("its content is not what was sealed")
+        stream.seek(start)
+        head = json.loads(stream.readline())
+        shape, lengths = head["curves"], head["blocks"]
+        fits = all(
+            head["shapes"][name] == list(field_shape) and len(lengths[name]) == shape[0] for name in names
+        )
+        if not fits:
+            raise ValueError("its shapes do not fit")
+        curves = np.frombuffer(stream.read(8 * math.prod(shape)), "<f8").reshape(shape)
+        blocks = {name: [stream.read(length) for length in each] for name, each in lengths.items()}
+        return Part(blocks, curves, head["unreadable"])
+    except Exception as error:  # whatever a damaged file leads to
         raise DataError(
-            f"part {path} cannot be read ({first_line(error)}); delete it and run again."
+            f"part {path} cannot be read ({first_line(error)}); run again to label it anew."
         ) from error

@@ -60,18 +60,29 @@ def test_a_flipped_bit_in_labels_is_told(sound, tmp_path):
             LabelledFields(path)
 
 
-def test_a_flipped_bit_in_a_part_is_not_joined(parts, sound, tmp_path):
+def test_a_part_with_a_flipped_bit_is_made_anew(parts, sound, tmp_path):
     shutil.copytree(parts, tmp_path / "labels.h5.parts")
-    part = tmp_path / "labels.h5.parts" / "000000.h5"
-    refused = pytest.raises(DataError, match=r"000000\.h5 cannot be read .*; delete it and run again\.$")
+    part = tmp_path / "labels.h5.parts" / "000000.part"
+    refused = pytest.raises(DataError, match=r"000000\.part cannot be read .*; run again to label it anew\.$")
     for content in flipped(part.read_bytes(), 200):
         part.write_bytes(content)
         with refused:
             read_part(part, ["fields"], SOURCE.field_shape)
-    with refused:
-        make(tmp_path / "labels.h5")
+    assert make(tmp_path / "labels.h5").path.read_bytes() == sound
+
+
+def test_a_part_that_is_damaged_before_it_is_joined_is_not(sound, tmp_path, monkeypatch):
+    read = assembly.read_part
+
+    def damaged(path, *arguments):
+        path.write_bytes(path.read_bytes()[:-1])
+        return read(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assembly, "read_part", damaged)
+        with pytest.raises(DataError, match=r"000000\.part cannot be read .*; run again to label it anew\.$"):
+            make(tmp_path / "labels.h5")
     assert not (tmp_path / "labels.h5").exists()
-    part.unlink()
     assert make(tmp_path / "labels.h5").path.read_bytes() == sound
 
 
@@ -185,8 +196,8 @@ def test_parts_without_a_definition_are_not_joined(parts, tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("where", ["folder", "part", "joined"])
 def test_a_disk_that_takes_no_labels_is_told_and_then_goes_on(tmp_path, monkeypatch, number, where, sound):
-    path, fsync = tmp_path / "labels.h5", os.fsync
-    left = iter({"folder": [], "part": [0, 0, 0], "joined": [0] * 4}[where] + [1] * 9)
+    path, fsync, write = tmp_path / "labels.h5", os.fsync, Path.write_bytes
+    left = iter({"folder": [], "part": [0, 0, 0], "joined": [0]}[where] + [1] * 99)
 
     def full(*_):
         if next(left):
@@ -195,6 +206,8 @@ def test_a_disk_that_takes_no_labels_is_told_and_then_goes_on(tmp_path, monkeypa
     with monkeypatch.context() as patch:
         if where == "folder":
             patch.setattr(Path, "mkdir", lambda *args, **options: full())
+        elif where == "part":
+            patch.setattr(Path, "write_bytes", lambda path, content: (full(), write(path, content)))
         else:
             patch.setattr(os, "fsync", lambda descriptor: (full(), fsync(descriptor)))
         with pytest.raises(DataError) as caught:

@@ -188,7 +188,7 @@ def bytes_of(path, source, metric, cluster=None, **options):
 
 
 def parts(path):
-    return len(list(Path(f"{path}.parts").glob("0*.h5")))
+    return len(list(Path(f"{path}.parts").glob("0*.part")))
 
 
 def message(error, *arguments, **options):

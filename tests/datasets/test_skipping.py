@@ -173,7 +173,7 @@ def test_going_on_counts_what_was_left_out_before(day, tmp_path, monkeypatch):
         patch.setattr(assembly, "read_part", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(path, source_of(day))
-    (Path(f"{path}.parts") / "000011.h5").unlink()
+    (Path(f"{path}.parts") / "000011.part").unlink()
     source, read = source_of(day), []
     original = Opera.read
     monkeypatch.setattr(Opera, "read", lambda self, k, role: read.append(k) or original(self, k, role))
@@ -199,12 +199,12 @@ def test_a_killed_labelling_goes_on_to_the_same_bytes(day, tmp_path):
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 60
-        while len(list(tmp_path.glob("killed.h5.parts/*.h5"))) < 8 and time.monotonic() < deadline:
+        while len(list(tmp_path.glob("killed.h5.parts/*.part"))) < 8 and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.01)
         process.kill()
         process.communicate()
-    assert 8 <= len(list(tmp_path.glob("killed.h5.parts/*.h5"))) < FRAMES
+    assert 8 <= len(list(tmp_path.glob("killed.h5.parts/*.part"))) < FRAMES
     assert not out.exists()
     assert main([*words, "--no-progress", f"--out={out}"]) == 0
     assert main([*words, "--no-progress", f"--out={tmp_path / 'whole.h5'}"]) == 0

@@ -17,6 +17,7 @@ import pytest
 from drawn import SUPPORT, read_all
 from emuloss.datasets import FieldSource, LabelledFields, Rain, assign_splits, label, predictions_of
 from emuloss.datasets.labels import assembly
+from emuloss.datasets.labels.parts import read_part
 from emuloss.datasets.labels.sealed import seal
 from emuloss.errors import ArgumentError, DataError
 from emuloss.metrics import CSI, FSS, Metric
@@ -243,17 +244,32 @@ class TestRefusals:
         with pytest.raises(DataError, match="has format version 99, and this emuloss reads 1"):
             LabelledFields(path)
 
-    def test_damaged_part(self, path, monkeypatch):
+    def test_damaged_part(self, path, monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(LABELLING, "assemble", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 make(path)
-        part = Path(f"{path}.parts") / "000007.h5"
+        part = Path(f"{path}.parts") / "000007.part"
         part.write_bytes(part.read_bytes()[:100])
-        with pytest.raises(DataError, match=r"000007\.h5 cannot be read .* delete it and run again"):
-            make(path)
-        part.unlink()
-        assert len(make(path)) > 0
+        with pytest.raises(DataError, match=r"000007\.part cannot be read .* run again to label it anew"):
+            read_part(part, ["fields"], (16, 16))
+        assert make(path).path.read_bytes() == make(tmp_path / "sound.h5").path.read_bytes()
+
+    @pytest.mark.parametrize("size", [0, 100])
+    def test_power_is_lost_while_labelling(self, path, monkeypatch, tmp_path, size):
+        """Parts that were not on the disk yet may be empty or cut; the others are not labelled again."""
+        with monkeypatch.context() as patch:
+            patch.setattr(LABELLING, "assemble", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                make(path)
+        for k in (3, 7):
+            part = Path(f"{path}.parts") / f"{k:06}.part"
+            part.write_bytes(part.read_bytes()[:size])
+        read, original = [], Slow.read
+        monkeypatch.setattr(Slow, "read", lambda self, k, role: read.append(k) or original(self, k, role))
+        store = make(path)
+        assert read == [3, 7]
+        assert store.path.read_bytes() == make(tmp_path / "sound.h5").path.read_bytes()
 
 
 def interrupt(*arguments, **options):
@@ -290,7 +306,7 @@ def test_resuming_reads_only_what_is_missing(path, monkeypatch):
         patch.setattr(LABELLING, "assemble", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(path)
-    (Path(f"{path}.parts") / "000003.h5").unlink()
+    (Path(f"{path}.parts") / "000003.part").unlink()
     read = []
     original = Slow.read
     monkeypatch.setattr(Slow, "read", lambda self, k, role: read.append(k) or original(self, k, role))
@@ -412,7 +428,7 @@ def test_a_function_that_fails_is_named_with_its_field(path, functions):
     message = r"field 2 of chunk 14 of source 'slow': functions\.py:fails raised RuntimeError: all is dry"
     with pytest.raises(DataError, match=f"^{message}$"):
         make(path, dry_at(14, 2), metric)
-    assert len(list(Path(f"{path}.parts").glob("*.h5"))) == 14  # nothing made before it is lost
+    assert len(list(Path(f"{path}.parts").glob("*.part"))) == 14  # nothing made before it is lost
     assert len(make(path, dry_at(-1, 0), metric))
 
 
@@ -485,14 +501,14 @@ def test_survives_sigkill_at_random_moments(tmp_path):
             assert process.stdout.readline() == b"ready\n"
             if kills < 4:
                 parts = Path(f"{path}.parts")
-                while not kills and not list(parts.glob("*.h5")):
+                while not kills and not list(parts.glob("*.part")):
                     time.sleep(0.005)  # the first kill meets a finished part, however slow the machine
                 time.sleep(moments.uniform(0.0, 0.12))
                 process.kill()
         if process.returncode == 0:
             break
         kills += 1
-        parts = len(list(Path(f"{path}.parts").glob("*.h5")))
+        parts = len(list(Path(f"{path}.parts").glob("*.part")))
         partial = partial or 0 < parts < 20
         assert not path.exists() or path.read_bytes() == reference
     assert kills >= 2

@@ -67,7 +67,7 @@ def test_sigterm_and_sighup_while_labelling_keep_the_parts(tmp_path, number):
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         emuloss.label(**given)
     assert not (tmp_path / "labels.h5").exists()
-    assert list((tmp_path / "labels.h5.parts").glob("*.h5"))
+    assert list((tmp_path / "labels.h5.parts").glob("*.part"))
 
 
 def test_sigterm_while_evaluating_keeps_the_surrogate(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_real
-from ..soft.histogram import node_positions, soft_histogram, thresholds_reached
+from ..soft.histogram import counts_reached, node_positions, soft_histogram, thresholds_reached
 from ..tables import Tabled
 
 _REACH = 16.0
@@ -49,14 +49,12 @@ class SoftCounts(Tabled):
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
         axis: of the nodes, see `soft.histogram.node_positions`.
         exact_at: the thresholds that `exact` counts at, float64.
-        steps: coefficients of the steps that are exact there, see `_steps_between`.
     """
 
     memberships: Tensor
     axis: Tensor
     exact_at: Tensor
-    steps: Tensor
-    tables = ("memberships", "axis", "exact_at", "steps")
+    tables = ("memberships", "axis", "exact_at")
 
     def __init__(
         self,
@@ -79,7 +77,6 @@ class SoftCounts(Tabled):
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
         self.memberships = self.axis = torch.empty(0, dtype=torch.float64)
         self.exact_at = torch.tensor(exact_at, dtype=torch.float64)
-        self.steps = torch.from_numpy(_steps_between(len(exact_at)))
 
     def set_temperature(self, relative: np.ndarray) -> None:
         """Set tau_q = relative_q spread_q; relative: (Q,), positive.
@@ -128,7 +125,9 @@ class SoftCounts(Tabled):
         """
         memberships = self.table("memberships", fields)
         position = node_positions(fields, self.table("axis", fields), len(memberships))
-        return self._summed(position, memberships, slopes_alone).to(position.dtype)
+        histogram = soft_histogram(position, len(memberships), slopes_alone=slopes_alone, **self._counted())
+        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
+        return (histogram.double() @ memberships.double()).to(position.dtype)
 
     def exact(self, fields: Tensor) -> Tensor:
         """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.
@@ -137,37 +136,11 @@ class SoftCounts(Tabled):
             fields: (N, H, W), float32 or float64, without NaN.
         """
         reached = thresholds_reached(fields, self.table("exact_at", fields))
-        return self._summed(reached, self.table("steps", fields)).round()
+        return counts_reached(reached, len(self.exact_at), **self._counted())
 
-    def _summed(self, position: Tensor, coefficients: Tensor, slopes_alone: bool = False) -> Tensor:
-        """Sums (N, ROWS, Q), float64, of splines with coefficients (nodes, Q) at positions (N, H, W)."""
-        histogram = soft_histogram(
-            position,
-            len(coefficients),
-            touched=self.touched,
-            degrees=self.degrees,
-            components=self.components,
-            slopes_alone=slopes_alone,
-        )
-        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        return histogram.double() @ coefficients.double()
-
-
-def _steps_between(count: int) -> np.ndarray:
-    """Coefficients (count + 4, count) of cubic B-splines that are 1 at places q + 1 to count, 0 at 0 to q.
-
-    Nowhere else do numbers of thresholds lie that are reached. At whole places a spline is
-    (c_k + 4 c_(k+1) + c_(k+2)) / 6, which is solved from both ends, where coefficients are 0 and 1.
-    """
-    values = 6 * np.tri(count + 1, count, -1)
-    values[-1] -= 1
-    falling = np.empty(count + 1)
-    for k in range(count + 1):
-        falling[k] = 1 / (4 - (falling[k - 1] if k else 0))
-        values[k] = (values[k] - (values[k - 1] if k else 0)) * falling[k]
-    for k in reversed(range(count)):
-        values[k] -= falling[k] * values[k + 1]
-    return np.concatenate([np.zeros((1, count)), values, np.ones((2, count))])
+    def _counted(self) -> dict[str, bool]:
+        """What is counted."""
+        return {"touched": self.touched, "degrees": self.degrees, "components": self.components}
 
 
 def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:

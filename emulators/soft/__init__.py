@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .anywhere import Anywhere, Export
 from .backend import BACKENDS, Backend
-from .cpu import Cpu
 from .histogram import node_positions, soft_histogram
+from .operators import Compiled
 
-__all__ = ["BACKENDS", "Anywhere", "Backend", "Cpu", "Export", "node_positions", "soft_histogram"]
+__all__ = ["BACKENDS", "Anywhere", "Backend", "Compiled", "Export", "node_positions", "soft_histogram"]

@@ -40,6 +40,14 @@ class Anywhere(Backend):
         """See `Backend.changes`."""
         return component_changes(position, diagonal)
 
+    def counts(self, reached: Tensor, changes: Tensor, count: int, touched: bool, degrees: bool) -> Tensor:
+        """See `histogram.counts_reached`."""
+        found = [reached.new_zeros((len(reached), count + 1), dtype=torch.float64)] * ROWS
+        for row, values, weights in _statistics(reached, changes, touched, degrees):
+            weight = (torch.ones_like(values) * weights).flatten(1).double()
+            found[row] = found[row].scatter_add(1, values.flatten(1).long(), weight)
+        return torch.stack(found, 1)[:, :, 1:].flip(2).cumsum(2).flip(2)
+
     def histogram(
         self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
     ) -> Tensor:

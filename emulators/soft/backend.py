@@ -40,6 +40,10 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
+    def counts(self, reached: Tensor, changes: Tensor, count: int, touched: bool, degrees: bool) -> Tensor:
+        """Counts (N, ROWS, count), float64, without gradient; see `histogram.counts_reached`."""
+
+    @abc.abstractmethod
     def histogram(
         self, position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool
     ) -> Tensor:

@@ -41,7 +41,7 @@ def node_positions(fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
 
 
 def thresholds_reached(fields: Tensor, thresholds: Tensor) -> Tensor:
-    """How many thresholds each pixel reaches: for `soft_histogram`, exact places of exact counts.
+    """How many thresholds each pixel reaches, for `counts_reached`.
 
     Args:
         fields: (N, H, W), float32 or float64, without NaN.
@@ -51,6 +51,25 @@ def thresholds_reached(fields: Tensor, thresholds: Tensor) -> Tensor:
         (N, H, W), whole numbers from 0 to Q in the fields' dtype, without gradient.
     """
     return backend_for(fields).reached(fields.detach(), thresholds)
+
+
+def counts_reached(reached: Tensor, count: int, *, touched: bool, degrees: bool, components: bool) -> Tensor:
+    """Exact counts, in the rows of `soft_histogram`, of what reaches more than q thresholds, q from 0 on.
+
+    Args:
+        reached: (N, H, W), how many thresholds each pixel reaches, from `thresholds_reached`.
+        count: number of thresholds.
+        touched: as for `soft_histogram`.
+        degrees: likewise.
+        components: likewise.
+
+    Returns:
+        (N, ROWS, count), whole numbers, float64, without gradient.
+    """
+    backend = backend_for(reached)
+    reached = reached.detach()
+    changes = backend.changes(reached, touched) if components else torch.zeros_like(reached)
+    return backend.counts(reached, changes, count, touched, degrees)
 
 
 def soft_histogram(

@@ -186,6 +186,31 @@ def forward_kernel(position, changes, touched, used, result):
 
 
 @compiled
+def level_kernel(reached, changes, touched, used, result):
+    """Write how many pixels, pairs and blocks reach more than 0, 1, ... thresholds (N, ROWS, thresholds)."""
+    number, rows, columns = reached.shape
+    count = result.shape[2]
+    shares = np.empty((rows, LOCAL_ROWS, columns), reached.dtype)
+    _constant_shares(shares)
+    counts = np.empty((count, used), np.float64)  # the rows of a threshold side by side
+    for n in range(number):
+        _shares(reached[n], touched, shares)
+        counts[:] = 0
+        for i in range(rows):
+            for j in range(columns):
+                last = int(reached[n, i, j]) - 1
+                if last >= 0:
+                    result[n, COMPONENTS, last] += changes[n, i, j]
+                    for row in range(used):
+                        counts[last, row] += shares[i, row, j]
+        for q in range(count - 2, -1, -1):
+            counts[q] += counts[q + 1]
+            result[n, COMPONENTS, q] += result[n, COMPONENTS, q + 1]
+        for row in range(used):
+            result[n, row] = counts[:, row]
+
+
+@compiled
 def _slopes(gradient, used, slopes):
     """Write slopes (nodes, used + 1, 3), a + b f + c f^2 in each interval, of each row; components last."""
     nodes = gradient.shape[1]

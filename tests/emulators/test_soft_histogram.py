@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from emuloss.emulators.soft import BACKENDS, Anywhere, Cpu, node_positions, soft_histogram
+from emuloss.emulators.soft import BACKENDS, Anywhere, Compiled, node_positions, soft_histogram
 from emuloss.emulators.soft.anywhere import histogram as histogram_by_torch
 from emuloss.emulators.soft.backend import backend_for
 from emuloss.emulators.soft.changes import component_changes as changes_op
-from emuloss.emulators.soft.cpu import histogram as cpu_histogram
-from emuloss.emulators.soft.cpu import histogram_backward, place, place_backward
+from emuloss.emulators.soft.operators import histogram as cpu_histogram
+from emuloss.emulators.soft.operators import histogram_backward, place, place_backward
 from emuloss.metrics.kernels.excursions import component_changes
 from emuloss.metrics.kernels.rows import COMPONENTS, LOCAL_ROWS, ROWS
 from scipy.interpolate import BSpline
@@ -178,8 +178,8 @@ def test_empty_batch(touched, degrees, dtype):
 
 
 def test_the_kernels_do_the_work_on_the_cpu():
-    assert set(BACKENDS) == {"cpu", "anywhere", "export"}
-    assert isinstance(backend_for(torch.zeros(1, 2, 2)), Cpu)
+    assert set(BACKENDS) == {"compiled", "anywhere", "export"}
+    assert isinstance(backend_for(torch.zeros(1, 2, 2)), Compiled)
     assert type(backend_for(torch.zeros(1, 2, 2, device="meta"))) is Anywhere
 
 

@@ -13,8 +13,8 @@ from emuloss.emulators import ARCHITECTURES, RelaxedMinkowski, signed_expm1, sig
 from emuloss.emulators.gradients import directions, pulled_back, slopes
 from emuloss.emulators.soft import node_positions, soft_histogram
 from emuloss.emulators.soft.anywhere import histogram as histogram_by_torch
-from emuloss.emulators.soft.cpu import histogram as cpu_histogram
-from emuloss.emulators.soft.cpu import histogram_backward, histogram_tangent, place_backward
+from emuloss.emulators.soft.operators import histogram as cpu_histogram
+from emuloss.emulators.soft.operators import histogram_backward, histogram_tangent, place_backward
 from emuloss.errors import ArgumentError
 from emuloss.metrics import Minkowski
 from emuloss.metrics.kernels.rows import ROWS

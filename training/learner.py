@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,10 @@ class Learner:
             )
         self.options, self.device = options, self.team.device
         self.emulator = emulator.to(self.device)
+        # Gradient terms differentiate twice, which compiled networks cannot be: they keep the plain one.
+        self.network: Callable[[Tensor], Tensor] = (
+            torch.compile(self.emulator) if options.compiled else self.emulator
+        )
         self.distance = CurveDistance.of(emulator.metric).to(self.device)
         self.objective = HomoscedasticLoss(len(emulator.metric.outputs)).to(self.device)
         self.terms = GradientTerms(self.emulator, options, self.team.part, self.device)
@@ -110,7 +115,7 @@ class Learner:
         self.emulator.train()
         own = fields[self.team.part].contiguous()
         with self._autocast():
-            emulated = self.emulator(own.to(self.device, non_blocking=True))
+            emulated = self.network(own.to(self.device, non_blocking=True))
         exact = curves.to(self.device, non_blocking=True)
         distances = self.distance(emulated.float(), exact).mean(0)
         terms = self.terms(fields, self.step)

@@ -42,6 +42,8 @@ class Training(Options):
         seed: of the batches and their augmentation.
         precision: "float32", "bfloat16" (autocast), or "auto": the faster one. The memory format is the
             faster one in each case.
+        compiled: whether the network is compiled (`torch.compile`) for its training steps. The first step
+            then takes a minute, the others less time on a GPU.
         penalty: of the gradients on the pixels, on the log scale of curves: "none", "one-sided" (steep
             is penalised), "two-sided" (flat too) or "jacobian" (the flatter the better); see
             `gradient_penalty`.
@@ -72,6 +74,7 @@ class Training(Options):
     patience: int = 10
     seed: int = option(0, "seed of weights, batches and synthetic fields", within=SEEDS)
     precision: str = option("auto", "precision of the training", choices=lambda: _PRECISIONS)
+    compiled: bool = option(False, "compile the network: a minute at first, then faster steps on a GPU")
     penalty: str = option("none", "penalty of the gradients on the pixels", choices=_penalties)
     penalty_weight: float = option(0.01, "weight of the penalty")
     penalty_limit: float = option(1.5, "slope beyond which it sets in, in log units per field unit")

@@ -22,10 +22,12 @@ from equality import equality, tests
 from fields import Sample
 from notes import Notes
 from steps import nearly_fastest, steps
-from times import labels, losses, unet
+from times import compiled, labels, losses, unet
 from trained import SHARES, Plan, train
 
-STAGES = ("tests", "equality", "labels", "losses", "unet", "steps", "train")
+STAGES = ("tests", "equality", "labels", "losses", "compiled", "unet", "steps", "train")
+MEASURES = {"equality": equality, "labels": labels, "losses": losses, "compiled": compiled, "unet": unet}
+"""Stages that measure a sample of fields."""
 _FEW = 16
 """Fields of a training step in a try."""
 
@@ -48,8 +50,7 @@ def main() -> None:
             elif name == "train":
                 train(plan(asked, speeds), notes)
             else:
-                measure = {"equality": equality, "labels": labels, "losses": losses, "unet": unet}[name]
-                measure(sample, notes, small=asked.small)
+                MEASURES[name](sample, notes, small=asked.small)
 
 
 def options() -> argparse.Namespace:
@@ -62,6 +63,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=SHARES, default=tuple(SHARES), help="to train")
     parser.add_argument("--batch", type=int, help="fields of a training step; default: by measuring")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate; default: 0.002")
+    parser.add_argument(
+        "--from-bundled", action="store_true", help="begin with the bundled networks' weights"
+    )
     parser.add_argument("--small", action="store_true", help="everything tiny, to try the benchmark")
     asked = parser.parse_args()
     if asked.train and not asked.opera:
@@ -73,7 +77,14 @@ def plan(asked: argparse.Namespace, speeds: dict[int, float]) -> Plan:
     """What is to be trained, in batches of the size that was asked for or found."""
     batch = asked.batch or (_FEW if asked.small else nearly_fastest(speeds))
     return Plan(
-        asked.opera, asked.train, tuple(asked.networks), batch, asked.rate, asked.out, small=asked.small
+        asked.opera,
+        asked.train,
+        tuple(asked.networks),
+        batch,
+        asked.rate,
+        asked.out,
+        from_bundled=asked.from_bundled,
+        small=asked.small,
     )
 
 

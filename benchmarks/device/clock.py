@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,52 @@ def milliseconds(run: Callable[[], object]) -> float:
     while len(times) < _LEAST or (time.monotonic() - began < _SECONDS and len(times) < _MOST):
         times.append(_once(run))
     return float(np.median(times))
+
+
+def in_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """Median times of several calls that take turns, as `milliseconds` has them."""
+    for run in runs:
+        for _ in range(_WARM_UPS):
+            run()
+    times: list[list[float]] = []
+    began = time.monotonic()
+    while len(times) < _LEAST or (time.monotonic() - began < _SECONDS * len(runs) and len(times) < _MOST):
+        times.append([_once(run) for run in runs])
+    return [float(each) for each in np.median(times, axis=0)]
+
+
+def captured(run: Callable[[], object]) -> Callable[[], object]:
+    """A call as a CUDA graph, which launches all of its kernels at once; itself without a GPU.
+
+    Raises:
+        RuntimeError: the call waits for the host, which no graph can hold.
+    """
+    if DEVICE.type == "cpu":
+        return run
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # lazy initialisations are not for a graph
+        for _ in range(_WARM_UPS):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def never_waits(run: Callable[[], object]) -> None:
+    """Run a call in which the host must not wait for the device.
+
+    Raises:
+        RuntimeError: it does.
+    """
+    if DEVICE.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            run()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def _once(run: Callable[[], object]) -> float:

@@ -17,9 +17,10 @@ from emuloss.training.batches import loaders, prefetched
 from fields import ALL, Sample, minkowski
 from notes import Notes
 
-_SIZES = (32, 128, 256, 512)
+_SIZES = (128, 512, 1024)
 """Fields of a batch of the constrained network; the others take the size before the last."""
-_PRECISIONS = ("float32", "bfloat16")
+_FORMS = (("float32", False), ("bfloat16", False), ("bfloat16", True))
+"""Precision, and whether the network is compiled, which takes long: for the largest batches alone."""
 _ENOUGH, _NEARLY = 128, 0.85
 """Least size of a batch to train with, and share of the highest speed that will do."""
 _DEFAULT = 256
@@ -39,17 +40,19 @@ def steps(sample: Sample, notes: Notes, *, small: bool) -> dict[int, float]:
     data = fields, metric(fields)
     notes.table(
         "Training steps, and whole loops with batches made beside them",
-        "network", "batch", "precision", "layout", "step, ms", "step, fields/s", "loop, fields/s",
+        "network", "batch", "precision", "compiled", "layout", "step, ms", "step, fields/s", "loop, fields/s",
     )  # fmt: skip
     speeds: dict[int, float] = {}
     sizes = (4, 8) if small else _SIZES
     cases = [("constrained", size) for size in sizes]
     cases += [("lipschitz", sizes[-2]), ("certified", sizes[-2])]
     for arch, size in cases:
-        for precision in _PRECISIONS:
-            options = Training(batch_size=size, precision=precision)
+        for precision, compiled in _FORMS:
+            if compiled and size != sizes[-1] and arch == "constrained":
+                continue
+            options = Training(batch_size=size, precision=precision, compiled=compiled)
             with (
-                notes.stage(f"steps of {arch}, {size}, {precision}"),
+                notes.stage(f"steps of {arch}, {size}, {precision}{', compiled' * compiled}"),
                 tempfile.TemporaryDirectory() as folder,
             ):
                 trainer = trainer_of(arch, metric, data, options, Path(folder))
@@ -59,8 +62,8 @@ def steps(sample: Sample, notes: Notes, *, small: bool) -> dict[int, float]:
                 if arch == "constrained":
                     speeds[size] = max(loop, speeds.get(size, 0.0))
                 notes.row(
-                    arch, str(size), precision, trainer.learner.layout, f"{alone:.2f}",
-                    f"{1e3 * size / alone:,.0f}", f"{loop:,.0f}",
+                    arch, str(size), precision, "yes" if compiled else "no", trainer.learner.layout,
+                    f"{alone:.2f}", f"{1e3 * size / alone:,.0f}", f"{loop:,.0f}",
                 )  # fmt: skip
     return speeds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import runpy
 import time
@@ -10,7 +11,8 @@ from collections.abc import Callable
 import emuloss
 import numpy as np
 import torch
-from clock import DEVICE, milliseconds, peak_of, work_of
+from clock import DEVICE, captured, in_turns, milliseconds, never_waits, peak_of, work_of
+from emuloss.emulators.soft import BACKENDS
 from emuloss.zoo import Surrogate, load
 from equality import ROOT
 from fields import ALL, Sample, minkowski
@@ -28,16 +30,23 @@ _SHAPES = ((16, 128), (64, 128), (16, 512), (16, 1024))
 """Fields of a batch, and their side in pixels."""
 _BATCHES = (16, 64)
 """Fields of a batch of the U-Net."""
+_LOOKS = 16
+"""Batches that a loss looks at, at most, for a warning."""
+_ANNEALED = 10
+"""Temperatures of an annealing."""
 _WEIGHT = 0.01
 """Of a loss beside the squared error."""
 
 
 def losses(sample: Sample, notes: Notes, *, small: bool) -> None:
-    """Value and gradient of losses by size of the batch: times, launches, crossings, memory."""
+    """Value and gradient of losses by size of the batch: times, launches, crossings, memory.
+
+    By torch's operations and by the compiled kernels in turns, and as a captured graph.
+    """
     notes.table(
         "Loss and gradient",
-        "loss", "fields", "ms", "ms a field", "device busy, ms", "kernels", "to host", "to device", "waits",
-        "GB",
+        "loss", "fields", "operations, ms", "kernels, ms", "ratio", "as a graph, ms", "device busy, ms",
+        "launches", "to host", "to device", "waits", "GB",
     )  # fmt: skip
     for count, size in ((2, 64),) if small else _SHAPES:
         observed, predicted = (each.to(DEVICE) for each in sample.pairs(count, size))
@@ -45,11 +54,71 @@ def losses(sample: Sample, notes: Notes, *, small: bool) -> None:
             shape = f"{count} x {size}^2"
             with notes.stage(f"time of {name}, {shape}"):
                 run = value_and_gradient(build().to(DEVICE).as_loss(), predicted, observed)
-                found, work, peak = milliseconds(run), work_of(run), peak_of(run)
+                for _ in range(_LOOKS):  # the first batches are looked at, which waits for the device
+                    run()
+                old, new = in_turns((by_operations(run), run))
+                work, peak = work_of(run), peak_of(run)
                 notes.row(
-                    name, shape, f"{found:.2f}", f"{found / count:.3f}", f"{work.busy:.2f}",
-                    *map(str, work[:4]), f"{peak:.2f}",
+                    name, shape, f"{old:.2f}", f"{new:.2f}", f"{old / new:.1f}", f"{graphed(run):.3f}",
+                    f"{work.busy:.2f}", *map(str, work[:4]), f"{peak:.2f}",
                 )  # fmt: skip
+
+
+def by_operations(run: Callable[[], object]) -> Callable[[], object]:
+    """A call in which torch's own operations do what kernels of the package do otherwise."""
+
+    def operated() -> object:
+        BACKENDS["compiled"].preference = -1
+        try:
+            return run()
+        finally:
+            del BACKENDS["compiled"].preference
+
+    return operated
+
+
+def graphed(run: Callable[[], object]) -> float:
+    """Milliseconds of a call as a CUDA graph; NaN, and why, where the host waits and it cannot be one."""
+    try:
+        never_waits(run)
+        return milliseconds(captured(run))
+    except RuntimeError as error:
+        print(f"-- no graph: {str(error).splitlines()[0]}", flush=True)
+        torch.cuda.synchronize()
+        return math.nan
+
+
+def compiled(sample: Sample, notes: Notes, *, small: bool) -> None:
+    """Losses of relaxations under torch.compile, as one graph, over an annealing."""
+    count, size = (2, 64) if small else _SHAPES[0]
+    observed, predicted = (each.to(DEVICE) for each in sample.pairs(count, size))
+    notes.table(
+        f"Loss and gradient under torch.compile, {count} x {size}^2",
+        "loss", "eager, ms", "compiled, ms", "compilations", "seconds of the first call",
+    )  # fmt: skip
+    for name, build in SURROGATES.items():
+        with notes.stage(f"compiling {name}"):
+            torch.compiler.reset()
+            loss = build().to(DEVICE).as_loss()
+            if loss.surrogate.relaxation is None:
+                continue  # compiling a network takes a minute, and only its own convolutions matter
+            whole = torch.compile(loss, fullgraph=True)
+            eager, run = (value_and_gradient(each, predicted, observed) for each in (loss, whole))
+            began, before = time.monotonic(), unique_graphs()
+            run()
+            seconds = time.monotonic() - began
+            for step in range(_ANNEALED):
+                loss.anneal(step / (_ANNEALED - 1))
+                run()
+            graphs = unique_graphs() - before
+            old, new = in_turns((eager, run))
+            notes.row(name, f"{old:.2f}", f"{new:.2f}", str(graphs), f"{seconds:.1f}")
+    torch.compiler.reset()
+
+
+def unique_graphs() -> int:
+    """How many graphs torch has compiled so far."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def value_and_gradient(loss: nn.Module, predicted: Tensor, observed: Tensor) -> Callable[[], object]:
@@ -78,24 +147,33 @@ def labels(sample: Sample, notes: Notes, *, small: bool) -> None:
 
 
 def unet(sample: Sample, notes: Notes, *, small: bool) -> None:
-    """What losses add to a training step of the small U-Net of the super-resolution example."""
+    """What losses add to a training step of the small U-Net of the super-resolution example.
+
+    Step by step as Python launches them, and as captured graphs.
+    """
     kind = runpy.run_path(str(ROOT / "examples" / "super_resolution" / "network.py"))["UNet"]
     notes.table(
-        "A training step of the small U-Net, by loss", "batch", "precision", "loss", "ms", "share of the loss"
-    )
+        "A training step of the small U-Net, by loss",
+        "batch", "precision", "loss", "ms", "share of the loss", "as a graph, ms", "share of the loss",
+    )  # fmt: skip
     for count in (2,) if small else _BATCHES:
         observed, predicted = (each.to(DEVICE) for each in sample.pairs(count))
         for precision in ("float32", "bfloat16"):
             with notes.stage(f"U-Net, {count} fields, {precision}"):
-                network = kind().to(DEVICE)
                 half = precision == "bfloat16"
-                plain = milliseconds(unet_step(network, observed, predicted, None, half=half))
-                notes.row(str(count), precision, "squared error", f"{plain:.2f}", "")
-                for name, build in SURROGATES.items():
-                    loss = build().to(DEVICE).as_loss()
-                    found = milliseconds(unet_step(network, observed, predicted, loss, half=half))
-                    share = f"{1 - plain / found:.0%}"
-                    notes.row(str(count), precision, f"and {name}", f"{found:.2f}", share)
+                alone: tuple[float, float] | None = None
+                for name, build in {"squared error": None, **SURROGATES}.items():
+                    loss = build().to(DEVICE).as_loss() if build else None
+                    step = unet_step(kind().to(DEVICE), observed, predicted, loss, half=half)
+                    for _ in range(_LOOKS):
+                        step()
+                    found = milliseconds(step), graphed(step)
+                    alone = alone or found
+                    shares = [f"{1 - plain / each:.1%}" for plain, each in zip(alone, found, strict=True)]
+                    notes.row(
+                        str(count), precision, f"and {name}" if build else name, f"{found[0]:.2f}", shares[0],
+                        f"{found[1]:.2f}", shares[1],
+                    )  # fmt: skip
 
 
 def unet_step(
@@ -110,7 +188,7 @@ def unet_step(
         loss: of predictions and observations (N, H, W), or None.
         half: whether the network computes in bfloat16.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, capturable=DEVICE.type == "cuda")
     wanted = observed.log1p()
 
     def step() -> None:

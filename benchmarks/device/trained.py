@@ -31,6 +31,8 @@ _STRIDE = 32
 """Step between training patches, in pixels."""
 _VALIDATIONS = 30
 """Of each training, and its patience: none may stop before its minutes are spent."""
+_SETTLED = 100
+"""Iterations after which spectral norms have settled."""
 _FEW = 64
 """Patches of each kind in a try."""
 
@@ -47,6 +49,7 @@ class Plan:
         rate: peak learning rate.
         out: folder of what is found: a checkpoint of each network, and in `states` what a later run goes
             on from.
+        from_bundled: whether to begin with the weights of the bundled networks instead.
         small: whether a few patches will do.
     """
 
@@ -56,6 +59,7 @@ class Plan:
     batch: int
     rate: float
     out: Path
+    from_bundled: bool
     small: bool
 
 
@@ -110,10 +114,15 @@ def train_one(name: str, minutes: float, data: Data, plan: Plan, notes: Notes) -
     kept, folder = plan.out / "states" / name, plan.out / "states" / f"{name}.part"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    emulator = network(name, data.metric)
-    seen, seconds = warm_start(emulator, kept / "training.pt")
+    if plan.from_bundled:
+        bundled = load(f"{_BUNDLED}{name}")
+        emulator, (seen, seconds) = thawed(bundled), so_far(bundled)
+    else:
+        emulator = network(name, data.metric)
+        seen, seconds = warm_start(emulator, kept / "training.pt")
     settings = Training(
         minutes=minutes,
+        compiled=DEVICE.type == "cuda",
         batch_size=plan.batch,
         learning_rate=plan.rate,
         validations=_VALIDATIONS,
@@ -158,6 +167,33 @@ def warm_start(emulator: Trainable, path: Path) -> tuple[int, float]:
     emulator.load_state_dict(state["best"]["weights"])
     counters = state["counters"]
     return counters["step"] * state["options"]["batch_size"], counters["seconds"]
+
+
+def thawed(bundled: Surrogate) -> Trainable:
+    """A network of the weights of a bundled one, to be trained on.
+
+    Spectral norms were made plain when it was frozen: the iterations that find them begin anew, and are given
+    time to settle, without which layers would be far too steep.
+    """
+    build: Any = type(bundled.module)
+    emulator: Trainable = build(bundled.metric, **bundled.module.arguments())
+    plain = {
+        name.replace(".parametrizations.", ".").removesuffix(".original"): name
+        for name in emulator.state_dict()
+    }
+    weights = {plain[name]: tensor for name, tensor in bundled.module.state_dict().items()}
+    emulator.load_state_dict(weights, strict=False)
+    emulator.train()
+    with torch.no_grad():
+        for _ in range(_SETTLED):
+            emulator(torch.zeros(1, bundled.module.stride, bundled.module.stride))
+    return emulator
+
+
+def so_far(bundled: Surrogate) -> tuple[int, float]:
+    """The fields that a bundled network saw, and the seconds of its training."""
+    trained = bundled.provenance.training
+    return trained["fields_seen"], trained["seconds"]
 
 
 def scores(name: str, surrogate: Surrogate, data: Data, notes: Notes) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -158,6 +159,20 @@ def test_other_precisions_run(tmp_path, precision):
     assert math.isfinite(run.best["loss"])
     again = trainer(tmp_path, precision=precision, fields=4 * BATCH)
     assert again.learner.precision == run.learner.precision
+
+
+def test_a_compiled_network_learns_the_same(tmp_path, monkeypatch):
+    # What torch traces and differentiates ahead, without the minute that its kernels take to compile.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    runs = [
+        trainer(tmp_path / str(compiled), compiled=compiled, penalty="one-sided")
+        for compiled in (False, True)
+    ]
+    for run in runs:
+        run.run()
+    assert isinstance(runs[1].learner.network, torch._dynamo.OptimizedModule)
+    for (name, plain), theirs in zip(weights(runs[0]).items(), weights(runs[1]).values(), strict=True):
+        torch.testing.assert_close(theirs, plain, msg=name)
 
 
 def test_time_is_a_budget_too(tmp_path):

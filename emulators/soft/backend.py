@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import abc
+import importlib.util
 
+import torch
 from torch import Tensor
 
 from ...foundation.registry import Registry
+
+TRITON = importlib.util.find_spec("triton") is not None and torch.version.cuda is not None
+"""Whether there are kernels for CUDA devices. On AMD's, which torch calls so, too, they were never tried."""
 
 
 class Backend(abc.ABC):

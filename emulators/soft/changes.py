@@ -1,4 +1,4 @@
-"""What starts and joins components, by a numba kernel on the CPU, wherever the fields are."""
+"""What starts and joins components: by kernels on CUDA devices, elsewhere by one on the CPU."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import torch
 from torch import Tensor
 
 from ...metrics.kernels.excursions import component_changes as by_kernel
+from .backend import TRITON
 
 
 @torch.library.custom_op("emuloss::component_changes", mutates_args=())
 def component_changes(position: Tensor, diagonal: bool) -> Tensor:
-    """Components that start less those that join at each pixel, (N, H, W); computed on the CPU."""
+    """Components that start less those that join at each pixel, (N, H, W)."""
+    return _by_host(position, diagonal)
+
+
+def _by_host(position: Tensor, diagonal: bool) -> Tensor:
+    """The same, by the CPU wherever the fields are."""
     fields = position.detach().cpu().contiguous().numpy()
     return torch.from_numpy(by_kernel(fields, diagonal)).to(position)
+
+
+@component_changes.register_kernel("cuda")
+def _(position, diagonal):
+    if not TRITON:
+        return _by_host(position, diagonal)
+    from .cuda_components import component_changes as by_triton
+
+    return by_triton(position, diagonal)
 
 
 @component_changes.register_fake

@@ -331,11 +331,15 @@ def counts_reached(reached: Tensor, changes: Tensor, count: int, touched: bool, 
 def histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degrees: bool) -> Tensor:
     """See `operators.histogram`."""
     position = position.contiguous()
-    pixels = position.shape[1] * position.shape[2]
-    scale = 2.0 ** min(_FINEST_BITS, _COUNTED_BITS - pixels.bit_length())
+    scale = 2.0 ** fraction_bits(position.shape[1] * position.shape[2])
     table = position.new_zeros((len(position), nodes, _SIDES.value), dtype=torch.int64)
     _count(position, changes, position, nodes, touched, degrees, scale, table)
     return _read(table, 1 / (_TWELFTHS.value * scale), position.dtype)
+
+
+def fraction_bits(pixels: int) -> int:
+    """Bits behind the point of weights in a field of so many pixels, whose sums must not overflow."""
+    return min(_FINEST_BITS, _COUNTED_BITS - pixels.bit_length())
 
 
 def histogram_tangent(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
 from ...metrics.kernels.rows import ROWS
 from ..transforms import transformed
 from . import cpu
-from .backend import BACKENDS, Backend
+from .backend import BACKENDS, TRITON, Backend
 from .changes import component_changes
-
-_ON_CUDA = importlib.util.find_spec("triton") is not None and torch.version.cuda is not None
-"""Whether there are kernels for CUDA devices; on AMD's, which torch calls so, too, they were never tried."""
 
 
 class Compiled(Backend):
@@ -28,7 +23,7 @@ class Compiled(Backend):
         if torch.onnx.is_in_onnx_export() or transformed(fields):
             return False
         kind = fields.device.type
-        return kind == "cpu" or (kind == "cuda" and _ON_CUDA)
+        return kind == "cpu" or (kind == "cuda" and TRITON)
 
     def positions(self, fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
         """See `histogram.node_positions`."""

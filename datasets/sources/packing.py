@@ -7,6 +7,7 @@ way are refused: read as they stand they would be wrong without a word.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,15 @@ class Packing:
     def unpacked(self, numbers: Any) -> NDArray[np.float32]:
         """Values of packed numbers, of the same shape."""
         raw = filled(numbers)
+        if raw.dtype.kind in "iu" and raw.dtype.itemsize < 4 and raw.size > 2 ** (8 * raw.dtype.itemsize):
+            # There are fewer numbers than pixels: the value of each is looked up.
+            return _values_of_all(self, raw.dtype.newbyteorder("=")).take(
+                raw.view(raw.dtype.str.replace("i", "u"))
+            )
+        return self._computed(raw)
+
+    def _computed(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """Values of numbers without a mask."""
         if self.unsigned and raw.dtype.kind == "i":
             raw = raw.astype(raw.dtype.newbyteorder("=")).view(f"u{raw.dtype.itemsize}")
         with np.errstate(over="ignore"):  # markers, which are left out below
@@ -78,6 +88,13 @@ class Packing:
         if not np.any(gone):
             return values
         return np.where(np.logical_or.reduce(gone), np.float32(np.nan), values)
+
+
+@functools.lru_cache(maxsize=8)
+def _values_of_all(packing: Packing, kind: np.dtype[Any]) -> NDArray[np.float32]:
+    """Values of all whole numbers of a type, from 0 up, and then of those below 0."""
+    plain = np.dtype(f"u{kind.itemsize}")
+    return packing._computed(np.arange(2 ** (8 * kind.itemsize), dtype=plain).view(kind))
 
 
 def packing_of(

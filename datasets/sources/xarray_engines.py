@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
@@ -69,9 +69,7 @@ def engine_of(path: Path, engine: str | None = None) -> str:
 
 
 @contextmanager
-def opened(
-    path: Path, engine: str, backend: Backend = _NONE, without: Sequence[str] | None = None
-) -> Iterator[Any]:
+def opened(path: Path, engine: str, backend: Backend = _NONE) -> Iterator[Any]:
     """A file as an xarray Dataset that reads values when they are asked for, as they are stored.
 
     GRIB alone comes decoded, for which it has no attributes.
@@ -80,39 +78,62 @@ def opened(
         path: The file.
         engine: What opens it.
         backend: More arguments of the engine, such as "group" or "filter_by_keys".
-        without: Variables that need not be opened, of a file that was looked into before: little else than
-            the wanted one is read then. None opens all.
     """
     with nullcontext() if engine in (ZARR, GEOTIFF) else _ALONE:
         if engine == GRIB:
             status = path.stat()
             yield _scanned(path, status.st_mtime_ns, status.st_size, json.dumps(dict(backend)))
-            return
-        with _as_stored(path, engine, backend, without) as dataset:
-            yield dataset
+        elif _is_plain(engine, backend):
+            with _store(path, backend) as store:
+                yield _as_stored(store)
+        else:
+            with _as_stored(path, engine=engine, backend_kwargs=dict(backend)) as dataset:
+                yield dataset
 
 
-def _as_stored(path: Path, engine: str, backend: Backend, without: Sequence[str] | None) -> Any:
-    """A file as an xarray Dataset, its numbers as they are stored, its times not decoded."""
+@contextmanager
+def opened_variable(path: Path, engine: str, backend: Backend, name: str) -> Iterator[Any]:
+    """One variable of a file as an xarray Variable, see `opened`; of NetCDF nothing else is looked at.
+
+    Raises:
+        KeyError: The file has no such variable.
+    """
+    if _is_plain(engine, backend):
+        with _ALONE, _store(path, backend) as store:
+            yield store.open_store_variable(name, store.ds.variables[name])
+    else:
+        with opened(path, engine, backend) as dataset:
+            yield dataset[name].variable
+
+
+def _is_plain(engine: str, backend: Backend) -> bool:
+    """Whether a file is opened by the library of NetCDF without arguments of xarray's own."""
+    return engine == NETCDF and set(backend) <= {"group"}
+
+
+@contextmanager
+def _store(path: Path, backend: Backend) -> Iterator[Any]:
+    """A NetCDF file as xarray sees it through the library of NetCDF."""
     xarray = import_xarray(path.name)
-    if engine == GEOTIFF:
-        return xarray.open_dataset(path, engine=engine, mask_and_scale=False, backend_kwargs=dict(backend))
-    decoded: dict[str, Any] = {"decode_times": False, "mask_and_scale": False}
-    if without is not None:
-        decoded = {"decode_cf": False, "drop_variables": list(without)}
-    if _may_leave_indexes_out():
-        decoded["create_default_indexes"] = False  # which cost more than opening, and nothing looks into
-    as_stored = functools.partial(xarray.open_dataset, cache=False, **decoded)
-    try:
-        return as_stored(path, engine=engine, backend_kwargs=dict(backend))
-    except OSError:
-        if engine != NETCDF or "group" in backend:
-            raise
-        # NetCDF's library locks what it opens, for which some file systems have no means.
-        import netCDF4
+    import netCDF4
 
-        held = netCDF4.Dataset(path.name, memory=path.read_bytes())
-        return as_stored(xarray.backends.NetCDF4DataStore(held))
+    try:
+        file = netCDF4.Dataset(path)
+    except OSError:
+        # The library locks what it opens, for which some file systems have no means.
+        file = netCDF4.Dataset(path.name, memory=path.read_bytes())
+    with file:
+        yield xarray.backends.NetCDF4DataStore(file, group=backend.get("group"))
+
+
+def _as_stored(place: Any, **options: Any) -> Any:
+    """A file or a store as an xarray Dataset, its numbers as they are stored, its times not decoded."""
+    xarray = import_xarray("a file")
+    if options.get("engine") != GEOTIFF:
+        options |= {"decode_times": False, "cache": False}
+        if _may_leave_indexes_out():
+            options["create_default_indexes"] = False  # which cost more than opening, and nothing looks into
+    return xarray.open_dataset(place, mask_and_scale=False, **options)
 
 
 @functools.cache

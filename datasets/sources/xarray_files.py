@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import pickle
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from .grids import measured
 from .packing import Packing, packing_of
 from .stored import fields_of
 from .tiling import Crop, Size
-from .xarray_engines import ENGINES, ZARR, engine_of, opened
+from .xarray_engines import ENGINES, ZARR, engine_of, opened, opened_variable
 
 _MADE = "forecast_reference_time"
 _DAYS = {"360_day": 360, "all_leap": 366, "366_day": 366}
@@ -38,13 +39,22 @@ _NO_UNITS = ("unknown", "undefined", "~")
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where the fields of a file stand, and how many times it has."""
+class _Kind:
+    """What files have in common that say the same, but for their times.
+
+    Attributes:
+        variable: Name of the variable.
+        layout: Which of its dimensions are what.
+        sizes: Its dimensions, and how long they are.
+        told: What such a file says, without times.
+        sizeless: Why no size of a pixel follows from its coordinates; empty where one does.
+    """
 
     variable: str
     layout: Layout
-    others: tuple[str, ...]
     sizes: tuple[tuple[str, int], ...]
+    told: Told
+    sizeless: str
 
 
 class XarrayFiles(Archive):
@@ -146,51 +156,54 @@ class XarrayFiles(Archive):
         folder, found = _listed(os.fspath(files), self.engine is not None)
         self._named = dict(zip(found, times_in([path.name for path in found]), strict=True))
         self._engines: dict[str, str] = {}
-        self._places: dict[Path, _Place] = {}
-        self._steps: set[float | None] = set()
-        self._sizeless: list[str] = []
+        self._kinds: dict[Path, _Kind] = {}
+        self._known: dict[bytes, _Kind] = {}
         self.scan(folder, found)
-        self.variable = self._places[self.entries[0].path].variable
-        if self._sizeless and self._pixel_size is None:
-            warnings.warn(self._sizeless[0], stacklevel=2)
+        self._known.clear()
+        self.variable = self._kinds[self.entries[0].path].variable
+        sizeless = next((path for path, kind in self._kinds.items() if kind.sizeless), None)
+        if sizeless and self._pixel_size is None:
+            warnings.warn(f"{sizeless}: {self._kinds[sizeless].sizeless}", stacklevel=2)
 
     def look(self, path: Path) -> Told:
-        """What the coordinates and attributes of a file say."""
-        with self._opened(path) as dataset:
-            name = chosen(dataset, self._variable)
-            array = dataset[name]
-            layout = layout_of(array, self.wanted)
-            others = tuple(str(each) for each in dataset.variables if each != name)
-            self._places[path] = _Place(name, layout, others, _sizes_of(array))
-            packing = self._packing(array, path)
-            self._steps.add(packing.step)
-            grid, reason = measured(*(_in_projection(array, each) for each in coordinates(array, layout)))
-            if reason:
-                self._sizeless.append(f"{path}: {reason}")
-            return Told(
-                shape=(array.sizes[layout.rows], array.sizes[layout.columns]),
-                times=self._times_of(path, array, layout),
-                unit=_unit_of(array.attrs),
-                grid=grid,
-                quantity=name,
-                quantum=packing.step,
-            )
+        """What the coordinates and attributes of a file say; of files that say the same, only the times."""
+        with opened(path, self._engine_of(path), self.backend) as dataset:
+            said = _said_by(dataset, [name for name, _ in self.wanted.select])
+            kind = self._known.get(said) or self._kind_of(path, dataset)
+            self._known[said] = self._kinds[path] = kind
+            return kind.told._replace(times=self._times_of(path, dataset[kind.variable], kind.layout))
+
+    def _kind_of(self, path: Path, dataset: Any) -> _Kind:
+        """What a file says, but for its times."""
+        name = chosen(dataset, self._variable)
+        array = dataset[name]
+        layout = layout_of(array, self.wanted)
+        grid, reason = measured(*(_in_projection(array, each) for each in coordinates(array, layout)))
+        told = Told(
+            shape=(array.sizes[layout.rows], array.sizes[layout.columns]),
+            unit=_unit_of(array.attrs),
+            grid=grid,
+            quantity=name,
+            quantum=self._packing(array, path).step,
+        )
+        return _Kind(name, layout, _sizes_of(array), told, reason)
 
     def frame(self, entry: Entry) -> NDArray[Any]:
         """Read the frame (H, W) of one time, or its members' (n, H, W)."""
-        place = self._places[entry.path]
-        with self._opened(entry.path, place.others) as dataset:
-            array = dataset[place.variable]
-            if _sizes_of(array) != place.sizes:
+        kind = self._kinds[entry.path]
+        engine = self._engine_of(entry.path)
+        with opened_variable(entry.path, engine, self.backend, kind.variable) as variable:
+            if _sizes_of(variable) != kind.sizes:
                 raise DataError(f"{entry.path}: it has changed since it was looked into.")
-            numbers = place.layout.at(array.variable, entry.index).values
-            packing = self._packing(array, entry.path)
+            numbers = kind.layout.at(variable, entry.index).values
+            packing = self._packing(variable, entry.path)
         values = packing.unpacked(numbers)
-        return values.reshape(-1, *values.shape[-2:]) if place.layout.members else values
+        return values.reshape(-1, *values.shape[-2:]) if kind.layout.members else values
 
     def find_quantum(self, told: float | None) -> float | None:
         """The step of the values; what files say counts only if they say the same."""
-        return super().find_quantum(told if len(self._steps) == 1 else None)
+        steps = {kind.told.quantum for kind in self._kinds.values()}
+        return super().find_quantum(told if len(steps) == 1 else None)
 
     def choices(self) -> dict[str, Any]:
         """What is taken of the files."""
@@ -200,9 +213,6 @@ class XarrayFiles(Archive):
             **({"engine": self.engine} if self.engine else {}),
             **({"backend": dict(self.backend)} if self.backend else {}),
         }
-
-    def _opened(self, path: Path, without: Sequence[str] | None = None) -> Any:
-        return opened(path, self._engine_of(path), self.backend, without)
 
     def _engine_of(self, path: Path) -> str:
         """What opens a file; looked up once for each suffix."""
@@ -224,6 +234,25 @@ class XarrayFiles(Archive):
         if told is None and count == 1:
             return [self._named[path]]
         return [None] * count if told is None else told
+
+
+def _said_by(dataset: Any, selected: Sequence[str]) -> bytes:
+    """All that a file says of its variables, but for the values of fields and of times.
+
+    Args:
+        dataset: The file.
+        selected: Dimensions of which something is taken by its coordinate.
+    """
+    said = []
+    for name, each in dataset.variables.items():
+        timing = each.ndim < 2 and is_time(str(name), each)
+        values = each.values if name in selected or (each.dims == (name,) and not timing) else None
+        # Each file may count its times from another day.
+        attributes = {key: value for key, value in each.attrs.items() if not (timing and key == "units")}
+        said.append(
+            (name, name in dataset.coords, timing, each.dims, each.shape, each.dtype, attributes, values)
+        )
+    return pickle.dumps(said)
 
 
 def _count_times(array: Any, layout: Layout) -> int:

@@ -7,6 +7,7 @@ import pytest
 from array_files import CF, WRITERS, masked_fields, packed, same, write_hdf5, write_netcdf
 from drawn import read_all
 from emuloss.datasets import Arrays, InMemory, XarrayFiles, as_source, label
+from emuloss.datasets.sources.packing import Packing
 from emuloss.errors import ArgumentError, DataError
 
 xarray = pytest.importorskip("xarray")
@@ -156,6 +157,19 @@ class TestPacking:
         hidden = np.ma.array(numbers, mask=numbers == 180)
         attributes = {"_Unsigned": "true", "_FillValue": np.uint8(180).view("i1")}
         same(read_all(Arrays(write_hdf5(tmp_path / "a.h5", numbers.view("i1"), attributes))), hidden)
+
+    @pytest.mark.parametrize("kind", ["i1", "u1", "<i2", ">i2", "u2", ">u2"])
+    @pytest.mark.parametrize("unsigned", [False, True])
+    def test_of_many_pixels_values_are_looked_up(self, kind, unsigned):
+        """There are more pixels than numbers: each value is the one that the number alone has."""
+        count = 2 ** (8 * np.dtype(kind).itemsize)
+        content = np.random.default_rng(0).bytes(2 * count * np.dtype(kind).itemsize)
+        numbers = np.frombuffer(content, kind).reshape(4, -1)
+        packing = Packing(0.1, -3.0, True, (7.0, 255.0), (-100.0, 200.0), unsigned)
+        apart = [packing.unpacked(row) for row in numbers]
+        assert np.isnan(apart).any()
+        np.testing.assert_array_equal(packing.unpacked(numbers), apart)
+        np.testing.assert_array_equal(packing.unpacked(numbers[:, ::-1].T), np.array(apart)[:, ::-1].T)
 
     def test_decimals_are_those_meant(self, tmp_path):
         numbers = np.arange(15000, dtype="i2").reshape(1, 100, 150)

@@ -1,5 +1,7 @@
 """Folders of NetCDF, Zarr, GRIB and GeoTIFF, read by xarray one time step a chunk."""
 
+import contextlib
+import fcntl
 import pickle
 import sys
 import warnings
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from array_files import CF, masked_fields, packed, same, write_netcdf
 from emuloss.datasets import XarrayFiles, as_source
-from emuloss.datasets.sources import xarray_engines
+from emuloss.datasets.sources import xarray_engines, xarray_files
 from emuloss.errors import ArgumentError, DataError
 
 xarray = pytest.importorskip("xarray")
@@ -79,16 +81,16 @@ class TestOneFileATime:
     def test_only_what_is_wanted_is_read(self, tmp_path, monkeypatch):
         archive(tmp_path, more=("more", np.arange(5)))
         source = XarrayFiles(tmp_path)
-        seen = []
-        opening = xarray.open_dataset
+        store, seen = xarray.backends.NetCDF4DataStore, []
+        opening = store.open_store_variable
 
-        def watched(path, **options):
-            seen.append((path.name, sorted(options["drop_variables"])))
-            return opening(path, **options)
+        def watched(file, name, *given):
+            seen.append(name)
+            return opening(file, name, *given)
 
-        monkeypatch.setattr(xarray, "open_dataset", watched)
+        monkeypatch.setattr(store, "open_store_variable", watched)
         pickle.loads(pickle.dumps(source)).read(1, "train")
-        assert seen == [("a.nc", ["more", "time", "x", "y"])]
+        assert seen == ["rain"]
 
     def test_labels_are_counts_of_the_fields(self, tmp_path):
         values = masked_fields()
@@ -337,16 +339,69 @@ class TestFaults:
             XarrayFiles(folder / "a.data")
         assert len(XarrayFiles(folder, engine="netcdf4")) == 3
 
-    def test_a_file_system_without_locks(self, folder, monkeypatch):
-        opening = xarray.open_dataset
+    def test_a_file_system_without_locks(self, folder):
+        with xarray.open_dataset(folder / "a.nc") as data:
+            data.to_netcdf(folder / "d.nc", group="inner")
+        values = masked_fields()
+        with contextlib.ExitStack() as locked:
+            for path in folder.iterdir():  # where the library asks for a lock, it meets one that is held
+                fcntl.flock(locked.enter_context(path.open("rb+")), fcntl.LOCK_EX)
+            same(all_of(XarrayFiles(f"{folder}/[abc].nc")), values)
+            same(all_of(XarrayFiles(folder / "d.nc", backend={"group": "inner"})), values[1:2])
 
-        def refused(path, **options):
-            if isinstance(path, type(folder)):
-                raise OSError("[Errno -101] NetCDF: HDF error")
-            return opening(path, **options)
 
-        monkeypatch.setattr(xarray, "open_dataset", refused)
-        same(all_of(XarrayFiles(folder)), masked_fields())
+class TestFilesThatSayTheSame:
+    """What such files say is found out once; what they do not have in common is read of each."""
+
+    @pytest.fixture
+    def found(self, monkeypatch):
+        """The number of files that were looked into by their dimensions."""
+        found, layout_of = [], xarray_files.layout_of
+        monkeypatch.setattr(xarray_files, "layout_of", lambda *args: found.append(1) or layout_of(*args))
+        return found
+
+    def write(self, folder, k, day=1, minutes=0, attributes=CF, suffix=".nc", **coords):
+        times = {"time": ("time", [minutes], {"units": f"minutes since 2020-01-{day:02}"})}
+        values = packed(masked_fields())[k : k + 1]
+        write_netcdf(folder / f"{k}{suffix}", values, attributes, coords={**times, **SIDES, **coords})
+
+    @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+    def test_times_count_from_the_day_of_each(self, tmp_path, found, suffix):
+        for k, day in enumerate((5, 3, 4)):
+            self.write(tmp_path, k, day, 10 * k, suffix=suffix)
+        source = XarrayFiles(tmp_path)
+        assert [str(time) for time in source.times] == [
+            "2020-01-03T00:10:00", "2020-01-04T00:20:00", "2020-01-05T00:00:00"
+        ]  # fmt: skip
+        same(all_of(source), masked_fields()[[1, 2, 0]])
+        assert len(found) == 1
+
+    def test_coordinates_that_differ_are_seen(self, tmp_path, found):
+        for k in range(3):
+            wider = {"x": ("x", 2500.0 * np.arange(16), {"units": "m"})} if k == 1 else {}
+            tall = {"y": ("y", 2500.0 * np.arange(12), {"units": "m"})} if k == 1 else {}
+            self.write(tmp_path, k, minutes=k, **wider, **tall)
+        with pytest.warns(UserWarning, match=r"first 1\.nc: pixel size 2\.5 km differs from 2 km"):
+            XarrayFiles(tmp_path)
+        assert len(found) == 2
+
+    @pytest.mark.parametrize("change", [{"units": "mm d-1"}, {"scale_factor": 0.2}, {"missing_value": -5}])
+    def test_attributes_that_differ_are_seen(self, tmp_path, found, change):
+        for k in range(3):
+            self.write(tmp_path, k, minutes=k, attributes={**CF, **change} if k == 1 else CF)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            source = XarrayFiles(tmp_path)
+        assert len(found) == 2
+        assert list(source.skipped) == (["1.nc"] if "units" in change else [])
+        assert source.quantum == pytest.approx(0.1)
+
+    def test_a_level_of_which_there_is_one_differs(self, tmp_path):
+        for k in range(3):
+            self.write(tmp_path, k, minutes=k, level=(850.0 if k == 1 else 500.0))
+        with pytest.warns(UserWarning, match=r"1 of 3 files, first 1\.nc: rain: level is never 500, but 850"):
+            source = XarrayFiles(tmp_path, select="level=500")
+        assert len(source) == 2
 
 
 @pytest.mark.filterwarnings("ignore:Use .@. matmul:PendingDeprecationWarning")

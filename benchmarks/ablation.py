@@ -26,7 +26,7 @@ from emuloss.datasets import LabelledFields, Rain, assign_splits, label, open_so
 from emuloss.emulators import ARCHITECTURES, spreads_in
 from emuloss.emulators.certificates import certify
 from emuloss.evaluation import evaluate, write_report
-from emuloss.evaluation.classes import CLASSES
+from emuloss.findings.figures import CLASSES
 from emuloss.losses import Provenance
 from emuloss.metrics import WET_LEVELS, Minkowski
 from emuloss.training import Trainer, Training

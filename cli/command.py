@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import warnings
@@ -38,6 +39,27 @@ Version = Annotated[
     bool, typer.Option("--version", help="say which version this is", callback=_tell_version, is_eager=True)
 ]
 """The option that tells the version, of any command."""
+
+
+class AsGiven:
+    """A command, mixed into a class of typer's, whose options are texts and flags: values stay as they come.
+
+    What typer converts values with takes longer to import than all the rest of it.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options, that which gives help among them."""
+        options: list[Any] = super().get_params(ctx)  # type: ignore[misc]  # of the class it is mixed into
+        for each in options:
+            each.process_value = functools.partial(_as_given, each)
+        return options
+
+
+def _as_given(option: Any, context: Any, value: Any) -> Any:
+    """The value of a text or a flag; typer says what is wrong with others, and what is missing."""
+    if isinstance(value, str | bool) or (value is None and not option.required):
+        return value if option.callback is None else option.callback(context, option, value)
+    return type(option).process_value(option, context, value)
 
 
 class Kept(Exception):

@@ -13,7 +13,6 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 from ..errors import EmulossError
 from ..foundation.interrupts import ENDED
 from ..foundation.options import Option, Options, gathered, options_of
-from ..metrics import takes
 from .command import Kept
 from .flags import told_in_flags
 
@@ -82,11 +81,13 @@ def _flags(options: Mapping[str, Option], read: Mapping[str, Any]) -> dict[str, 
     """The flags of arguments: of options, of what is given as KEY=VALUE, of what metric and source take."""
     found = {option.key: option.flag for option in options.values()}
     if "metric_options" in options:
+        from ..metrics import takes  # needed for errors alone, as is what follows
+
         with contextlib.suppress(EmulossError):
             names = takes(read.get("metric", options["metric"].default))
             found = {name: f"{options['metric_options'].flag} {name}" for name in names} | found
     if "source_options" in options and isinstance(read.get("fields"), str):
-        from ..datasets.sources.opening import options_taken  # needed for errors alone
+        from ..datasets.sources.opening import options_taken
 
         with contextlib.suppress(EmulossError):
             taken = options_taken(read["fields"])

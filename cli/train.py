@@ -16,7 +16,7 @@ from .command import QUIET_TYPER, run
 from .options import Listing, command
 
 if TYPE_CHECKING:
-    from ..evaluation.figures import Figures
+    from ..findings.figures import Figures
     from ..zoo import Surrogate
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..findings.tables import markdown_table, markdown_verdict, summary_table, verdict_of
+from ..findings.verdict import headline, verdict
 from .classes import fidelity_by_class, wetness_classes
 from .descent import Descended, Descent, blurred, descend, descent, exact_distance, noisy
 from .evaluate import Evaluation, evaluate
@@ -13,9 +15,7 @@ from .inversion import Inversion, Inverted, inversion, invert, storms
 from .plan import Plan, planned
 from .shift import shift, shifted
 from .slopes import largest_slope
-from .tables import markdown_table, markdown_verdict, summary_table, verdict_of
 from .timing import milliseconds_per_field
-from .verdict import headline, verdict
 
 if TYPE_CHECKING:
     from .report import write_report

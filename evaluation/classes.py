@@ -8,18 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError
+from ..findings.figures import CLASSES, ClassFigures, ClassFit
 from ..metrics import Metric
 from .fidelity import curve_distance, number, over_finite, r_squared, sample_r_squared
-from .figures import ClassFigures, ClassFit
 from .pixels import Values
-
-CLASSES = ("dry", "low", "mid", "high")
-"""Classes of fields: no pixel counts, see `fullness`; then terciles of the others."""
-
-
-def class_title(name: str) -> str:
-    """What tables and pictures call a class: only rain is dry."""
-    return "none" if name == CLASSES[0] else name
 
 
 def reached(metric: Metric, values: Values) -> float:

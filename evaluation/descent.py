@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from ..emulators.differentiable import device_of
 from ..emulators.distances import Shortfall
 from ..errors import ArgumentError
+from ..findings.figures import DescentDistances, DescentFigures
 from ..foundation.arguments import as_choice, as_count
 from ..metrics import Metric
 from .bars import Progress
 from .fidelity import curve_distance, number
-from .figures import DescentDistances, DescentFigures
 from .pixels import PixelSpace, QuantileSpace, Values, as_fields, minimise, refined
 
 Loss = Callable[[Tensor, Tensor], Tensor]

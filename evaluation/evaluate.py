@@ -15,6 +15,8 @@ from ..emulators.certificates import certify
 from ..emulators.differentiable import Differentiable
 from ..emulators.relaxations.relaxation import relaxable
 from ..errors import ArgumentError
+from ..findings.figures import CertificateFigures, Figures, ShiftFigures
+from ..findings.verdict import verdict
 from ..foundation.arguments import as_count, filled
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
@@ -23,7 +25,6 @@ from .classes import fidelity_by_class, fullness, reached
 from .descent import STARTS, Descent, descent
 from .emulate import emulate
 from .fidelity import fidelity
-from .figures import CertificateFigures, Figures, ShiftFigures
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
 from .pixels import Values, floating
@@ -31,7 +32,6 @@ from .plan import Effort, Plan
 from .shift import shift
 from .slopes import largest_slope
 from .timing import milliseconds_per_field
-from .verdict import verdict
 
 _SIZED = 64
 """Most fields whose gradients are sized."""

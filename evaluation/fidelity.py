@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..emulators.distances import CurveDistance
 from ..errors import ArgumentError
+from ..findings.figures import FidelityFigures, Isoperimetry, OutputFit
 from ..metrics import Metric
-from .figures import FidelityFigures, Isoperimetry, OutputFit
 
 _ROUNDING = 1e-6
 """Relative slack of inequalities between curves; surrogates compute in single precision."""

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from ..findings.figures import ClassFigures, ShiftFigures, class_title
 from ..metrics import Metric
 from .axes import (
     COLOURS,
@@ -32,9 +33,8 @@ from .axes import (
     value_axis,
     with_unit,
 )
-from .classes import class_title, fullness, reached
+from .classes import fullness, reached
 from .evaluate import Evaluation
-from .figures import ClassFigures, ShiftFigures
 from .pixels import Values
 
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 
+from ..findings.figures import Agreement, GradientSizes
 from ..metrics import Metric
 from .axes import COLOURS, INK, category_axis, colour_of, framed, head, legend_below, plain_log_axis, tint
-from .figures import Agreement, GradientSizes
 from .gradients import GradientQuality
 
 _LEAST_NORM = 1e-4

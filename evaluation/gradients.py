@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
+from ..findings.figures import Agreement, GradientQualityFigures, GradientSizes
 from ..foundation.arguments import as_count, as_positive
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
 from .descent import blurred, exact_distance
 from .fidelity import curve_distance, over_finite
-from .figures import Agreement, GradientQualityFigures, GradientSizes
 from .pixels import PixelSpace, Values, as_fields, refined
 
 _NEGLIGIBLE = 1e-3

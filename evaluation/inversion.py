@@ -19,12 +19,12 @@ from ..emulators.curves import log_curves
 from ..emulators.differentiable import Differentiable, device_of
 from ..emulators.relaxations.relaxation import HOT, geometric
 from ..errors import ArgumentError
+from ..findings.figures import InversionErrors, InversionFigures
 from ..foundation.arguments import as_count, as_positive
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
 from .bars import Progress
 from .fidelity import number
-from .figures import InversionErrors, InversionFigures
 from .pixels import PixelSpace, Values, as_fields, minimise, refined, waves
 
 _TILES = (32, 16, 8, 4, 2, 1)

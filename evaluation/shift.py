@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ..datasets.sources.rain import Rain
 from ..emulators.differentiable import Differentiable
 from ..errors import ArgumentError
+from ..findings.figures import FidelityFigures, ShiftFigures, ShiftFit
 from ..foundation.arguments import as_count
 from ..metrics import Metric
 from .emulate import emulate
 from .fidelity import fidelity
-from .figures import FidelityFigures, ShiftFigures, ShiftFit
 from .pixels import Values, as_fields, typical_distance, waves
 
 _FACTORS = (0.3, 3.0)

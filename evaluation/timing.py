@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..emulators.differentiable import Differentiable, device_of
 from ..errors import ArgumentError
+from ..findings.figures import TimingFigures
 from ..foundation.arguments import as_count
-from .figures import TimingFigures
 
 BATCH = 32
 """Fields in a timed batch."""

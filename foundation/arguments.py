@@ -13,17 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, one_line
+from .limits import LARGEST, LARGEST_COUNT, LONGEST, MOST_COUNTS, shown
 from .near import did_you_mean
 
-LARGEST = 1e30
-"""Numbers beyond are refused wherever single precision has to hold them, and sums of them."""
-LARGEST_COUNT = 2**31 - 1
-"""Whole numbers beyond count nothing that there is; the square of this fits into 64 bits."""
-LONGEST = 2**20
-"""Entries beyond are refused: a sequence of so many numbers is a mistake, or endless."""
-MOST_COUNTS = 96
-"""Sizes, windows or scales beyond are refused: each is an output of its own."""
-_LONGEST_SHOWN = 80
 _NO_NUMBERS = (str, bytes, bool, np.bool_, complex, np.complexfloating, np.ma.core.MaskedConstant)
 _HOLDERS = (list, tuple, np.ma.MaskedArray)
 """What may hold a mask that NumPy would drop."""
@@ -68,16 +60,6 @@ def as_array(name: str, values: Any) -> np.ndarray:
             f"{name} must be real numbers, got dtype {array.dtype}; convert them, such as by .astype(float)"
         )
     return array
-
-
-def shown(value: Any) -> str:
-    """A value as messages show it: in one line of bounded length."""
-    try:
-        text = repr(value)
-    except Exception:  # whole numbers of thousands of digits have no text
-        text = object.__repr__(value)
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_SHOWN else f"{line[: _LONGEST_SHOWN - 4]} ..."
 
 
 def known_names(name: str, known: Iterable[str]) -> str:

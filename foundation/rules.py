@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from ..errors import ArgumentError
-from .arguments import LARGEST, LARGEST_COUNT, MOST_COUNTS, shown
+from .limits import LARGEST, LARGEST_COUNT, MOST_COUNTS, shown
 
 Rule = Callable[[Any, str], str]
 """(value, its place in the file) -> what is wrong with it, in one line; empty if nothing is."""

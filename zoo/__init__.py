@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..foundation.lazy import lazily
-from ..losses import SurrogateLoss
-from .info import ModelInfo
-from .loading import info, load, verify
-from .names import list_models
-from .surrogate import Surrogate, relax
 
 if TYPE_CHECKING:
+    from ..losses import SurrogateLoss
+    from .describing import ModelInfo, info
+    from .loading import load, verify
+    from .names import list_models
     from .publishing import publish
+    from .surrogate import Surrogate, relax
 
 __all__ = [
     "ModelInfo",
@@ -26,4 +26,15 @@ __all__ = [
     "verify",
 ]
 
-__getattr__ = lazily(__name__, {"publish": ".publishing"})  # the Hub's client is slow to import; few publish
+# What a checkpoint says is read without torch, and the Hub's client is slow to import, too.
+__getattr__ = lazily(
+    __name__,
+    {
+        "SurrogateLoss": "..losses",
+        **dict.fromkeys(("ModelInfo", "info"), ".describing"),
+        **dict.fromkeys(("load", "verify"), ".loading"),
+        "list_models": ".names",
+        "publish": ".publishing",
+        **dict.fromkeys(("Surrogate", "relax"), ".surrogate"),
+    },
+)

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from ..evaluation import markdown_table, markdown_verdict
-from ..evaluation.figures import Figures
+from ..findings.figures import Figures
+from ..findings.tables import markdown_table, markdown_verdict
 from ..metrics import Metric
 from .manifest import Manifest
 

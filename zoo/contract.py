@@ -11,15 +11,15 @@ import json
 import math
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, CorruptedError, IncompatibleError, plain, printable
 from ..foundation.rules import first
-from .manifest import READERS, Manifest
-from .schema import FORMAT, SCHEMAS
+from .manifest import CARD, CONFIG, FORMAT, GOLDEN, READERS, WEIGHTS, Manifest, as_written
+from .schema import ARGUMENTS, SCHEMAS
 
-CONFIG, WEIGHTS, GOLDEN, CARD = "config.json", "model.safetensors", "golden.safetensors", "README.md"
 PICTURES = ("report.png",)
 """Pictures that a card shows, where they stand beside it."""
 LARGEST_CONFIG = 4 * 2**20
@@ -61,6 +61,11 @@ def digest(config: dict[str, Any]) -> str:
 
 def problem_of(config: Any) -> str:
     """What is wrong with a configuration, its own hash aside, in one line; empty if nothing is."""
+    return _problem_of_form(config) or plain(first(rule(config[key], key) for key, rule in ARGUMENTS.items()))
+
+
+def _problem_of_form(config: Any) -> str:
+    """The same, but for what is to be built from it, which takes slow imports to judge."""
     if not isinstance(config, dict):
         return "it is not an object"
     unsound = _unsound(config)
@@ -117,6 +122,21 @@ def read_config(path: Path) -> Manifest:
         IncompatibleError: it is not one that this version reads.
         CheckpointError: it is missing or cannot be read.
     """
+    config = _sound(path, problem_of)
+    return READERS[config["format_version"]](config)
+
+
+def described(path: Path) -> Manifest:
+    """What a configuration says, whether or not this version can build it.
+
+    Raises:
+        CheckpointError: see `read_config`.
+    """
+    return as_written(_sound(path, _problem_of_form))
+
+
+def _sound(path: Path, wrong: Callable[[Any], str]) -> dict[str, Any]:
+    """A configuration that nothing is wrong with, and whose own hash is right."""
     text = read_bounded(path, LARGEST_CONFIG)
     try:
         config = json.loads(
@@ -126,7 +146,7 @@ def read_config(path: Path) -> Manifest:
         raise CorruptedError(
             f"{printable(str(path))} is not JSON ({plain(error)}); fetch the checkpoint again"
         ) from error
-    problem = problem_of(config)
+    problem = wrong(config)
     if problem:
         raise IncompatibleError(
             f"{printable(str(path))} is not a configuration that this version of emuloss reads: {problem}; "
@@ -136,7 +156,7 @@ def read_config(path: Path) -> Manifest:
         raise CorruptedError(
             f"{printable(str(path))} was changed after it was written; fetch the checkpoint again"
         )
-    return READERS[config["format_version"]](config)
+    return config
 
 
 def _refuse_constant(name: str) -> float:

@@ -32,8 +32,8 @@ from .contract import (
     seal_damage,
 )
 from .faults import not_in_cache
+from .manifest import FORMAT
 from .place import Place
-from .schema import FORMAT
 
 _logger = logging.getLogger(__name__)
 

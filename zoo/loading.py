@@ -6,10 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..foundation.rules import increasing_numbers
 from . import checkpoint, golden
-from .contract import CONFIG, WEIGHTS, read_config, read_sealed
-from .info import ModelInfo
 from .names import found
 from .secrets import discreet
 from .surrogate import Surrogate
@@ -64,44 +61,6 @@ def load(
     surrogate = Surrogate(module, manifest.architecture.name, manifest.provenance)
     surrogate.revision = place.commit
     return surrogate
-
-
-@discreet
-def info(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    token: str | bool | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-) -> ModelInfo:
-    """What a checkpoint says about itself, without building it; from the Hub, all of it is fetched.
-
-    Arguments and errors: see `load`.
-    """
-    place = found(source, revision, cache_dir, token, force_download, local_files_only)
-    with place.named():
-        manifest = read_config(place.folder / CONFIG)
-        size = len(read_sealed(place.folder, WEIGHTS, manifest))
-    thresholds = manifest.metric.arguments.get("thresholds", ())
-    shape = manifest.field_shape
-    return ModelInfo(
-        name=str(place),
-        metric=manifest.metric.name,
-        architecture=manifest.architecture.name,
-        outputs=tuple(manifest.outputs),
-        units=tuple(manifest.units),
-        # An unknown metric, which `load` will refuse, may call anything its thresholds.
-        thresholds=() if increasing_numbers(thresholds, "") else tuple(thresholds),
-        unit=manifest.unit,
-        field_shape=None if shape is None else (shape[0], shape[1]),
-        license=manifest.license,
-        trained_on=manifest.training,
-        evaluation=manifest.evaluation,
-        size=size,
-        revision=place.commit,
-    )
 
 
 @discreet

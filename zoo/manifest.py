@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..emulators.differentiable import DEFAULT_INTENSITIES, Differentiable
-from ..emulators.spreads import spreads_of_version_1
 from ..errors import IncompatibleError
-from ..losses.surrogate import Provenance
-from .schema import FORMAT, FORMAT_VERSION
 
+if TYPE_CHECKING:
+    from ..emulators.differentiable import Differentiable
+    from ..losses.surrogate import Provenance
+
+CONFIG, WEIGHTS, GOLDEN, CARD = "config.json", "model.safetensors", "golden.safetensors", "README.md"
+"""The files of a checkpoint."""
+FORMAT, FORMAT_VERSION = "emuloss surrogate", 2
+"""The format that is written; `READERS` has those that are read."""
 UNSEALED = "0" * 64
 """Stands for a hash until what it is the hash of is there."""
 
@@ -78,6 +81,8 @@ class Manifest:
             architecture: name of its architecture.
             provenance: what else it says about itself.
         """
+        from importlib.metadata import version  # not needed to read
+
         metric = module.metric
         return cls(
             format=FORMAT,
@@ -103,6 +108,8 @@ class Manifest:
     @property
     def provenance(self) -> Provenance:
         """What the surrogate says about itself, beside what it is."""
+        from ..losses.surrogate import Provenance  # torch is slow to import, and not needed to read
+
         return Provenance(
             unit=self.unit,
             field_shape=self.field_shape,
@@ -112,8 +119,8 @@ class Manifest:
         )
 
 
-def read_2(config: dict[str, Any]) -> Manifest:
-    """The manifest of a configuration of format version 2, which its schema holds for."""
+def as_written(config: dict[str, Any]) -> Manifest:
+    """The manifest of a configuration as it stands, whose schema holds for it."""
     built = {key: Built(**config[key]) for key in ("architecture", "metric")}
     return Manifest(**config | built)
 
@@ -125,7 +132,10 @@ def read_1(config: dict[str, Any]) -> Manifest:
         IncompatibleError: a network that was trained for thresholds around 0 or far from it, which saw its
             fields otherwise than networks do now.
     """
-    manifest = read_2(config)
+    from ..emulators.differentiable import DEFAULT_INTENSITIES  # needed where it is built
+    from ..emulators.spreads import spreads_of_version_1
+
+    manifest = as_written(config)
     arguments = manifest.architecture.arguments
     axis = manifest.metric.arguments.get("thresholds") or arguments.get("intensities")
     if not axis and "mask_temperature" in arguments:
@@ -145,5 +155,5 @@ def read_1(config: dict[str, Any]) -> Manifest:
     return replace(manifest, architecture=known)
 
 
-READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {1: read_1, 2: read_2}
+READERS: dict[int, Callable[[dict[str, Any]], Manifest]] = {1: read_1, 2: as_written}
 """By format version: from a configuration, which the schema of that version holds for, to its manifest."""

@@ -20,8 +20,7 @@ from ..errors import (
     OfflineError,
     plain,
 )
-from ..foundation.near import nearest
-from .contract import CONFIG
+from .manifest import CONFIG
 
 MODELS = Path(__file__).parent / "models"
 """A folder for each surrogate that ships with the package; the default one is minkowski-opera."""
@@ -192,6 +191,8 @@ def _hint(text: str, folder: Path) -> str:
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
     """Like `foundation.near.did_you_mean`, but only the last parts of paths are compared."""
+    from ..foundation.near import nearest  # needed for errors alone
+
     ends = {os.path.basename(each): each for each in reversed(known)}
     close = nearest(name, ends)
     return "" if close is None else f" (did you mean {ends[close]!r}?)"

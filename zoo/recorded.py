@@ -8,8 +8,8 @@ from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from ..errors import CheckpointError, plain
-from ..evaluation import summary_table
-from ..evaluation.figures import Figures
+from ..findings.figures import Figures
+from ..findings.tables import summary_table
 from ..foundation.rules import Rule, an_object, first, list_of, number, optional, text, whole
 
 _MOST = 4096

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..emulators import ARCHITECTURES
 from ..errors import ArgumentError
 from ..foundation.rules import (
     Rule,
@@ -20,10 +19,7 @@ from ..foundation.rules import (
     text,
     whole,
 )
-from ..metrics.registry import metric_class
-
-FORMAT, FORMAT_VERSION = "emuloss surrogate", 2
-"""The format that is written; `emuloss.zoo.manifest.READERS` has those that are read."""
+from .manifest import FORMAT_VERSION
 
 
 def _argument(value: Any, place: str) -> str:
@@ -35,14 +31,10 @@ def _argument(value: Any, place: str) -> str:
     return (text(1000) if isinstance(value, str) else number)(value, place)
 
 
-def _built(rules_of: Callable[[str], Mapping[str, Rule]]) -> Rule:
-    """A name and the keyword arguments to build with; those that are bounded have a rule under that name."""
-    shape = record({"name": text(100), "arguments": an_object})
+def _arguments(rules_of: Callable[[str], Mapping[str, Rule]]) -> Rule:
+    """What a name is built with, by keyword; arguments that are bounded have a rule under that name."""
 
     def rule(value: Any, place: str) -> str:
-        problem = shape(value, place)
-        if problem:
-            return problem
         rules = rules_of(value["name"])
         return first(
             rules.get(name, _argument)(given, f"{place}.arguments.{name}")
@@ -54,6 +46,8 @@ def _built(rules_of: Callable[[str], Mapping[str, Rule]]) -> Rule:
 
 def _metric_rules(name: str) -> Mapping[str, Rule]:
     """Rules of a metric's arguments; none where it is unknown, which building it will say."""
+    from ..metrics.registry import metric_class  # slow to import, and only needed to build
+
     try:
         return metric_class(name).argument_rules
     except ArgumentError:
@@ -62,6 +56,8 @@ def _metric_rules(name: str) -> Mapping[str, Rule]:
 
 def _architecture_rules(name: str) -> Mapping[str, Rule]:
     """Rules of an architecture's arguments; none where it is unknown, which building it will say."""
+    from ..emulators import ARCHITECTURES  # likewise
+
     return ARCHITECTURES[name].rules if name in ARCHITECTURES else {}
 
 
@@ -80,14 +76,15 @@ def _evaluation(value: Any, place: str) -> str:
     )
 
 
+_built = record({"name": text(100), "arguments": an_object})
 _digest = of(str, "a SHA-256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmatch)
 
 SCHEMA: dict[str, Rule] = {
     "format": text(100),
     "format_version": whole(1, FORMAT_VERSION),
     "package_version": text(100),
-    "architecture": _built(_architecture_rules),
-    "metric": _built(_metric_rules),
+    "architecture": _built,
+    "metric": _built,
     "outputs": list_of(text(100), 1, 100),
     "units": list_of(text(100), 1, 100),
     "constraints": list_of(text(1000), 0, 100),
@@ -100,8 +97,13 @@ SCHEMA: dict[str, Rule] = {
     "golden_sha256": _digest,
     "config_sha256": _digest,
 }
-"""Keys of config.json, all required, and what they may hold."""
+"""Keys of config.json, all required, and what they may hold; see `ARGUMENTS`."""
 SCHEMAS: dict[int, Rule] = {
     version: record(SCHEMA | {"format_version": whole(version, version)}) for version in (1, FORMAT_VERSION)
 }
 """The rule of a whole configuration by format version."""
+ARGUMENTS: dict[str, Rule] = {
+    "architecture": _arguments(_architecture_rules),
+    "metric": _arguments(_metric_rules),
+}
+"""What may be built from a configuration that its schema holds for, by key."""

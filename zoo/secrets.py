@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 from urllib.parse import unquote
-from urllib.request import getproxies_environment
 
 from ..errors import EmulossError
 
@@ -42,11 +40,15 @@ def without_secrets(text: str, token: object = None) -> str:
 
 def basic(user: str, password: str) -> str:
     """How a header holds a user and a password, percent-encoded as in addresses."""
+    from base64 import b64encode  # few have a proxy with a password
+
     return b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
 
 
 def _known(token: object) -> set[str]:
     """The secrets of the environment and a token, in the forms in which they may be quoted."""
+    from urllib.request import getproxies_environment  # slow to import, and few messages are looked at
+
     tokens = [token, os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN")]
     addresses = [os.environ.get("HF_ENDPOINT", ""), *getproxies_environment().values()]
     found: set[str] = set()

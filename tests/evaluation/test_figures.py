@@ -13,7 +13,7 @@ import pytest
 from drawn import pairs_of_rain, rain_array
 from emuloss.emulators import Differentiable, relaxation
 from emuloss.evaluation import evaluate
-from emuloss.evaluation.figures import Figures, ShiftFigures
+from emuloss.findings.figures import Figures, ShiftFigures
 from emuloss.metrics import FSS, Metric, Minkowski
 
 MODELS = sorted((Path(emuloss.__file__).parent / "zoo" / "models").glob("*/config.json"))

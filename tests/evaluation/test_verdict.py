@@ -14,8 +14,8 @@ import torch
 from drawn import rain_array
 from emuloss.emulators import Differentiable, relaxation
 from emuloss.evaluation import evaluate, headline, markdown_verdict, summary_table, verdict, verdict_of
-from emuloss.evaluation.criteria import CRITERIA, FAIR, GOOD, POOR, UNMEASURED, WORSE
-from emuloss.evaluation.figures import Figures
+from emuloss.findings.criteria import CRITERIA, FAIR, GOOD, POOR, UNMEASURED, WORSE
+from emuloss.findings.figures import Figures
 from emuloss.metrics import Metric, Minkowski
 from stand_ins import Bare
 

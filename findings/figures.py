@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+CLASSES = ("dry", "low", "mid", "high")
+"""Classes of fields: no pixel counts, see `emuloss.evaluation.classes`; then terciles of the others."""
+
+
+def class_title(name: str) -> str:
+    """What tables and pictures call a class: only rain is dry."""
+    return "none" if name == CLASSES[0] else name
+
 
 class Fit(TypedDict):
     """How closely an output is followed.
@@ -226,7 +234,7 @@ class ShiftFigures(_ShiftedFields, total=False):
 
 
 class CheckFigures(TypedDict):
-    """What a surrogate is found to be by one criterion, see `emuloss.evaluation.criteria`.
+    """What a surrogate is found to be by one criterion, see `emuloss.findings.criteria`.
 
     Attributes:
         criterion: its name.

@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .classes import class_title
-from .figures import DescentFigures, Figures, Fit, GradientFigures, VerdictFigures
+from .figures import DescentFigures, Figures, Fit, GradientFigures, VerdictFigures, class_title
 from .verdict import paragraphs, verdict
 
 _TEXTBOOK = "P^2 >= 4 pi A"

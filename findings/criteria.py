@@ -6,8 +6,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 from .figures import DescentFigures, Figures
 
 GOOD, FAIR, POOR, WORSE, UNMEASURED = "good", "fair", "poor", "worse than nothing", "not measured"
@@ -96,7 +94,7 @@ def _r2_shifted(figures: Figures) -> Values:
     for name, found in figures.get("shift", {}).items():
         known = [fit["r2_mean"] for fit in found.get("outputs", {}).values() if fit["r2_mean"] is not None]
         if name != "unshifted" and known:
-            means[name] = float(np.mean(known))
+            means[name] = math.fsum(known) / len(known)
     return means or {"": None}
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import printable
+from ..foundation.rules import increasing_numbers
+from .manifest import CONFIG, WEIGHTS, Manifest, as_written
+from .names import MODELS, found
+from .secrets import discreet
 
 _LONGEST = 1000
 """Characters of a line: what is said beyond is cut off."""
@@ -65,3 +71,51 @@ class ModelInfo:
 def _four(value: float | None) -> str:
     """A number with four decimals; a dash for one that is not defined."""
     return "-" if value is None else f"{value:.4f}"
+
+
+@discreet
+def info(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> ModelInfo:
+    """What a checkpoint says about itself, without building it; from the Hub, all of it is fetched.
+
+    Arguments and errors: see `load`; what it takes to build it is not looked at.
+    """
+    place = found(source, revision, cache_dir, token, force_download, local_files_only)
+    with place.named():
+        manifest, size = _manifest_and_size(place.folder)
+    thresholds = manifest.metric.arguments.get("thresholds", ())
+    shape = manifest.field_shape
+    return ModelInfo(
+        name=str(place),
+        metric=manifest.metric.name,
+        architecture=manifest.architecture.name,
+        outputs=tuple(manifest.outputs),
+        units=tuple(manifest.units),
+        # An unknown metric, which `load` will refuse, may call anything its thresholds.
+        thresholds=() if increasing_numbers(thresholds, "") else tuple(thresholds),
+        unit=manifest.unit,
+        field_shape=None if shape is None else (shape[0], shape[1]),
+        license=manifest.license,
+        trained_on=manifest.training,
+        evaluation=manifest.evaluation,
+        size=size,
+        revision=place.commit,
+    )
+
+
+def _manifest_and_size(folder: Path) -> tuple[Manifest, int]:
+    """What a checkpoint says, and the bytes of its weights."""
+    if folder.parent == MODELS:  # what the package brings is checked by its tests, and where it is loaded
+        config = json.loads((folder / CONFIG).read_bytes())
+        return as_written(config), (folder / WEIGHTS).stat().st_size
+    from .contract import described, read_sealed  # not needed for a list of what the package brings
+
+    manifest = described(folder / CONFIG)
+    return manifest, len(read_sealed(folder, WEIGHTS, manifest))

@@ -1,16 +1,16 @@
-"""What starts and joins components, by Triton kernels on CUDA devices: a few launches, none of which is waited for.
+"""What starts and joins components, by Triton kernels on CUDA devices, in a few launches without the host.
 
-Lowering a threshold past a pixel starts a component, or joins those that the pixel touches: one component less
-for each edge of the maximum spanning forest whose later end the pixel is. The forest is that of Boruvka (1926),
-where each tree takes its best edge to another one, until none is left:
+Lowering a threshold past a pixel starts a component, or joins those that the pixel touches: one component
+less for each edge of the maximum spanning forest whose later end the pixel is. The forest is that of Boruvka
+(1926), where each tree takes its best edge to another one, until none is left:
 
 1. Each pixel links to its highest neighbour, if that one is higher than itself. This first round leaves trees
-   that hang from maxima. The higher neighbours of a pixel lie in arcs of the ring around it, connected along the
-   ring; a pixel with several (a saddle) may join their trees: an edge is listed for each arc but that of the
-   link. By Euler's formula a field has fewer of these edges than pixels; most fields of rain have few.
-2. The ends of the edges climb along the links to their maxima, and edges are offered to the trees that they join.
-3. Trees take the best edge that they were offered, and what is still between two trees is offered again. Large
-   fields begin with rounds of their own launches; one program a field then does what is left.
+   that hang from maxima. The higher neighbours of a pixel lie in arcs of the ring around it, connected along
+   the ring; a pixel with several (a saddle) may join their trees: an edge is listed for each arc but that of
+   the link. By Euler's formula a field has fewer of these edges than pixels; most fields of rain have few.
+2. Both ends of an edge climb along the links to their maxima, and the edge is offered to the trees there.
+3. Trees take the best edge that they were offered, and what is still between two trees is offered again.
+   Large fields begin with rounds of their own launches; one program a field then does what is left.
 
 Heights are whole numbers, and of one height the pixel that comes first in raster order is the higher: no two
 edges are equal, so that trees which take edges form no circle but that of two trees that take the same one.
@@ -61,8 +61,8 @@ def _up(links, node, above, moving):
 def _roots(links, one, two, live):
     """Where links end, from each node of two on.
 
-    Lanes and programs shorten the same links at once, and may read old ones: every link that ever was leads on
-    to the same end, and ends are not written to.
+    Lanes and programs shorten the same links at once, and may read old ones: every link that ever was leads
+    on to the same end, and ends are not written to.
     """
     above_one = tl.load(links + one, mask=live, other=0)
     above_two = tl.load(links + two, mask=live, other=0)
@@ -77,8 +77,8 @@ def _roots(links, one, two, live):
 def _take(changes, links, best, then, lower, upper, keys, edge, live):
     """Let trees take their best edges: each pixel that joins with one counts 1 less.
 
-    A tree's best edge is one alone, so that one lane writes to its root; where both trees take an edge, the second
-    one stays a root. The offers to come find 0: who gets them is the end of an edge now.
+    A tree's best edge is one alone, so that one lane writes to its root; where both trees take an edge, the
+    second one stays a root. The offers to come find 0: a root that gets them is the end of an edge now.
     """
     one = tl.load(lower + edge, mask=live, other=0)
     two = tl.load(upper + edge, mask=live, other=0)
@@ -107,7 +107,7 @@ def _link_kernel(
     heights, rows, columns, tiles, changes, links, best, lower, upper, keys, counts,
     DIAGONAL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Link pixels, count the maxima, and list edges from saddles (`lower`) to what they may join (`upper`)."""
+    """Link pixels, count the maxima, and list edges from saddles (lower) to what they may join (upper)."""
     number, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     first = number.to(tl.int64) * rows * columns
     at = tile * BLOCK + tl.arange(0, BLOCK)
@@ -140,8 +140,8 @@ def _link_kernel(
         tl.store(links + first + at, link, mask=wet)
         tl.store(best + first + at, tl.zeros((BLOCK,), tl.int64), mask=top)
 
-        # An arc begins at a neighbour that is not connected with the one before it: by their common corner, or
-        # along a diagonal, at once. A closed ring begins nowhere; it is one arc.
+        # An arc begins at a neighbour that is not connected with the one before it, by the corner that they
+        # share or, along diagonals, at once. A closed ring begins nowhere; it is one arc.
         last = (before << 1) | (before >> 7)
         last_but_one = (before << 2) | (before >> 6)
         if DIAGONAL:
@@ -208,8 +208,8 @@ def _take_kernel(changes, links, best, then, lower, upper, keys, counts, pixels,
 def _merge_kernel(changes, links, best, then, lower, upper, keys, counts, pixels, BLOCK: tl.constexpr):
     """Let trees take their best edges and offer what is left between trees, until there is nothing.
 
-    One program alone works on a field, in phases with barriers between them: what its lanes write in one phase, they
-    read in the next.
+    One program alone works on a field, in phases with barriers between them: what its lanes write in one
+    phase, they read in the next.
     """
     number = tl.program_id(0)
     first = number.to(tl.int64) * pixels

@@ -1,4 +1,4 @@
-"""The package's Triton kernels: compiled where there is a GPU, else run by Triton's interpreter, on the CPU."""
+"""The package's Triton kernels: compiled where there is a GPU, else in Triton's interpreter, on the CPU."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load(name: str) -> ModuleType:
-    """A module of `emuloss.emulators.soft` that holds kernels; skips the caller's tests where Triton is missing."""
+    """A module of kernels in `emuloss.emulators.soft`; skips who asks where Triton is missing."""
     pytest.importorskip("triton", reason="needs Triton")
     if DEVICE == "cuda":
         return importlib.import_module(f"emuloss.emulators.soft.{name}")
@@ -24,9 +24,9 @@ def load(name: str) -> ModuleType:
 
 
 def _interpret_library() -> None:
-    """Interpret Triton's own functions, also if they were imported before: without a GPU nothing compiles them."""
+    """Interpret Triton's own functions, if imported before, too: without a GPU nothing compiles them."""
     import triton
-    import triton.experimental.gluon  # a part that Triton else imports once a kernel runs; it checks the setting
+    import triton.experimental.gluon  # else imported as the first kernel runs; it checks the setting
 
     for module in (triton.language, triton.language.standard):
         for name, function in list(vars(module).items()):

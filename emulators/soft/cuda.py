@@ -22,13 +22,15 @@ from ...metrics.kernels.rows import ROWS
 
 _BLOCK = 256
 """Pixels of a program."""
-_TWELFTHS = tl.constexpr(12)
+_TWELFTHS = 12
 """A pixel's share in a block is 1/1 to 1/4, in a pair 1 or 1/2: whole numbers of twelfths."""
 _SIDES = tl.constexpr(8)
 """Rows of a node side by side in the table of counts: one sector of memory, or two."""
 _PIXELS, _COMPONENTS = tl.constexpr(order.PIXELS), tl.constexpr(order.COMPONENTS)
 _AXIAL, _DIAGONAL, _BLOCKS = (tl.constexpr(row) for row in (order.AXIAL, order.DIAGONAL, order.BLOCKS))
 _AXIAL_DEGREE, _DIAGONAL_DEGREE = tl.constexpr(order.AXIAL_DEGREE), tl.constexpr(order.DIAGONAL_DEGREE)
+_LEAST_LEVELS, _MOST_LEVELS = 16, 64
+"""Thresholds for which programs sum their own pixels first: of more, most are met by few of them."""
 _COUNTED_BITS = 62 - 6
 """Bits of a sum, but for its sign and for what a pixel counts in a row: up to 48 twelfths."""
 _FINEST_BITS = 44
@@ -171,12 +173,12 @@ def _count_kernel(
         rest = 1 - f
         if TANGENT:
             move = tl.load(direction + beside, mask=inside, other=0)
-            w0, w1, w3 = -rest * rest / 2 * move, f * (1.5 * f - 2) * move, f * f / 2 * move
+            w0, w1, w3 = -rest * rest / 2 * move, f * (3 * f - 4) / 2 * move, f * f / 2 * move
             w0, w1, w3 = w0.to(tl.float64) / 12, w1.to(tl.float64) / 12, w3.to(tl.float64) / 12
             w2 = -w0 - w1 - w3
         else:
             w0 = (rest * rest * rest / 6 * scale + 0.5).to(tl.int64)
-            w1 = (((2.0 / 3) - f * f * (1 - f / 2)) * scale + 0.5).to(tl.int64)
+            w1 = ((4 - f * f * (6 - 3 * f)) / 6 * scale + 0.5).to(tl.int64)
             w3 = (f * f * f / 6 * scale + 0.5).to(tl.int64)
             w2 = (tl.zeros((BLOCK,), here.dtype) + scale).to(tl.int64) - w0 - w1 - w3  # together 1, exactly
         k = tl.arange(0, _SIDES)[None, :]
@@ -198,9 +200,13 @@ def _count_kernel(
 @triton.jit
 def _level_kernel(
     reached, changes, rows, columns, tiles, count, table,
-    TOUCHED: tl.constexpr, DEGREES: tl.constexpr, BLOCK: tl.constexpr,
+    TOUCHED: tl.constexpr, DEGREES: tl.constexpr, LEVELS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add pixels to a table (N, count, 8) by how many thresholds they reach, the first for one."""
+    """Add pixels to a table (N, count, 8) by how many thresholds they reach, the first for one.
+
+    LEVELS is 0, or a power of 2 that is not less than count: then a program first sums its own pixels, as the
+    product of a matrix of 0 and 1 with what they count, in whole numbers that half precision holds.
+    """
     number, row, column, inside = _pixels(rows, columns, tiles, BLOCK)
     field = reached + number * rows * columns
     here = tl.load(field + row * columns + column, mask=inside, other=0)
@@ -209,13 +215,21 @@ def _level_kernel(
         axial, diagonal, blocks = _shares(field, here, row, column, rows, columns, inside, TOUCHED)
         beside = number * rows * columns + row * columns + column
         change = (12 * tl.load(changes + beside, mask=inside, other=0)).to(tl.int32)
-        k = tl.arange(0, _SIDES)[None, :]
+        k = tl.arange(0, 2 * _SIDES)[None, :]  # twice as many as there are: the least that a product takes
         amount = _amount(
             k, axial[:, None], diagonal[:, None], blocks[:, None], change[:, None],
             row[:, None], column[:, None], rows, columns, DEGREES,
         )  # fmt: skip
-        into = table + (number * count + here.to(tl.int32) - 1)[:, None] * _SIDES + k
-        tl.atomic_add(into, amount.to(tl.int64), mask=inside[:, None] & (amount != 0), sem="relaxed")
+        level = here.to(tl.int32) - 1
+        if LEVELS > 0:
+            level_of_sum = tl.arange(0, LEVELS)
+            same = (level_of_sum[:, None] == level[None, :]).to(tl.float16)
+            amount = tl.dot(same, amount.to(tl.float16)).to(tl.int32)
+            into = table + (number * count + level_of_sum)[:, None] * _SIDES + k
+        else:
+            into = table + (number * count + level)[:, None] * _SIDES + k
+            amount = tl.where(inside[:, None], amount, 0)
+        tl.atomic_add(into, amount.to(tl.int64), mask=amount != 0, sem="relaxed")
 
 
 @triton.jit
@@ -232,13 +246,13 @@ def _sum_kernel(table, count, total, result, ROWS: tl.constexpr, BLOCK: tl.const
 
 
 @triton.jit
-def _read_kernel(table, nodes, unit, count, result, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Histograms (N, ROWS, nodes) of a table (N, nodes, 8), whose numbers are multiples of a unit."""
+def _read_kernel(table, nodes, one, count, result, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Histograms (N, ROWS, nodes) of a table (N, nodes, 8), which has `one` where a histogram has 1."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     node, row, number = at % nodes, at // nodes % ROWS, at // nodes // ROWS
     found = tl.load(table + (number * nodes + node) * _SIDES + row, mask=inside, other=0)
-    tl.store(result + at, (found.to(tl.float64) * unit).to(result.dtype.element_ty), mask=inside)
+    tl.store(result + at, (found.to(tl.float64) / one).to(result.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -320,9 +334,11 @@ def counts_reached(reached: Tensor, changes: Tensor, count: int, touched: bool, 
     tiles = triton.cdiv(rows * columns, _BLOCK)
     table = reached.new_zeros((len(reached), count, _SIDES.value), dtype=torch.int64)
     result = torch.empty((len(reached), ROWS, count), dtype=torch.float64, device=reached.device)
+    levels = max(_LEAST_LEVELS, triton.next_power_of_2(count))
     _launch(
         _level_kernel, len(reached) * tiles,
-        reached, changes.contiguous(), rows, columns, tiles, count, table, TOUCHED=touched, DEGREES=degrees,
+        reached, changes.contiguous(), rows, columns, tiles, count, table,
+        TOUCHED=touched, DEGREES=degrees, LEVELS=levels if levels <= _MOST_LEVELS else 0,
     )  # fmt: skip
     _launch(_sum_kernel, triton.cdiv(result.numel(), _BLOCK), table, count, result.numel(), result, ROWS=ROWS)
     return result
@@ -334,7 +350,7 @@ def histogram(position: Tensor, changes: Tensor, nodes: int, touched: bool, degr
     scale = 2.0 ** fraction_bits(position.shape[1] * position.shape[2])
     table = position.new_zeros((len(position), nodes, _SIDES.value), dtype=torch.int64)
     _count(position, changes, position, nodes, touched, degrees, scale, table)
-    return _read(table, 1 / (_TWELFTHS.value * scale), position.dtype)
+    return _read(table, _TWELFTHS * scale, position.dtype)
 
 
 def fraction_bits(pixels: int) -> int:
@@ -388,11 +404,14 @@ def _count(
     )  # fmt: skip
 
 
-def _read(table: Tensor, unit: float, dtype: torch.dtype) -> Tensor:
-    """Histograms (N, ROWS, nodes) of a table (N, nodes, 8) of multiples of a unit."""
+def _read(table: Tensor, one: float, dtype: torch.dtype) -> Tensor:
+    """Histograms (N, ROWS, nodes) of a table (N, nodes, 8), which has `one` where a histogram has 1.
+
+    Kernels are given real numbers in single precision: `one` must be exact there.
+    """
     result = torch.empty((len(table), ROWS, table.shape[1]), dtype=dtype, device=table.device)
     programs = triton.cdiv(result.numel(), _BLOCK)
-    _launch(_read_kernel, programs, table, table.shape[1], unit, result.numel(), result, ROWS=ROWS)
+    _launch(_read_kernel, programs, table, table.shape[1], one, result.numel(), result, ROWS=ROWS)
     return result
 
 

@@ -72,6 +72,11 @@ class Told(NamedTuple):
     quantity: str = ""
     quantum: float | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether the time of any frame is told."""
+        return any(time is not None for time in self.times)
+
 
 class MisfitError(DataError):
     """A file is sound, but has no place in the archive, such as one of another quantity."""
@@ -206,7 +211,7 @@ class Archive(FieldSource):
             raise DataError(_none_fits(self.skipped, folder))
         self._tell_skipped(len(files))
         self._settle(kind)
-        self.entries = _in_order(told, self.name_of)
+        self.entries = self._in_order(told)
         times = [entry.time for entry in self.entries if entry.time is not None]
         self.times = times if len(times) == len(self.entries) else None
         self.quantum = self.find_quantum(kind.quantum)
@@ -336,8 +341,8 @@ class Archive(FieldSource):
         ):
             sizes = [f"{grid.pixel_size:g} {grid.length_unit}" for grid in (told.grid, kind.grid)]
             return f"pixel size {sizes[0]} differs from {sizes[1]} of most of the others"
-        if (None in told.times) != (None in kind.times):
-            return f"it tells {'no' if None in told.times else 'a'} time, unlike most of the others"
+        if told.timed != kind.timed:
+            return f"it tells {'a' if told.timed else 'no'} time, unlike most of the others"
         return self.tiling.misfit(told.shape, kind.shape)
 
     def _tell_skipped(self, count: int) -> None:
@@ -347,6 +352,23 @@ class Archive(FieldSource):
                 f"{self.folder}: left out {len(self.skipped)} of {count} files, first {name}: {reason}",
                 stacklevel=4,
             )
+
+    def _in_order(self, told: Mapping[Path, Told]) -> list[Entry]:
+        """The frames of all files in order of time, then of names; a few without a time are left out."""
+        entries = [Entry(path, i, time) for path, each in told.items() for i, time in enumerate(each.times)]
+        untimed = [entry for entry in entries if entry.time is None]
+        if untimed and len(untimed) < len(entries):
+            warnings.warn(
+                f"{self.folder}: left out {len(untimed)} of {len(entries)} frames, whose times are missing, "
+                f"first in {self.name_of(untimed[0].path)}",
+                stacklevel=4,
+            )
+            entries = [entry for entry in entries if entry.time is not None]
+
+        def place_of(entry: Entry) -> tuple[Any, ...]:
+            return () if entry.time is None else (entry.time,), self.name_of(entry.path), entry.index
+
+        return sorted(entries, key=place_of)
 
     def _settle(self, kind: Told) -> None:
         """Settle what fields mean: what is asked for, or else what the files say."""
@@ -397,20 +419,10 @@ def _commonest(told: Iterable[Told]) -> Told:
 
     def kind_of(each: Told) -> tuple[Any, ...]:
         size = f"{each.grid.pixel_size:.2g} {each.grid.length_unit}"
-        return each.quantity, each.unit, size, each.shape, None in each.times
+        return each.quantity, each.unit, size, each.shape, each.timed
 
     ranks = Counter(map(kind_of, several)).most_common(1)
     return next((each for each in several if kind_of(each) == ranks[0][0]), Told((0, 0)))
-
-
-def _in_order(told: Mapping[Path, Told], name_of: Callable[[Path], str]) -> list[Entry]:
-    """The frames of all files in order of time, then of names."""
-    entries = [Entry(path, i, time) for path, each in told.items() for i, time in enumerate(each.times)]
-
-    def place_of(entry: Entry) -> tuple[Any, ...]:
-        return () if entry.time is None else (entry.time,), name_of(entry.path), entry.index
-
-    return sorted(entries, key=place_of)
 
 
 def _none_fits(skipped: Mapping[str, str], folder: Path) -> str:

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
 from ...foundation.near import did_you_mean
+from .dimensions import Layout
 from .frames import Frames, axes_of_frames
-from .stored import SUFFIXES, Stored, open_arrays
+from .stored import SUFFIXES, Stored, is_data_array, open_arrays
 from .tiling import Crop, Size
+from .xarray_times import times_of
 
 
 class Arrays(Frames):
     """Frames of an array (T, H, W) in order of time, or one frame (H, W), whole or cut into patches.
 
     A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
-    besides these are left out.
+    besides these are left out. Times are those of the coordinates of .nc and .zarr, where they are in order.
 
     Numbers that a file packs by `scale_factor` and `add_offset` are unpacked; its markers of missing values
     (`_FillValue`, `missing_value`, ..., what lies outside `valid_range`, a boolean array "mask" or NAME_mask
@@ -94,7 +96,15 @@ class Arrays(Frames):
             self.variable = _choose(arrays, variable, self.path)
             what = f"{self.path}, {self.variable}" if len(arrays) > 1 else str(self.path)
             self.lay_out(what, arrays[self.variable])
+            if is_data_array(arrays[self.variable].array):
+                self.tell_times(self._times_of(arrays[self.variable].array))
         self.find_quantum()
+
+    def _times_of(self, array: Any) -> Sequence[np.datetime64 | None] | None:
+        """The times of the frames of an xarray DataArray, as far as it tells them."""
+        *time, rows, columns = (str(array.dims[axis]) for axis in self.axes)
+        fixed = tuple((str(name), 0) for axis, name in enumerate(array.dims) if axis not in self.axes)
+        return times_of(array, Layout(rows, columns, time[0] if time else None, (), fixed))
 
     def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
         """Read the frames (n, H, W) from the first to before the last, as far as there are any."""

@@ -110,6 +110,13 @@ class Frames(FieldSource):
         self.pixel_size = told.pixel_size if self._pixel_size is None else self._pixel_size
         self.length_unit = told.length_unit if self._length_unit is None else self._length_unit
 
+    def tell_times(self, times: Sequence[np.datetime64 | None] | None) -> None:
+        """Settle the times of the chunks by those of all frames, if none is missing and they are in order."""
+        known = [time for time in times or () if time is not None]
+        if len(known) == self.frames and known == sorted(known):
+            self.times = known[:: self.chunk]
+            self.ends = [*known[self.chunk - 1 :: self.chunk], known[-1]][: len(self)]
+
     def refuse_scaled(self, what: str, kind: np.dtype[Any]) -> None:
         """Refuse an array in memory of floating-point values that says how they were packed.
 

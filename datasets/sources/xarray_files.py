@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, shown
 from ...foundation.near import did_you_mean
-from ...foundation.units import conversion
 from .archive import Archive, Entry, MisfitError, Told
 from .attributes import number_of, text_of
 from .dimensions import Choice, Layout, Wanted, coordinates, is_time, layout_of
@@ -29,11 +28,8 @@ from .packing import Packing, packing_of
 from .stored import fields_of
 from .tiling import Crop, Size
 from .xarray_engines import ENGINES, ZARR, engine_of, opened, opened_variable
+from .xarray_times import count_times, times_of
 
-_MADE = "forecast_reference_time"
-_DAYS = {"360_day": 360, "all_leap": 366, "366_day": 366}
-"""Days of a year in calendars that have others than the dates of NumPy."""
-_HALF = np.timedelta64(500, "ms")
 _NO_UNITS = ("unknown", "undefined", "~")
 """What GRIB calls units that it does not know."""
 
@@ -229,7 +225,7 @@ class XarrayFiles(Archive):
 
     def _times_of(self, path: Path, array: Any, layout: Layout) -> list[np.datetime64 | None]:
         """The time of each frame of a file."""
-        count = _count_times(array, layout)
+        count = count_times(array, layout)
         told = times_of(array, layout)
         if told is None and count == 1:
             return [self._named[path]]
@@ -253,76 +249,6 @@ def _said_by(dataset: Any, selected: Sequence[str]) -> bytes:
             (name, name in dataset.coords, timing, each.dims, each.shape, each.dtype, attributes, values)
         )
     return pickle.dumps(said)
-
-
-def _count_times(array: Any, layout: Layout) -> int:
-    """Number of times that an array holds."""
-    return int(array.sizes.get(layout.time, 1)) if layout.time else 1
-
-
-def times_of(array: Any, layout: Layout) -> list[np.datetime64 | None] | None:
-    """The time (UTC) of each frame of a DataArray, as its coordinates tell; None where they do not."""
-    fixed = array.isel(dict(layout.fixed))
-    own = [layout.time] if layout.time else []
-    count = _count_times(array, layout)
-    names = ["valid_time", *own, "time", *(str(each) for each in fixed.coords)]
-    for name in dict.fromkeys(names):
-        if name not in fixed.coords or not is_time(name, fixed.coords[name]):
-            continue
-        coordinate = fixed.coords[name]
-        if set(coordinate.dims) <= set(own) and coordinate.dtype.kind != "m":
-            found = _decoded(coordinate)
-            if found is not None and text_of(coordinate.attrs.get("standard_name")) == _MADE:
-                found = found + _lead_of(fixed, own)
-            # Several frames are never of one time: that is when a forecast was made.
-            if found is not None and (found.ndim or count == 1):
-                return list(np.broadcast_to(found, (count,)))
-    return None
-
-
-def _lead_of(array: Any, own: Sequence[str]) -> NDArray[np.timedelta64]:
-    """How long after a forecast was made it is valid, as CF tells; nothing where it does not."""
-    for coordinate in array.coords.values():
-        told = coordinate.attrs
-        if text_of(told.get("standard_name")) != "forecast_period" or not set(coordinate.dims) <= set(own):
-            continue
-        if coordinate.dtype.kind == "m":
-            return coordinate.values.astype("timedelta64[s]")
-        seconds = conversion(text_of(told.get("units")), "s")
-        if seconds is not None and coordinate.dtype.kind in "iuf":
-            return np.rint(coordinate.values * seconds).astype("timedelta64[s]")
-    return np.zeros((), "timedelta64[s]")
-
-
-def _decoded(coordinate: Any) -> NDArray[np.datetime64] | None:
-    """Times of a coordinate that may be numbers "since" a time; None where they are none, or no dates."""
-    unit = text_of(coordinate.attrs.get("units"))
-    times = coordinate.values
-    if times.dtype.kind == "M":
-        return None if np.isnat(times).any() else times.astype("datetime64[s]")
-    if times.dtype.kind != "O" and (" since " not in unit or times.dtype.kind not in "iuf"):
-        return None
-    import cftime
-
-    calendar = text_of(coordinate.attrs.get("calendar")) or "standard"
-    try:
-        dates = times if times.dtype.kind == "O" else cftime.num2date(times, unit, calendar)
-        found = np.array([_date(each) for each in np.ravel(dates)])  # of one time, cftime gives no array
-    except (ValueError, OverflowError, AttributeError):  # the last is of a date that is masked
-        return None
-    # Hours as floating-point numbers fall short of whole seconds.
-    return (found + _HALF).astype("datetime64[s]").reshape(times.shape)
-
-
-def _date(date: Any) -> np.datetime64:
-    """A date of cftime; of a calendar not all of whose days are dates, what lies as far into the year."""
-    days = _DAYS.get(date.calendar)
-    if days is None:
-        return np.datetime64(date.isoformat(), "us")
-    start, end = (np.datetime64(f"{date.year + k:04}-01-01", "us") for k in (0, 1))
-    hours = date.hour + date.minute / 60 + date.second / 3600
-    share = (date.dayofyr - 1 + hours / 24) / days
-    return start + np.timedelta64(round(share * (end - start).astype(int)), "us")
 
 
 def _as_backend(backend: Any) -> dict[str, Any]:

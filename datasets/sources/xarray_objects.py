@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from .memory import InMemory
 from .source import FieldSource
 from .stored import is_data_array, of_data_array
 from .tiling import Crop, Size
-from .xarray_files import chosen, times_of
+from .xarray_files import chosen
+from .xarray_times import times_of
 
 
 class Lazy(Frames):
@@ -151,9 +153,7 @@ def of_xarray(
         min_coverage=min_coverage,
         crop=crop,
     )
-    if times is not None:
-        source.times = times[:: source.chunk]
-        source.ends = [*times[source.chunk - 1 :: source.chunk], times[-1]][: len(source)]
+    source.tell_times(times)
     return source
 
 
@@ -164,17 +164,22 @@ def _as_variable(variable: str | None) -> str | None:
 def _in_order(array: Any, layout: Layout) -> tuple[Any, list[np.datetime64] | None]:
     """The frames (T, H, W) or (H, W) of an array in order of their times, and these, if it tells them."""
     told = times_of(array, layout) or []
-    times = [time for time in told if time is not None]
+    known = [(time, i) for i, time in enumerate(told) if time is not None]
+    order = [i for _, i in sorted(known)]
     arranged = layout.at(array, slice(None))
-    if layout.time and times != sorted(times):
-        order = np.argsort(np.array(times), kind="stable")
-        arranged, times = arranged.isel({layout.time: order}), [times[i] for i in order]
+    if layout.time and known and order != list(range(len(told))):
+        if len(known) < len(told):
+            warnings.warn(
+                f"left out {len(told) - len(known)} of {len(told)} frames, whose times are missing",
+                stacklevel=3,
+            )
+        arranged = arranged.isel({layout.time: order})
     elif _long(arranged) == _long(array):
         arranged = array  # as it is given, for that is what it is told from others by
     count = int(np.prod([array.sizes[name] for name in layout.members]))
     if layout.members:
         arranged = _flat(arranged, layout)
-    return arranged, [time for time in times for _ in range(count)] or None
+    return arranged, [time for time, _ in sorted(known) for _ in range(count)] or None
 
 
 def _long(array: Any) -> list[Any]:

@@ -404,6 +404,99 @@ class TestFilesThatSayTheSame:
         assert len(source) == 2
 
 
+MISSING = [
+    ("f8", [0.0, np.nan, 20.0], {}),
+    ("f8", [0.0, -1.0, 20.0], {"_FillValue": -1.0}),
+    ("f8", [0.0, 9.969209968386869e36, 20.0], {}),
+    ("i4", [0, -2147483647, 20], {}),
+    ("i8", [0, 7, 20], {"missing_value": 7}),
+]
+"""Times in minutes, the second of which is missing in some way."""
+
+
+class TestMissingTimes:
+    @pytest.fixture(params=MISSING, ids=["nan", "fill", "unwritten", "unwritten-whole", "marker"])
+    def times(self, request):
+        kind, minutes, attributes = request.param
+        return {
+            "time": ("time", np.array(minutes, kind), {"units": "minutes since 2020-01-01", **attributes})
+        }
+
+    def test_frames_without_one_are_left_out_of_an_archive(self, tmp_path, times):
+        values = masked_fields()
+        write_netcdf(tmp_path / "a.nc", packed(values)[:3], CF, coords=times)
+        write_netcdf(tmp_path / "b.nc", packed(values)[:1], CF, coords=at([10]))
+        words = r"left out 1 of 4 frames, whose times are missing, first in a\.nc"
+        with pytest.warns(UserWarning, match=words):
+            source = XarrayFiles(tmp_path)
+        assert [str(time)[11:16] for time in source.times] == ["00:00", "00:10", "00:20"]
+        same(all_of(source), values[[0, 0, 2]])
+        assert not source.skipped
+
+    def test_and_of_an_array(self, times):
+        values = masked_fields()[:3]
+        array = xarray.DataArray(values.filled(np.nan), times, ("time", "y", "x"))
+        with pytest.warns(UserWarning, match="left out 1 of 3 frames, whose times are missing"):
+            source = as_source(array)
+        assert len(source.times) == 2
+        same(all_of(source), values[[0, 2]])
+
+    def test_all_of_them_tell_none(self, tmp_path, times):
+        name, minutes, attributes = times["time"]
+        gone = {"time": (name, np.full_like(minutes, minutes[1]), attributes)}
+        write_netcdf(tmp_path / "a.nc", packed(masked_fields())[:3], CF, coords=gone)
+        assert XarrayFiles(tmp_path).times is None
+        assert len(XarrayFiles(tmp_path)) == 3
+
+    def test_a_lead_that_is_missing(self, tmp_path):
+        made = {"units": "hours since 2020-01-01", "standard_name": "forecast_reference_time"}
+        leads = ("time", [1.0, np.nan, 3.0], {"units": "hours", "standard_name": "forecast_period"})
+        coords = {"made": ((), 0.0, made), "time": leads}
+        write_netcdf(tmp_path / "a.nc", packed(masked_fields())[:3], CF, coords=coords)
+        with pytest.warns(UserWarning, match="left out 1 of 3 frames"):
+            source = XarrayFiles(tmp_path, time="time")
+        assert [str(time)[11:13] for time in source.times] == ["01", "03"]
+
+
+class TestTimesOfBareFiles:
+    """What is given as a file and nothing more tells times, too."""
+
+    @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+    def test_in_order(self, tmp_path, suffix):
+        path = tmp_path / f"a{suffix}"
+        write_netcdf(path, packed(masked_fields())[:3], CF, coords=at([0, 10, 20]))
+        source = as_source(str(path))
+        assert source.name == "array"
+        assert [str(time)[11:16] for time in source.times] == ["00:00", "00:10", "00:20"]
+        assert list(source.ends) == list(source.times)
+
+    @pytest.mark.parametrize("minutes", [[10, 0, 20], [0.0, np.nan, 20.0]])
+    def test_not_in_order_or_not_all(self, tmp_path, minutes):
+        values = masked_fields()[:3]
+        write_netcdf(tmp_path / "a.nc", packed(values), CF, coords=at(minutes))
+        source = as_source(str(tmp_path / "a.nc"))
+        assert source.times is None
+        same(all_of(source), values)
+
+    def test_one_frame_and_axes_of_length_one(self, tmp_path):
+        values = packed(masked_fields())
+        coords = {"time": ((), 10, {"units": "minutes since 2020-01-01"})}
+        write_netcdf(tmp_path / "a.nc", values[0], CF, ("y", "x"), coords)
+        assert [str(time)[11:16] for time in as_source(str(tmp_path / "a.nc")).times] == ["00:10"]
+        dims = ("time", "level", "y", "x")
+        write_netcdf(tmp_path / "b.nc", values[:3, None], CF, dims, at([0, 10, 20]))
+        assert len(as_source(str(tmp_path / "b.nc")).times) == 3
+
+    def test_chunks_of_several_frames(self, tmp_path):
+        values = np.ones((30, 4, 4), "f4")
+        write_netcdf(tmp_path / "a.nc", values, {}, coords=at(np.arange(30)))
+        source = as_source(str(tmp_path / "a.nc"))
+        assert [str(time)[14:16] for time in source.times[:2]] == ["00", "03"]
+        assert [str(time)[14:16] for time in source.ends[-2:]] == ["26", "29"]
+        store = emuloss.label(fields=source, thresholds=[0.5], out=tmp_path / "l.h5", progress=False)
+        assert store.times("test")[-1] == np.datetime64("2020-01-01T00:27")
+
+
 @pytest.mark.filterwarnings("ignore:Use .@. matmul:PendingDeprecationWarning")
 class TestGeoTiff:
     """rasterio writes, rioxarray reads."""

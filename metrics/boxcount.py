@@ -80,7 +80,7 @@ class BoxCount(ExcursionMetric):
 
     def _compute(self, fields: np.ndarray) -> np.ndarray:
         from ..foundation.threads import in_threads
-        from .kernels.clusters import digitise
+        from .kernels.digitise import digitise
 
         bins = digitise(fields, self.thresholds)
         boxes = np.empty((len(fields), len(self.sizes), len(self.thresholds)), np.int64)

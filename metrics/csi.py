@@ -65,13 +65,12 @@ class CSI(ExcursionMetric):
         self.constraints = applicable(_constraints(), self.outputs)
 
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
-        thresholds = np.array(self.thresholds)
-        counts = np.empty((3, len(predictions), len(thresholds)), np.int64)
+        counts = np.empty((3, len(predictions), len(self.thresholds)), np.int64)
         for n, pair in enumerate(zip(predictions, observations, strict=True)):
             # A pixel that was not measured reaches no threshold: it is a correct negative, which none counts.
-            predicted, observed = (reached(field, thresholds) for field in measured_in_both(*pair))
+            predicted, observed = (reached(field, self.thresholds) for field in measured_in_both(*pair))
             for row, wet in enumerate((np.minimum(predicted, observed), predicted, observed)):
-                counts[row, n] = _at_least(wet, len(thresholds))
+                counts[row, n] = _at_least(wet, len(self.thresholds))
         hits, predicted, observed = counts
         scores = {
             "csi": ratio(hits, predicted + observed - hits, empty=1.0),

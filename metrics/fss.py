@@ -72,15 +72,14 @@ class FSS(ExcursionMetric):
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
         from .kernels.windows import squared_errors
 
-        thresholds = np.array(self.thresholds)
-        sums = np.zeros((2, len(predictions), len(self.windows), len(thresholds)))
+        sums = np.zeros((2, len(predictions), len(self.windows), len(self.thresholds)))
 
         def score(batch: slice) -> None:
             for n in range(batch.start, batch.stop):
                 prediction, observation = measured_in_both(predictions[n], observations[n])
-                predicted, observed = reached(prediction, thresholds), reached(observation, thresholds)
+                predicted, observed = (reached(each, self.thresholds) for each in (prediction, observation))
                 missing = np.isnan(prediction)
-                highest = max(predicted.max(), observed.max())
+                highest = int(max(predicted.max(), observed.max()))
                 for c, size in enumerate(self.windows):
                     weights = _window_weights(missing, size)
                     sums[:, n, c, :highest] = squared_errors(predicted, observed, size // 2, weights, highest)

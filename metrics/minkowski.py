@@ -110,15 +110,12 @@ class Minkowski(ExcursionMetric):
     def _compute(self, fields: np.ndarray) -> np.ndarray:
         from .kernels import excursions as kernels
 
-        if fields.dtype.kind != "f" or fields.dtype.itemsize not in (4, 8):
-            fields = fields.astype(np.float64)
-        wanted = set(self.outputs)
         counts = kernels.excursion_counts(
             fields,
-            np.array(self.thresholds),
-            bool(wanted - {"components"}),
-            bool(wanted & {"components", "holes"}),
-            self.connectivity == 2,
+            self.thresholds,
+            diagonal=self.connectivity == 2,
+            components=not {"components", "holes"}.isdisjoint(self.outputs),
+            degrees=self.boundary == "open",
         )
         curves = functionals(
             *(counts[:, row] for row in range(LOCAL_ROWS)),

@@ -24,11 +24,11 @@ def measured_in_both(prediction: np.ndarray, observation: np.ndarray) -> tuple[n
     return np.where(missing, np.nan, prediction), np.where(missing, np.nan, observation)
 
 
-def reached(field: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def reached(field: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
     """Number of thresholds that each pixel of a field (H, W) reaches, in double precision; 0 for NaN."""
-    count = np.searchsorted(thresholds, field.astype(np.float64, copy=False), side="right")
-    count[np.isnan(field)] = 0
-    return count
+    from .kernels.digitise import digitise
+
+    return digitise(field[None], thresholds)[0, 1:-1, 1:-1]
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:

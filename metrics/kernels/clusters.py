@@ -1,4 +1,4 @@
-"""Numba kernels: bins of fields, and the connected clusters of all excursion sets in one sweep.
+"""Numba kernels: the connected clusters of all excursion sets in one sweep.
 
 Let the bin of a pixel be the number of thresholds that it reaches: {x >= u} for threshold number q, counted
 from 0, is the set of pixels whose bin exceeds q. Lowering the threshold adds pixels bin by bin. Each joins
@@ -12,7 +12,8 @@ import numpy as np
 
 from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
-from .excursions import digitise_field, root_of
+from .digitise import as_steps, digitise, positions
+from .excursions import root_of
 
 PIXELS, CLUSTERS, LARGEST, LEFT_RIGHT, TOP_BOTTOM, SPANNING, SIZES = range(7)
 """Rows of the counts: pixels of the set; its clusters; pixels of the largest; whether one reaches from the
@@ -26,42 +27,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 1, 2, 4, 8
 def steps_to_neighbours(columns: int, diagonal: bool) -> np.ndarray:
     """Steps to a pixel's neighbours in a flattened field of so many columns, padding included."""
     axial = (-columns, -1, 1, columns)
-    return np.array(axial + (-columns - 1, -columns + 1, columns - 1, columns + 1) * diagonal)
-
-
-def digitise(fields: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
-    """Number of thresholds that each pixel reaches.
-
-    Args:
-        fields: (N, H, W), any real type; compared in double precision.
-        thresholds: Q of them, strictly increasing.
-
-    Returns:
-        (N, H + 2, W + 2), the smallest type that holds Q, with a margin of 0 around each field; 0 for NaN.
-    """
-    if fields.dtype.kind != "f" or fields.dtype.itemsize not in (4, 8):
-        fields = fields.astype(np.float64)
-    fields = fields.astype(fields.dtype.newbyteorder("="), order="C", copy=False)
-    number, rows, columns = fields.shape
-    bins = np.zeros((number, rows + 2, columns + 2), np.min_scalar_type(len(thresholds)))
-    limits = np.array(thresholds, np.float64)
-
-    def write(batch: slice) -> None:
-        _digitise_all(fields[batch], limits, bins[batch])
-
-    in_threads(write, number, fields.size)
-    return bins
+    return as_steps(axial + (-columns - 1, -columns + 1, columns - 1, columns + 1) * diagonal)
 
 
 @compiled
-def _digitise_all(fields, thresholds, bins):
-    for n in range(len(fields)):
-        digitise_field(fields[n], thresholds, bins[n])
-
-
-@compiled
-def _descending(bins, levels):
-    """Flat positions of the wet pixels, the highest bin first, and where each bin ends among them."""
+def _descending(bins, levels, nodes):
+    """Write the flat positions of the wet pixels, the highest bin first; returns where each bin ends."""
     ends = np.zeros(levels + 1, np.int64)
     for here in bins:
         ends[here] += 1
@@ -70,34 +41,33 @@ def _descending(bins, levels):
     total = 0
     for level in range(levels, 0, -1):
         total, ends[level] = total + ends[level], total
-    order = np.empty(total, np.int64)
     for node in range(len(bins)):
         here = bins[node]
         if here:
-            order[ends[here]] = node
+            nodes[ends[here]] = node
             ends[here] += 1
-    return order, ends
+    return ends
 
 
 @compiled
-def _grow(bins, levels, steps, sizes, result):
-    """Write the counts of one padded field."""
+def _grow(bins, levels, steps, sizes, nodes, result):
+    """Write the counts of one padded field; nodes: see `positions`."""
     rows, columns = bins.shape
-    order, ends = _descending(bins.ravel(), levels)
-    parent = np.full(bins.size, -1)
-    pixels = np.empty(bins.size, np.int64)
+    ends = _descending(bins.ravel(), levels, nodes)
+    parent = np.empty_like(nodes)
+    pixels = np.zeros(bins.size, np.int64)  # 0 of those that have not joined
     edges = np.empty(bins.size, np.uint8)
     now = np.zeros(len(result), np.int64)
     start = 0
     for level in range(levels, 0, -1):
-        for node in order[start : ends[level]]:
-            i, j = node // columns, node % columns
+        for node in nodes[start : ends[level]]:
+            i, j = np.int64(node) // columns, np.int64(node) % columns
             parent[node], pixels[node] = node, 1
             edges[node] = _LEFT * (j == 1) | _RIGHT * (j == columns - 2)
             edges[node] |= _TOP * (i == 1) | _BOTTOM * (i == rows - 2)
-            root = node
+            root = np.uint64(node)
             for step in steps:
-                if parent[node + step] < 0:
+                if pixels[node + step] == 0:
                     continue
                 other = root_of(parent, node + step)
                 if other == root:
@@ -128,9 +98,9 @@ def _grow(bins, levels, steps, sizes, result):
 
 
 @compiled
-def _grow_all(bins, levels, steps, sizes, result):
+def _grow_all(bins, levels, steps, sizes, nodes, result):
     for n in range(len(bins)):
-        _grow(bins[n], levels, steps, sizes, result[n])
+        _grow(bins[n], levels, steps, sizes, nodes, result[n])
 
 
 def cluster_counts(
@@ -154,7 +124,7 @@ def cluster_counts(
     result = np.empty((len(bins), SIZES + len(sizes), levels), np.int64)
 
     def count(batch: slice) -> None:
-        _grow_all(bins[batch], levels, steps, least, result[batch])
+        _grow_all(bins[batch], levels, steps, least, positions(bins[:1].size), result[batch])
 
     in_threads(count, len(bins), bins.size)
     return result

@@ -11,6 +11,9 @@ Components: a pixel without earlier neighbours starts one. Any other joins its f
 links form a forest, each tree hanging from the pixel that started it. Only where a pixel touches
 several groups (a saddle) can components merge, so saddles alone are sorted and put through
 union-find. This is Kruskal's algorithm with the links as edges known beforehand to be taken.
+
+What costs time is the memory: the gains of a pixel are packed into one number, positions into 32 bits, and
+pixels that reach no threshold, most of them in rain, are never visited.
 """
 
 from __future__ import annotations
@@ -22,14 +25,21 @@ import numpy as np
 
 from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
-from .rows import AXIAL_DEGREE, COMPONENTS, DIAGONAL_DEGREE, ROWS
+from .digitise import as_floats, as_steps, digitise_field, positions, table_of
+from .rows import AXIAL, AXIAL_DEGREE, BLOCKS, COMPONENTS, DIAGONAL, DIAGONAL_DEGREE, PIXELS, ROWS
 
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 """Neighbours (row, column) by the bit that they have in a code; odd bits are axial."""
 _BEFORE = (0, 1, 2, 7)
 """Bits of the neighbours that precede a pixel in raster order."""
-_GAINS = 8
-"""ROWS, padded to the width of a vector register."""
+_PACKED = (PIXELS, COMPONENTS, AXIAL, DIAGONAL, BLOCKS)
+"""Rows of the counts whose gains are packed into one number, from its lowest bits on."""
+_BITS = (11, 11, 13, 13, 13)
+"""Bits of each: gains are at most 1 of the first two, and 4 of the others."""
+_SUMMED = 2**11 - 1
+"""Pixels whose packed gains can be summed without one running over into the next."""
+_TURNS = 4
+"""Histograms that take turns: a sum waits for the one before it to be written, if that is of the same bin."""
 
 
 def _groups(code: int, diagonal: bool) -> list[list[int]]:
@@ -52,10 +62,10 @@ def _tables(diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
     """What a pixel changes when it joins, by its code.
 
     Returns:
-        What it adds to the counts, (256, _GAINS), and one bit of each group that it connects,
-        (256, 4), -1 where there is none.
+        What it adds to the counts, (256,), packed, and one bit of each group that it connects, (256, 4), -1
+        where there is none.
     """
-    gains = np.zeros((256, _GAINS), np.int64)
+    gains = np.zeros(256, np.int64)
     links = np.full((256, 4), -1)
     for code in range(256):
         present = [bool(code >> bit & 1) for bit in range(8)]
@@ -63,26 +73,17 @@ def _tables(diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
         blocks = sum(not any(corner) if diagonal else all(corner) for corner in corners)
         # Links to pixels that precede in raster order make for shorter trees.
         members = [min(group, key=lambda bit: bit not in _BEFORE) for group in _groups(code, diagonal)]
-        gains[code, :ROWS] = (1, sum(present[1::2]), sum(present[::2]), blocks, 4, 4, not members)
+        gained = (1, not members, sum(present[1::2]), sum(present[::2]), blocks)
+        starts = itertools.accumulate(_BITS, initial=0)
+        gains[code] = sum(gain << start for gain, start in zip(gained, starts, strict=False))
         links[code, : len(members)] = members
     return gains, links
 
 
-@compiled
-def digitise_field(field, thresholds, bins):
-    """Write the number of thresholds <= value into the interior of bins; 0 for NaN."""
-    for i in range(len(field)):
-        row, out = field[i], bins[i + 1, 1:-1]
-        out[:] = 0
-        # Threshold by threshold is fastest, because the loop over a row is vectorised.
-        for threshold in thresholds:
-            reached = 0
-            for j in range(len(row)):
-                hit = int(row[j] >= threshold)
-                out[j] += hit
-                reached += hit
-            if not reached:
-                break
+def _steps(diagonal: bool, columns: int) -> np.ndarray:
+    """The links of `_tables` as steps in a flattened field of so many columns, padding included; 0: none."""
+    steps = [row * columns + column for row, column in _RING]
+    return as_steps(np.array([*steps, 0])[_tables(diagonal)[1]])
 
 
 @compiled
@@ -105,32 +106,50 @@ def _encode(bins, codes):
 
 
 @compiled
-def _tally(bins, codes, gains, links, histogram, parent, saddles):
-    """Histogram the gains of the wet pixels, link each to its first group, and list the saddles.
+def _tally(wet, bins, codes, gains, links, packed, parent, saddles):
+    """Sum the gains of some wet pixels by bin, link each to its first group, and list the saddles.
+
+    Args:
+        wet: their positions.
+        bins: flattened, as are the codes.
+        codes: see `_encode`.
+        gains: see `_tables`.
+        links: steps to one pixel of each group.
+        packed: (_TURNS, Q + 1), which the gains are added to.
+        parent: see `root_of`.
+        saddles: room for their positions, which may overlap wet: no more are written than were read.
 
     Returns:
         The number of saddles.
     """
-    rows, columns = bins.shape
-    found = 0
-    for i in range(1, rows - 1):
-        for j in range(1, columns - 1):
-            here = bins[i, j]
-            if here == 0:
-                continue
-            code = codes[i, j]
-            for k in range(_GAINS):
-                histogram[here, k] += gains[code, k]
-            node = i * columns + j
-            parent[node] = node + links[code, 0]
-            saddles[found] = node
-            found += links[code, 1] != 0
+    found = np.uint64(0)
+    for k in range(len(wet)):
+        node = wet[k]
+        code = codes[node]
+        packed[k % _TURNS, bins[node]] += gains[code]
+        parent[node] = node + links[code, 0]
+        saddles[found] = node
+        found += np.uint64(links[code, 1] != 0)
     return found
 
 
 @compiled
-def _trim_degrees(bins, histogram):
-    """Take the neighbours outside the field off the degrees of the pixels at its edge."""
+def _unpack(packed, histogram):
+    """Add packed gains to a histogram (Q + 1, ROWS), and leave none."""
+    start = 0
+    for k in range(len(_PACKED)):
+        for turn in range(_TURNS):
+            for level in range(len(histogram)):
+                histogram[level, _PACKED[k]] += (packed[turn, level] >> start) & ((1 << _BITS[k]) - 1)
+        start += _BITS[k]
+    packed[:] = 0
+
+
+@compiled
+def _degrees(bins, histogram):
+    """Write the neighbours inside the field of the pixels of each bin into the histogram."""
+    for level in range(len(histogram)):
+        histogram[level, AXIAL_DEGREE] = histogram[level, DIAGONAL_DEGREE] = 4 * histogram[level, PIXELS]
     rows, columns = bins.shape[0] - 2, bins.shape[1] - 2
     for i in range(rows):
         for j in range(0, columns, 1 if i in (0, rows - 1) else max(columns - 1, 1)):
@@ -146,103 +165,114 @@ def _trim_degrees(bins, histogram):
 @compiled
 def root_of(parent, node):
     """The root of the tree that a node is in; the way to it gets shorter."""
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
+    node = np.uint64(node)
+    while True:
+        up = np.uint64(parent[node])
+        top = np.uint64(parent[up])
+        if top == up:
+            return top
+        parent[node] = top
+        node = top
 
 
 @compiled
-def _join(node, links, parent):
-    """Unite the groups that a pixel touches; returns how many components vanish."""
-    root = root_of(parent, node)
-    joined = 0
-    for link in links[1:]:
-        if link == 0:
-            break
-        other = root_of(parent, node + link)
-        if other != root:
-            parent[other] = root
-            joined += 1
-    return joined
+def _unite(saddles, codes, links, parent):
+    """Unite the groups that each saddle touches, in their order; returns how many components each ends."""
+    ended = np.empty(len(saddles), np.uint8)
+    for n in range(len(saddles)):
+        node = saddles[n]
+        code = codes[node]
+        root = root_of(parent, node)
+        ended[n] = 0
+        for k in range(1, links.shape[1]):
+            link = links[code, k]
+            if link == 0:
+                break
+            other = root_of(parent, node + link)
+            if other != root:
+                parent[other] = root
+                ended[n] += 1
+    return ended
 
 
 @compiled
-def _merge(bins, codes, links, histogram, parent, saddles):
+def _merge(saddles, bins, codes, links, histogram, parent):
     """Take the merges of components off their births, from the highest saddle down."""
     # Counting sort; `slot` is where the next saddle of a bin goes.
-    slot = np.zeros(len(histogram), np.int64)
+    slot = np.zeros(len(histogram), np.uint64)
     for node in saddles:
-        slot[bins[node] - 1] += 1
-    for level in range(len(slot) - 2, -1, -1):
-        slot[level] += slot[level + 1]
+        slot[bins[node]] += np.uint64(1)
+    start = np.uint64(0)
+    for level in range(len(slot) - 1, 0, -1):
+        slot[level], start = start, start + slot[level]
     order = np.empty_like(saddles)
     for node in saddles:
-        order[slot[bins[node]]] = node
-        slot[bins[node]] += 1
+        here = bins[node]
+        order[slot[here]] = node
+        slot[here] += np.uint64(1)
 
-    for node in order:
-        histogram[bins[node], COMPONENTS] -= _join(node, links[codes[node]], parent)
+    ended = _unite(order, codes, links, parent)
+    for n in range(len(order)):
+        histogram[bins[order[n]], COMPONENTS] -= ended[n]
 
 
 @compiled
-def _count(fields, thresholds, gains, links, local, components, bins, result):
+def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, result):
     """Write the counts of some fields, which share the work space."""
     codes = np.empty(bins.shape, np.uint8)
-    parent = np.empty(bins.size, np.int64)
-    saddles = np.empty(bins.size, np.int64)
-    levels = len(thresholds) + 1
-    histogram = np.empty((levels, _GAINS), np.int64)
+    parent = np.empty_like(nodes)
+    packed = np.zeros((_TURNS, len(table.limits) + 1), np.int64)
+    histogram = np.empty((packed.shape[1], ROWS), np.int64)
+    flat, code_of = bins.ravel(), codes.ravel()
     for n in range(len(fields)):
-        histogram[:] = 0
-        digitise_field(fields[n], thresholds, bins)
+        wet = np.int64(digitise_field(fields[n], bits[n], table, bins, nodes))
         _encode(bins, codes)
-        found = _tally(bins, codes, gains, links, histogram, parent, saddles)
-        if local:
-            _trim_degrees(bins, histogram)
+        histogram[:] = 0
+        found = np.uint64(0)
+        for start in range(0, wet, _TURNS * _SUMMED):
+            some = nodes[start : min(wet, start + _TURNS * _SUMMED)]
+            found += _tally(some, flat, code_of, gains, links, packed, parent, nodes[found:])
+            _unpack(packed, histogram)
+        if degrees:
+            _degrees(bins, histogram)
         if components:
-            _merge(bins.ravel(), codes.ravel(), links, histogram, parent, saddles[:found])
+            _merge(nodes[:found], flat, code_of, links, histogram, parent)
         for row in range(ROWS):
             total = 0
-            for level in range(levels - 1, 0, -1):
+            for level in range(len(histogram) - 1, 0, -1):
                 total += histogram[level, row]
                 result[n, row, level - 1] = total
 
 
 def excursion_counts(
-    fields: np.ndarray, thresholds: np.ndarray, local: bool, components: bool, diagonal: bool
+    fields: np.ndarray, thresholds: tuple[float, ...], diagonal: bool, components: bool, degrees: bool
 ) -> np.ndarray:
     """Counts of every excursion set of every field.
 
     Args:
-        fields: (N, H, W), float32 or float64 in any byte order and layout, H, W >= 1.
-        thresholds: (Q,), float64, strictly increasing.
-        local: whether to count pixels, pairs and blocks.
-        components: whether to count connected components.
-        diagonal: whether sets connect along diagonals too; blocks are then those that the set
-            touches, else those that it fills.
+        fields: (N, H, W), any real type and layout, H, W >= 1; compared in double precision.
+        thresholds: Q of them, strictly increasing.
+        diagonal: whether components connect along diagonals, and blocks are counted that the set touches.
+        components: whether components are wanted; otherwise their row means nothing.
+        degrees: whether the rows of degrees are wanted; otherwise they mean nothing.
 
     Returns:
-        (N, ROWS, Q) int64: for each threshold u, the counts of {x >= u}; 0 where not asked for.
+        (N, ROWS, Q) int64: for each threshold u, the counts of {x >= u}.
     """
-    fields = fields.astype(fields.dtype.newbyteorder("="), order="C", copy=False)
+    fields = as_floats(fields)
     number, rows, columns = fields.shape
-    # A number of the fields' precision reaches u where it reaches the first such number above u.
-    with np.errstate(over="ignore"):
-        rounded = thresholds.astype(fields.dtype)
-        above = np.nextafter(rounded, fields.dtype.type(np.inf))
-    own = np.where(rounded < thresholds, above, rounded)
-    gains, links = _tables(diagonal)
-    asked = np.array([local] * COMPONENTS + [components] + [False] * (_GAINS - ROWS))
-    # Bits become steps in the padded, flattened field; -1 picks the 0 at the end.
-    steps = np.array([row * (columns + 2) + column for row, column in _RING] + [0])
+    table = table_of(thresholds, fields.dtype.str[1:])
+    bits = fields.view(f"i{fields.itemsize}")
+    gains, _ = _tables(diagonal)
+    links = _steps(diagonal, columns + 2)
     # The smallest type that holds the bins: vectorised loops run over more of them at a time.
     bin_type = np.min_scalar_type(len(thresholds))
     result = np.empty((number, ROWS, len(thresholds)), np.int64)
 
     def count(batch: slice) -> None:
         bins = np.zeros((rows + 2, columns + 2), bin_type)
-        _count(fields[batch], own, gains * asked, steps[links], local, components, bins, result[batch])
+        nodes, counts = positions(bins.size), result[batch]
+        _count(fields[batch], bits[batch], table, gains, links, components, degrees, bins, nodes, counts)
 
     in_threads(count, number, fields.size)
     return result
@@ -275,17 +305,17 @@ def _from_the_highest(keys, nodes):
 
 
 @compiled
-def _change(positions, bits, links, codes, changes):
+def _change(heights, bits, links, codes, nodes, changes):
     """Write what each wet pixel adds to the number of components of some padded fields.
 
-    bits: of the positions, as unsigned integers, which are in the order of positive numbers.
+    bits: of the heights, as unsigned integers, which are in the order of positive numbers.
     """
     rows, columns = codes.shape
-    parent = np.empty(codes.size, np.int64)
-    keys, saddles = np.empty((2, codes.size), bits.dtype), np.empty((2, codes.size), np.int64)
-    for n in range(len(positions)):
-        flat, bits_of = positions[n].ravel(), bits[n].ravel()
-        _encode(positions[n], codes)
+    parent = np.empty_like(nodes)
+    keys, saddles = np.empty((2, codes.size), bits.dtype), np.empty((2, codes.size), nodes.dtype)
+    for n in range(len(heights)):
+        flat, bits_of = heights[n].ravel(), bits[n].ravel()
+        _encode(heights[n], codes)
         code_of = codes.ravel()
         found = 0
         for i in range(1, rows - 1):
@@ -298,9 +328,11 @@ def _change(positions, bits, links, codes, changes):
                     keys[0, found], saddles[0, found] = bits_of[node], node
                     found += links[code, 1] != 0
         # Saddles of one height in raster order, as `_encode` has it.
-        for node in _from_the_highest(keys[:, :found], saddles[:, :found]):
-            joined = _join(node, links[code_of[node]], parent)
-            changes[n, node // columns - 1, node % columns - 1] -= joined
+        order = _from_the_highest(keys[:, :found], saddles[:, :found])
+        ended = _unite(order, code_of, links, parent)
+        for k in range(found):
+            node = np.int64(order[k])
+            changes[n, node // columns - 1, node % columns - 1] -= ended[k]
 
 
 def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
@@ -317,15 +349,14 @@ def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
         (N, H, W), of the fields' dtype.
     """
     number, rows, columns = fields.shape
-    _, links = _tables(diagonal)
-    steps = np.array([row * (columns + 2) + column for row, column in _RING] + [0])
+    links = _steps(diagonal, columns + 2)
     changes = np.zeros_like(fields)
 
     def find(batch: slice) -> None:
         padded = np.pad(fields[batch], ((0, 0), (1, 1), (1, 1)))
         codes = np.zeros((rows + 2, columns + 2), np.uint8)
         bits = padded.view(f"u{padded.itemsize}")
-        _change(padded, bits, steps[links], codes, changes[batch])
+        _change(padded, bits, links, codes, positions(codes.size), changes[batch])
 
     in_threads(find, number, fields.size)
     return changes

@@ -11,7 +11,8 @@ import numpy as np
 
 from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
-from .clusters import digitise, steps_to_neighbours
+from .clusters import steps_to_neighbours
+from .digitise import digitise
 
 COUNT, ECCENTRICITY, SOLIDITY = range(3)
 """Rows of the sums: number of objects, and sums of their eccentricities and solidities."""
@@ -93,7 +94,7 @@ def _measure(bins, levels, steps, least, result):
     rows, columns = bins.shape
     flat = bins.ravel()
     seen = np.zeros(bins.size, bins.dtype)
-    stack = np.empty(bins.size, np.int64)
+    stack = np.empty(bins.size, np.uint64)
     left, right = np.empty(rows, np.int64), np.empty(rows, np.int64)
     chain_y, chain_x = np.empty(2 * rows, np.int64), np.empty(2 * rows, np.int64)
     result[:] = 0
@@ -110,7 +111,7 @@ def _measure(bins, levels, steps, least, result):
             while height:
                 height -= 1
                 node = stack[height]
-                i, j = node // columns, node % columns
+                i, j = np.int64(node) // columns, np.int64(node) % columns
                 while bottom < i:
                     bottom += 1
                     left[bottom], right[bottom] = columns, 0

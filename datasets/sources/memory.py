@@ -21,11 +21,12 @@ class InMemory(Frames):
     """Frames of an array (T, H, W) in order of time, or one frame (H, W), whole or cut into patches.
 
     A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
-    besides these are left out.
+    besides these are left out. What dask holds is computed chunk by chunk, never all at once; `name` is then
+    "lazy".
 
     Attributes:
         variable: Name of an xarray array; None where it has none.
-        values: The frames (T, H, W), float32.
+        array: The frames: an array of dask, or of NumPy (T, H, W), float32.
     """
 
     name = "memory"
@@ -46,6 +47,8 @@ class InMemory(Frames):
         crop: Crop = None,
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
+
+        Of one that dask holds, three frames are computed.
 
         Args:
             fields: NumPy array, dask array or xarray DataArray (T, H, W) or (H, W) of real numbers; NaN where
@@ -90,30 +93,45 @@ class InMemory(Frames):
         self.variable = None if name is None else str(name)
         self.lay_out(self.variable or "fields", stored)
         self.refuse_scaled(self.variable or "fields", fields.dtype)
-        # What holds the values of a DataArray may be masked.
-        values = self.packing.unpacked(fields.data if is_data_array(fields) else fields)
-        self.values = values.reshape(-1, *(self.shape[axis] for axis in self.axes[-2:]))
+        self.array = fields.data if is_data_array(fields) else fields  # which may be masked
+        if _is_lazy(self.array):
+            self.name = "lazy"
+        else:
+            self.array = self._arranged(self.array)
         self.find_quantum()
 
     def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
         """The frames (n, H, W) from the first to before the last, as far as there are any."""
-        return self.values[first:last]
+        return self._arranged(self.array[self.at(first, last)]) if self._lazy else self.array[first:last]
+
+    def _arranged(self, array: Any) -> NDArray[np.float32]:
+        """The values (n, H, W) of numbers as they are held."""
+        values = self.packing.unpacked(array)
+        return values.reshape(-1, *(self.shape[axis] for axis in self.axes[-2:]))
 
     def origin(self) -> dict[str, Any]:
-        """The array, which counts by its name and by all of its values."""
+        """The array, which counts by its name and all of its values; by three frames where dask holds it."""
         return {"variable": self.variable, "shape": list(self.shape), "digest": self._digest}
+
+    @property
+    def _lazy(self) -> bool:
+        return _is_lazy(self.array)
 
     @functools.cached_property
     def _digest(self) -> str:
-        """Digest of all values."""
+        """Digest of the values that tell this array from others."""
         seen = hashlib.sha256()
-        for frame in self.values:
-            seen.update(np.ascontiguousarray(frame).data)
+        for i in (0, self.frames // 2, self.frames - 1) if self._lazy else range(self.frames):
+            seen.update(np.ascontiguousarray(self.frames_at(i, i + 1)).data)
         return seen.hexdigest()[:16]
 
 
 def is_array(thing: object) -> bool:
     """Whether something is an array of NumPy, dask or xarray; the last two are not imported to find out."""
+    return isinstance(thing, np.ndarray) or _is_lazy(thing) or is_data_array(thing)
+
+
+def _is_lazy(thing: object) -> bool:
+    """Whether something is an array of dask, which is not imported to find out."""
     dask = sys.modules.get("dask.array")
-    of_dask = dask is not None and isinstance(thing, dask.Array)
-    return of_dask or isinstance(thing, np.ndarray) or is_data_array(thing)
+    return dask is not None and isinstance(thing, dask.Array)

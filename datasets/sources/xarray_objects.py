@@ -1,91 +1,23 @@
-"""Fields of xarray objects, which are read piece by piece where dask holds them."""
+"""Fields of xarray objects."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_name
 from .archive import MisfitError
 from .dimensions import Choice, Layout, Wanted, layout_of
-from .frames import Frames
 from .memory import InMemory
 from .source import FieldSource
-from .stored import is_data_array, of_data_array
+from .stored import is_data_array
 from .tiling import Crop, Size
 from .xarray_files import chosen
 from .xarray_times import times_of
-
-
-class Lazy(Frames):
-    """Frames (T, H, W) of a DataArray that dask computes, chunk by chunk and never all at once.
-
-    Attributes:
-        variable: Name of the array; None where it has none.
-        array: The array.
-    """
-
-    name = "lazy"
-    describing = (*Frames.describing, "variable")
-
-    def __init__(
-        self,
-        array: Any,
-        pixel_size: float | None = None,
-        unit: str | None = None,
-        length_unit: str | None = None,
-        size: Size = None,
-        stride: Size = None,
-        quantum: float | None = None,
-        nodata: float | Sequence[float] | None = None,
-        wet: float | None = None,
-        min_coverage: float = 0.0,
-        crop: Crop = None,
-    ) -> None:
-        """Take the array; three of its frames are computed. The arguments are those of `InMemory`.
-
-        Raises:
-            ArgumentError: If an argument is out of range.
-            DataError: If the array is not (T, H, W) or (H, W) of real numbers, or says that its numbers are
-                packed in a way that is not known.
-        """
-        super().__init__(
-            pixel_size=pixel_size,
-            length_unit=length_unit,
-            unit=unit,
-            size=size,
-            stride=stride,
-            quantum=quantum,
-            wet=wet,
-            nodata=nodata,
-            min_coverage=min_coverage,
-            crop=crop,
-        )
-        self.array = array
-        self.variable = None if array.name is None else str(array.name)
-        self.lay_out(self.variable or "fields", of_data_array(array))
-        self.refuse_scaled(self.variable or "fields", array.dtype)
-        self.find_quantum()
-
-    def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
-        """Compute the frames (n, H, W) from the first to before the last, as far as there are any."""
-        values = self.packing.unpacked(self.array.data[self.at(first, last)])
-        return values.reshape(-1, *values.shape[-2:])
-
-    def origin(self) -> dict[str, Any]:
-        """The array, which counts by its name and by its first, middle and last frame."""
-        seen = [self.frames_at(i, i + 1).tobytes() for i in (0, self.frames // 2, self.frames - 1)]
-        return {
-            "variable": self.variable,
-            "shape": list(self.shape),
-            "digest": hashlib.sha256(b"".join(seen)).hexdigest()[:16],
-        }
 
 
 def of_xarray(
@@ -110,7 +42,7 @@ def of_xarray(
     """The source of the fields of a DataArray or a Dataset, in order of their times.
 
     Args:
-        fields: The object. Where dask holds its values they are computed chunk by chunk; else see `InMemory`.
+        fields: The object.
         variable: Name of the variable of a Dataset that holds several.
         time: Dimension of the times, see `XarrayFiles`, as for the next four.
         select: What to take of further dimensions.
@@ -139,8 +71,7 @@ def of_xarray(
     except MisfitError as error:
         raise ArgumentError(f"fields: {error}") from error
     frames, times = _in_order(array, layout)
-    kind = InMemory if frames.chunks is None else Lazy
-    source = kind(
+    source = InMemory(
         frames,
         pixel_size=pixel_size,
         unit=unit,

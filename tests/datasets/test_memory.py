@@ -81,7 +81,7 @@ class TestInMemory:
         np.testing.assert_array_equal(found, values)
 
     def test_single_precision_is_not_copied(self, frames):
-        assert np.shares_memory(InMemory(frames).values, frames)
+        assert np.shares_memory(InMemory(frames).array, frames)
 
     def test_one_frame(self, frames):
         np.testing.assert_array_equal(read_all(InMemory(frames[5])), frames[5:6])

@@ -105,10 +105,11 @@ def test_arrays_that_need_no_choice_stay_what_they_were(data):
     assert as_source(array[:1]).config() == InMemory(array[:1]).config()
 
 
-def test_dask_computes_what_is_read_and_no_more():
+@pytest.mark.parametrize("plain", [False, True])
+def test_dask_computes_what_is_read_and_no_more(plain):
     counting = Counting(np.random.default_rng(0).random((240, 8, 8), "f4"))
     array = dask.array.from_array(counting, chunks=(1, 8, 8), meta=np.empty((0, 0, 0), "f4"))
-    source = as_source(xarray.DataArray(array, dims=("time", "y", "x")))
+    source = as_source(array if plain else xarray.DataArray(array, dims=("time", "y", "x")))
     looked_at = counting.read
     assert looked_at <= 4
     source.read(1, "train")

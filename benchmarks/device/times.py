@@ -14,7 +14,7 @@ import torch
 from clock import DEVICE, captured, in_turns, milliseconds, never_waits, peak_of, work_of
 from emuloss.emulators.soft import BACKENDS
 from emuloss.zoo import Surrogate, load
-from equality import ROOT
+from equality import ROOT, apart
 from fields import ALL, Sample, minkowski
 from notes import Notes
 from torch import Tensor, nn
@@ -94,7 +94,7 @@ def compiled(sample: Sample, notes: Notes, *, small: bool) -> None:
     observed, predicted = (each.to(DEVICE) for each in sample.pairs(count, size))
     notes.table(
         f"Loss and gradient under torch.compile, {count} x {size}^2",
-        "loss", "eager, ms", "compiled, ms", "compilations", "seconds of the first call",
+        "loss", "eager, ms", "compiled, ms", "gradients apart, norm", "compilations", "first call, s",
     )  # fmt: skip
     for name, build in SURROGATES.items():
         with notes.stage(f"compiling {name}"):
@@ -112,7 +112,8 @@ def compiled(sample: Sample, notes: Notes, *, small: bool) -> None:
                 run()
             graphs = unique_graphs() - before
             old, new = in_turns((eager, run))
-            notes.row(name, f"{old:.2f}", f"{new:.2f}", str(graphs), f"{seconds:.1f}")
+            found, expected = run()[0], eager()[0]
+            notes.row(name, f"{old:.2f}", f"{new:.2f}", apart(found, expected), str(graphs), f"{seconds:.1f}")
     torch.compiler.reset()
 
 
@@ -121,7 +122,9 @@ def unique_graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
-def value_and_gradient(loss: nn.Module, predicted: Tensor, observed: Tensor) -> Callable[[], object]:
+def value_and_gradient(
+    loss: nn.Module, predicted: Tensor, observed: Tensor
+) -> Callable[[], tuple[Tensor, ...]]:
     """A call that computes the gradient of a loss in the predictions."""
     x = predicted.clone().requires_grad_()
     return lambda: torch.autograd.grad(loss(x, observed), x)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .transforms import transformed
 
 _DECADES = 1.5
 """Decades that the sizes of labels have to span for a logarithmic scale."""
@@ -17,14 +20,30 @@ _DECADES = 1.5
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
     """A context without autocast, for arithmetic with a tensor."""
     kind = x.device.type
-    # Devices without values, such as meta, know no autocast.
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    # Devices without values know no autocast; asking torch which do would break a compiled graph in two.
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def signed_log1p(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|): linear near 0, where its slope is 1, logarithmic far from it. Any shape."""
-    sign = _sign(x)
-    return sign * torch.log1p(sign * x)
+    if transformed(x) or torch.onnx.is_in_onnx_export():
+        sign = _sign(x)
+        return sign * torch.log1p(sign * x)
+    return _SignedLog.apply(x)
+
+
+class _SignedLog(torch.autograd.Function):
+    """The same in few steps."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.log1p(x.abs()).copysign(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient / (1 + x.abs())
 
 
 def signed_expm1(x: Tensor) -> Tensor:

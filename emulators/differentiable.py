@@ -15,8 +15,10 @@ from ..foundation.arguments import as_array, as_choice
 from ..foundation.rules import Rule, list_of, number_from, one_or_more, optional, positive_numbers
 from ..metrics import Metric
 from .curves import full_precision
+from .exact import Teacher
 from .fields import validated
 from .spreads import checked_spreads, in_own_spread, spreads_at
+from .straight_through import straight_through
 from .transforms import transformed
 
 DEFAULT_INTENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -35,11 +37,13 @@ class Differentiable(nn.Module, abc.ABC):
     Attributes:
         metric: the exact teacher.
         stride: least side of a field, in pixels.
+        exact: whether its values are the metric's own.
         argument_rules: rules by argument for those that the memory and time of building it grow with; what a
             foreign configuration gives for them is checked before anything is built.
     """
 
     metric: Metric
+    exact: bool = False
     argument_rules: ClassVar[Mapping[str, Rule]] = {}
 
     @property
@@ -54,6 +58,12 @@ class Differentiable(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q)."""
+
+    def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Curves (N, C, Q) of predictions, and of targets of their shape, which get no gradient."""
+        curves = self(predictions)
+        with torch.no_grad():
+            return curves, self(targets)
 
     @property
     def intensities(self) -> tuple[float, ...]:
@@ -148,7 +158,7 @@ class Relaxation(Differentiable):
     ) -> None:
         super().__init__()
         as_choice("forward", forward, ("soft", "exact"))
-        self.metric, self.exact = metric, forward == "exact"
+        self.metric, self.teacher, self.exact = metric, Teacher(metric), forward == "exact"
         steps_at = tuple(metric.thresholds if thresholds is None else thresholds)
         found = checked_spreads(spreads, steps_at, metric.levels) if steps_at else ()
         self._given = spreads is not None
@@ -188,6 +198,13 @@ class Relaxation(Differentiable):
             ArgumentError: temperatures that cannot be worked with.
         """
 
+    def reserve(self, temperature: float) -> None:
+        """Make room for a temperature that is to come, so that compiled code need not be made anew for it.
+
+        Raises:
+            ArgumentError: a temperature that cannot be worked with.
+        """
+
     @abc.abstractmethod
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q), without autocast.
@@ -224,24 +241,46 @@ class Relaxation(Differentiable):
 
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q), in the metric's units, of fields (N, H, W), or of pairs (N, 2, H, W)."""
-        batch = validated(self.metric.arity, fields, -float("inf"))
-        steps = batch if self._lone is None else in_own_spread(batch, self._lone)
-        with full_precision(batch):
-            if not self.exact:
-                return self.soft(steps, fields)
-            values = self.exact_values(batch, fields)
-            if not torch.is_grad_enabled() and not transformed(batch):
-                return values
-            return straight_through(self.soft(steps, fields), values)
+        batch = self._validated(fields)
+        values = self._exact_values([batch], [fields]) if self.exact else None
+        return self._differentiable(batch, fields, values)
 
-    def exact_values(self, batch: Tensor, given: Tensor) -> Tensor:
-        """The metric's own curves (N, C, Q), without gradient.
+    def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Differentiable.curves_of_both`; exact values are those of one batch."""
+        if not self.exact:
+            return super().curves_of_both(predictions, targets)
+        batch = self._validated(predictions)
+        values = self._exact_values([batch, self._validated(targets)], [predictions, targets])
+        return self._differentiable(batch, predictions, values[: batch.shape[0]]), values[batch.shape[0] :]
+
+    def _validated(self, fields: Tensor) -> Tensor:
+        return validated(self.metric.arity, fields, -float("inf"))
+
+    def _differentiable(self, batch: Tensor, given: Tensor, values: Tensor | None) -> Tensor:
+        """Soft curves, or, where there are values, these with the gradient of soft curves."""
+        if values is not None and not torch.is_grad_enabled() and not transformed(batch):
+            return values
+        with full_precision(batch):
+            steps = batch if self._lone is None else in_own_spread(batch, self._lone)
+            return self.soft(steps, given) if values is None else self.with_slopes(values, steps, given)
+
+    def _exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
+        with full_precision(batches[0]):
+            return self.exact_values(batches, given).to(batches[0])
+
+    def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
+        """The metric's own curves (N, C, Q), without gradient, without autocast.
 
         Args:
-            batch: fields (N, H, W), or pairs (N, 2, H, W), as for `soft`, but in their own unit.
+            batches: one or two, N fields together, (N, H, W) or (N, 2, H, W), as for `soft`, but in their own
+                unit.
             given: the same as the caller gave them.
         """
-        return exact_curves(self.metric, given).to(batch)
+        return self.teacher(joined(given))
+
+    def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
+        """Exact values (N, C, Q) with the gradient of `soft`, whose arguments the others are."""
+        return straight_through(self.soft(batch, given), values)
 
 
 class Trainable(Differentiable):
@@ -271,37 +310,9 @@ def listed(values: Sequence[float] | np.ndarray) -> str:
     return f"{low:g}" if len(values) == 1 else f"{len(values)} from {low:g} to {high:g}"
 
 
-def straight_through(curves: Tensor, exact: Tensor) -> Tensor:
-    """Exact values, to the last bit, with the gradient of curves of the same shape."""
-    return exact.to(curves) + (curves - curves.detach())
-
-
-def exact_curves(metric: Metric, fields: Tensor) -> Tensor:
-    """Exact curves (N, C, Q), float64, computed on the CPU and brought to the fields' device.
-
-    Args:
-        metric: the exact metric.
-        fields: (N, H, W) or (N, 1, H, W); of a pairwise metric pairs (N, 2, H, W).
-    """
-    if torch.compiler.is_compiling():
-        # No decorator: it would import the compiler, 2 s of CPU, for those who compile nothing.
-        if not _OUTSIDE_GRAPHS:
-            _OUTSIDE_GRAPHS.append(torch.compiler.disable(_exact_curves))
-        return _OUTSIDE_GRAPHS[0](metric, fields)
-    return _exact_curves(metric, fields)
-
-
-_OUTSIDE_GRAPHS: list[Callable[[Metric, Tensor], Tensor]] = []
-"""`_exact_curves` as no graph holds it, once there are graphs."""
-
-
-def _exact_curves(metric: Metric, fields: Tensor) -> Tensor:
-    fields = fields.detach()
-    if fields.ndim == 4 and metric.arity == 1:
-        fields = fields[:, 0]
-    if fields.dtype != torch.float64:
-        fields = fields.float()
-    return torch.from_numpy(metric(*metric.parts(fields.cpu().numpy()))).to(fields.device)
+def joined(batches: Sequence[Tensor]) -> Tensor:
+    """One batch of several, without gradient."""
+    return torch.cat([batch.detach() for batch in batches]) if len(batches) > 1 else batches[0].detach()
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import ArgumentError
 
@@ -66,10 +65,8 @@ def as_batch(fields: Tensor, dry: float = 0.0) -> Tensor:
     """
     check_fields("fields", fields)
     if fields.ndim == 4:
-        fields = fields[:, 0]
-    if fields.dtype != torch.float64:
-        fields = fields.float()
-    return torch.where(torch.isnan(fields), dry, fields).clamp(-_LARGEST, _LARGEST)
+        fields = fields.squeeze(1)
+    return _held(fields, torch.isnan(fields), dry)
 
 
 def as_pairs(pairs: Tensor, dry: float = 0.0) -> Tensor:
@@ -92,9 +89,16 @@ def as_pairs(pairs: Tensor, dry: float = 0.0) -> Tensor:
             f"pairs of prediction and observation must be a torch tensor of shape (N, 2, H, W), got {got}"
         )
     check_tensor("pairs", pairs)
-    missing = torch.isnan(pairs).any(1, keepdim=True).expand_as(pairs)
-    flat = torch.where(missing, math.nan, pairs).flatten(0, 1)
-    return as_batch(flat, dry).unflatten(0, (pairs.shape[0], 2))
+    return _held(pairs, torch.isnan(pairs).any(1, keepdim=True), dry)
+
+
+def _held(values: Tensor, missing: Tensor, dry: float) -> Tensor:
+    """Values within what arithmetic stays finite with, in single precision or better; dry where missing."""
+    if values.dtype != torch.float64:
+        values = values.float()
+    # Unlike clamp, it hands gradients down in one step.
+    held = F.hardtanh(values, -_LARGEST, _LARGEST)
+    return held.masked_fill(missing, min(max(dry, -_LARGEST), _LARGEST))
 
 
 def stacked(predictions: Tensor, observations: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..emulators.fields import check_fields, check_tensor
+from ..emulators.transforms import transformed
 from ..errors import ArgumentError
 from ..metrics import Metric
 
@@ -80,5 +83,23 @@ def broken(prediction: Tensor, missing: Tensor | None) -> Tensor:
     Its gradient is NaN where the prediction is not finite, and 0 elsewhere: who looks at gradients, as
     scalers of half precision do, is told as well as who looks at the loss.
     """
-    measured = prediction if missing is None else prediction.masked_fill(missing, 0.0)
-    return (measured * (measured.detach() * 0)).flatten(1).sum(1, keepdim=True)
+    zeros = prediction.detach() * 0
+    if missing is not None:
+        zeros = zeros.masked_fill(missing, 0.0)
+    if transformed(prediction):
+        return (prediction * zeros).flatten(1).sum(1, keepdim=True)
+    return _Told.apply(prediction, zeros)
+
+
+class _Told(torch.autograd.Function):
+    """Sums of zeros, some of which are NaN, that are the gradient, too, whatever they are multiplied by."""
+
+    @staticmethod
+    def forward(ctx: Any, prediction: Tensor, zeros: Tensor) -> Tensor:
+        ctx.save_for_backward(zeros)
+        return zeros.flatten(1).sum(1, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (zeros,) = ctx.saved_tensors
+        return zeros, None

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from ..emulators.curves import full_precision
-from ..emulators.differentiable import (
-    Differentiable,
-    device_of,
-    exact_curves,
-    straight_through,
-)
+from ..emulators.differentiable import Differentiable, device_of, joined
 from ..emulators.distances import DISTANCES, Distance, default_distance
 from ..emulators.embedded import Embedded
+from ..emulators.exact import Teacher
 from ..emulators.fields import stacked
 from ..emulators.relaxations.relaxation import COLD, HOT, geometric
+from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice, as_flag
 from ..metrics import Metric
@@ -94,7 +91,7 @@ class SurrogateLoss(Embedded):
         reference = as_choice("reference", forward if reference is None else reference, _SIDES)
         self.reduction = as_choice("reduction", reduction, _REDUCTIONS)
         self.missing = as_choice("missing", missing, MISSING)
-        self.surrogate, self.metric = surrogate, metric
+        self.surrogate, self.metric, self.teacher = surrogate, metric, Teacher(metric)
         self.exact_forward = forward == "exact"
         self.exact_reference = reference == "exact" and metric.arity == 1
         self.distance = _distance_of(metric, distance)
@@ -144,6 +141,7 @@ class SurrogateLoss(Embedded):
             raise ArgumentError("this surrogate is no relaxation: it has no temperature to anneal")
         if not (_is_weight(start) and _is_weight(end) and start > 0 and end > 0):
             raise ArgumentError(f"start and end must be positive temperatures, got {start!r} and {end!r}")
+        self.surrogate.relaxation.reserve(min(start, end))
         self.surrogate.relaxation.temperature = geometric(start, end, progress)
 
     def forward(
@@ -172,8 +170,9 @@ class SurrogateLoss(Embedded):
             ArgumentError: both or neither of target and target_curves, no tensors, or shapes that differ.
         """
         distances, gate = self._compared(prediction, target, target_curves, mask)
-        loss = (distances * self.output_weights.to(distances.dtype)).sum(1) * gate
-        return _reduced(loss, self.reduction)
+        with full_precision(distances):
+            loss = distances @ self.output_weights.to(distances.dtype)
+            return _reduced(loss if gate is None else loss * gate, self.reduction)
 
     def by_output(
         self,
@@ -188,54 +187,78 @@ class SurrogateLoss(Embedded):
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | float]:
-        """Distances (N, C), and how far each field is trusted."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Distances (N, C), and how far each field is trusted; None: wholly."""
         check_inputs(self.metric, prediction, target, target_curves, mask, self.output_weights.device)
         missing = unmeasured(prediction, target, mask, self.missing)
-        told: Tensor | float = 0.0
+        told = broken(prediction, missing) if self.missing == "target" else None
         if missing is not None:
             prediction = prediction.masked_fill(missing, math.nan)
-            target = None if target is None else target.detach().masked_fill(missing, math.nan)
-        if self.missing == "target":
-            told = broken(prediction, missing)
+        if target is not None:
+            target = target.detach()
+            if missing is not None and (mask is not None or self.missing == "either"):
+                target = target.masked_fill(missing, math.nan)
         self.watch.look(prediction, target)
         reference: Tensor | None = None
-        gate: Tensor | float = 1.0
-        if self.metric.arity == 1:
-            curves = self._curves(prediction)
-            reference, gate = self._reference(target, target_curves, curves)
-        else:
+        gate: Tensor | None = None
+        if self.metric.arity == 2:
             assert target is not None  # `check_inputs` has seen to it
-            curves = self._curves(stacked(prediction, target))
+            pairs = stacked(prediction, target)
+            curves = self.surrogate(pairs)
+            if self._counts_predictions:
+                curves = straight_through(curves, self.teacher(pairs))
+        elif target is None:
+            assert target_curves is not None  # likewise
+            curves, reference = self._against_curves(prediction, target_curves)
+        else:
+            curves, reference, gate = self._against_target(prediction, target)
         with full_precision(curves):
-            return self.distance(curves, reference) + told, gate
+            distances = self.distance(curves, reference)
+            return distances if told is None else distances + told, gate
 
-    def _curves(self, fields: Tensor) -> Tensor:
-        """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
-        curves = self.surrogate(fields)
-        return straight_through(curves, exact_curves(self.metric, fields)) if self.exact_forward else curves
+    @property
+    def _counts_predictions(self) -> bool:
+        """Whether exact curves of predictions have to be found beside the surrogate's."""
+        return self.exact_forward and not self.surrogate.exact
+
+    def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> tuple[Tensor, Tensor]:
+        """Curves of predictions, and those to reach."""
+        curves = self.surrogate(prediction)
+        if target_curves.shape != curves.shape:
+            raise ArgumentError(
+                f"target_curves must have shape {tuple(curves.shape)}, got {tuple(target_curves.shape)}"
+            )
+        if self.trusting:
+            raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
+        if self._counts_predictions:
+            curves = straight_through(curves, self.teacher(prediction))
+        return curves, target_curves.detach().to(curves)
+
+    def _against_target(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Curves of predictions, those to reach, and how far each field is trusted; None: wholly."""
+        counts_targets = (self.exact_reference or self.trusting) and not self.surrogate.exact
+        counted = [prediction] * self._counts_predictions + [target] * counts_targets
+        if not counted:
+            return *self.surrogate.curves_of_both(prediction, target), None
+        # What crosses to the host crosses once.
+        exact = self.teacher(joined(counted)).split(target.shape[0])
+        if counts_targets and not self.trusting:
+            curves, reference = self.surrogate(prediction), exact[-1]
+        else:
+            curves, reference = self.surrogate.curves_of_both(prediction, target)
+        gate = self._trust_in(reference, exact[-1].to(curves)) if self.trusting else None
+        if self.exact_reference:
+            reference = exact[-1]
+        if self._counts_predictions:
+            curves = straight_through(curves, exact[0])
+        return curves, reference.to(curves), gate
 
     @torch.no_grad()
-    def _reference(
-        self, target: Tensor | None, target_curves: Tensor | None, curves: Tensor
-    ) -> tuple[Tensor, Tensor | float]:
-        """The curves to reach, and the weight of each field."""
-        if target_curves is not None:
-            if target_curves.shape != curves.shape:
-                raise ArgumentError(
-                    f"target_curves must have shape {tuple(curves.shape)}, got {tuple(target_curves.shape)}"
-                )
-            if self.trusting:
-                raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
-            return target_curves.to(curves), 1.0
-        assert target is not None  # one of both is there: `check_inputs` has seen to it
-        if not self.trusting:
-            exact = exact_curves(self.metric, target) if self.exact_reference else self.surrogate(target)
-            return exact.to(curves), 1.0
-        exact = exact_curves(self.metric, target).to(curves)
-        emulated = self.surrogate(target).to(curves)
-        error = (self.distance(emulated, exact) * self.output_weights.to(curves.dtype)).sum(1)
-        return exact if self.exact_reference else emulated, torch.exp(-self.severity * error**2)
+    def _trust_in(self, emulated: Tensor, exact: Tensor) -> Tensor:
+        """Weights (N,) of fields by what the surrogate makes of their targets."""
+        with full_precision(exact):
+            error = self.distance(emulated.to(exact), exact) @ self.output_weights.to(exact.dtype)
+            return torch.exp(-self.severity * error**2)
 
     def extra_repr(self) -> str:
         """What it measures, in a few lines."""
@@ -294,7 +317,7 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
     # The mean of no field would be NaN.
-    return losses.sum() / max(losses.shape[0], 1) if reduction == "mean" else losses.sum()
+    return losses.mean() if reduction == "mean" and losses.shape[0] else losses.sum()
 
 
 def _leave_out(loss: SurrogateLoss, state: dict[str, Tensor], prefix: str, _: Any) -> None:

@@ -135,6 +135,15 @@ class FrozenSurrogate(Embedded, Differentiable):
         """The relaxation in it, whose temperature may be set; None where there is none."""
         return self.module.relaxation
 
+    @property
+    def exact(self) -> bool:  # type: ignore[override]  # read-only here
+        """Whether its values are the metric's own."""
+        return self.module.exact
+
+    def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Curves (N, C, Q) of predictions, and of targets of their shape, which get no gradient."""
+        return self.module.curves_of_both(predictions, targets)
+
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build the module again."""
         return self.module.arguments()

@@ -103,7 +103,7 @@ class MonotoneHeads(nn.Module):
 
     def forward(self, raw: Tensor, frame: float) -> Tensor:
         """Curves (N, C, Q) of signed-log values (N, C, Q); frame is the field's area."""
-        low, high = (limits.to(raw)[:, None] for limits in self._limits(frame))
+        low, high = (limits.to(raw)[:, None] for limits in self._limits(frame, raw.device))
         parts = [
             part.sort(dim=1, descending=kind is NonIncreasing).values if kind else part
             for part, kind in zip(raw.unbind(1), self.directions, strict=True)
@@ -113,25 +113,25 @@ class MonotoneHeads(nn.Module):
 
     def inverse(self, curves: Tensor, frame: float) -> Tensor:
         """Signed-log values (N, C, Q) of curves (N, C, Q), kept well inside of what `forward` clamps to."""
-        low, high = (limits.to(curves)[:, None] for limits in self._limits(frame))
+        low, high = (limits.to(curves)[:, None] for limits in self._limits(frame, curves.device))
         inside = (high - low).clamp(max=2 * _MARGIN) / 2
         return log_curves(curves, self.metric.scales).clamp(low + inside, high - inside)
 
-    def _limits(self, frame: float) -> tuple[Tensor, Tensor]:
-        """Lowest and highest signed-log value of each output, (C,) each."""
-        size = torch.tensor(frame, dtype=torch.float64)
-        low = torch.full((len(self.metric.outputs),), -LARGEST_LOG, dtype=torch.float64)
-        high = -low
+    def _limits(self, frame: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Lowest and highest signed-log value of each output, (C,) each, made where they are wanted."""
+        size = torch.full((), frame, dtype=torch.float64, device=device)
+        low = [torch.full_like(size, -LARGEST_LOG)] * len(self.metric.outputs)
+        high = [torch.full_like(size, LARGEST_LOG)] * len(self.metric.outputs)
         for c in self.metric.constraints:
             if isinstance(c, AtLeast | AtMost) and set(c.of) <= {FRAME}:
                 k = self.metric.outputs.index(c.output)
-                bound = size.new_tensor(1.0) * c.bound(*(size for _ in c.of))
+                bound = torch.ones_like(size) * c.bound(*(size for _ in c.of))
                 bound = signed_log1p(bound / self.metric.scales[k])
                 if isinstance(c, AtLeast):
                     low[k] = torch.maximum(low[k], bound)
                 else:
                     high[k] = torch.minimum(high[k], bound)
-        return low, high
+        return torch.stack(low), torch.stack(high)
 
 
 class CertifiedEmulator(Trainable):

@@ -50,12 +50,14 @@ class Excursion(RelaxedMinkowski):
                 "take a trained one, such as constrained"
             )
         super().__init__(metric, temperature, tail, forward, spreads)
-        self.heads = ConstrainedHeads(metric)
+        self.heads = None if self.exact else ConstrainedHeads(metric)
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W), held to the constraints where they are the values."""
         curves = super().soft(batch, given)
-        return curves if self.exact else self.heads.project(curves, self.metric.frame(batch.shape[1:]))
+        return (
+            curves if self.heads is None else self.heads.project(curves, self.metric.frame(batch.shape[1:]))
+        )
 
 
 @BOUNDS.register(Excursion)

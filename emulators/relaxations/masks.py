@@ -52,7 +52,7 @@ class RelaxedMasks(Tabled, Relaxation):
 
     def set_temperature(self, relative: np.ndarray) -> None:
         """Take over relative temperatures (Q,)."""
-        self.relative = torch.from_numpy(relative).to(self.relative)
+        self.set_table("relative", torch.from_numpy(relative))
 
     def memberships(self, values: Tensor) -> Tensor:
         """Memberships (N, Q, H, W) of values (N, H, W)."""

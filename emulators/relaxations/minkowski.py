@@ -10,16 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...metrics.kernels.rows import COMPONENTS, LOCAL_ROWS
+from ...metrics.kernels.rows import COMPONENTS, LOCAL_ROWS, ROWS
 from ...metrics.minkowski import PIXEL_PERIMETER, Minkowski, functionals
 from ..certificates import BOUNDS, GUARD, Layers, Unbounded
-from ..differentiable import Relaxation
+from ..differentiable import Relaxation, joined
+from ..straight_through import per_field
+from ..tables import Tabled
 from .relaxation import RELAXATIONS
 from .soft_counts import SoftCounts
 
 
 @RELAXATIONS.register(Minkowski)
-class RelaxedMinkowski(Relaxation):
+class RelaxedMinkowski(Tabled, Relaxation):
     """Minkowski curves of soft excursion sets s = sigmoid((x - u)/tau).
 
     Area, perimeter and Euler number are linear in counts of pixels, pairs and blocks, components in
@@ -42,9 +44,14 @@ class RelaxedMinkowski(Relaxation):
 
     Raises:
         ArgumentError: an argument out of range.
+
+    Attributes:
+        combinations: what outputs are of counts, (C, ROWS), float64.
     """
 
     metric: Minkowski
+    combinations: Tensor
+    tables = ("combinations",)
 
     def __init__(
         self,
@@ -55,6 +62,7 @@ class RelaxedMinkowski(Relaxation):
         spreads: Sequence[float] | None = None,
     ) -> None:
         super().__init__(metric, forward, spreads=spreads)
+        self.combinations = torch.from_numpy(_combinations(metric))
         self.counts = SoftCounts(
             self.steps_at,
             self.spreads,
@@ -75,27 +83,39 @@ class RelaxedMinkowski(Relaxation):
         tail = self.counts.tail
         return super().arguments() | {"tail": None if tail is None else list(tail)}
 
+    def reserve(self, temperature: float) -> None:
+        """Make room for the nodes that a temperature needs."""
+        self.counts.reserve(np.full(len(self.steps_at), temperature))
+
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
-        """Soft curves (N, C, Q) of fields (N, H, W); where values are exact, what has their gradient."""
-        counts = self.counts(batch, slopes_alone=self.exact)
-        return self.curves(counts, self.metric.frame(batch.shape[1:]))
+        """Soft curves (N, C, Q) of fields (N, H, W)."""
+        return self._curves(self.counts(batch)).to(batch)
 
-    def exact_values(self, batch: Tensor, given: Tensor) -> Tensor:
+    def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
         """Exact curves (N, C, Q) of fields (N, H, W), counted where these are."""
-        counts = self.counts.exact(batch)
-        return self.curves(counts, self.metric.frame(batch.shape[1:])).to(batch)
+        return self._curves(self.counts.exact(joined(batches)))
 
-    def curves(self, counts: Tensor, frame: float) -> Tensor:
-        """Curves (N, C, Q) of counts (N, ROWS, Q) in fields of an area, `frame`."""
-        curves = functionals(
-            *(counts[:, row] for row in range(LOCAL_ROWS)),
-            pixel_size=self.metric.pixel_size,
-            boundary=self.metric.boundary,
-            connectivity=self.metric.connectivity,
-        )
-        curves["components"] = counts[:, COMPONENTS]
-        curves["holes"] = curves["components"] - curves["euler"]
-        return torch.stack([curves[name] for name in self.metric.outputs], dim=1)
+    def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
+        """Exact curves (N, C, Q) of fields (N, H, W) with the gradient of the soft ones."""
+        return self.counts.slopes(batch, self.table("combinations", batch), values)
+
+    def _curves(self, counts: Tensor) -> Tensor:
+        """Curves (N, C, Q) of counts (N, ROWS, Q), float64."""
+        return per_field(self.table("combinations", counts), counts)
+
+
+def _combinations(metric: Minkowski) -> np.ndarray:
+    """What outputs are of counts, (C, ROWS): their values where one count is 1 and all others are 0."""
+    counts = np.eye(ROWS)
+    outputs = functionals(
+        *counts[:LOCAL_ROWS],
+        pixel_size=metric.pixel_size,
+        boundary=metric.boundary,
+        connectivity=metric.connectivity,
+    )
+    outputs["components"] = counts[COMPONENTS]
+    outputs["holes"] = outputs["components"] - outputs["euler"]
+    return np.stack([outputs[name] for name in metric.outputs])
 
 
 _NEGLIGIBLE = 1e-6

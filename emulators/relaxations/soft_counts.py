@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import ArgumentError
 from ...foundation.arguments import as_real
 from ..soft.histogram import counts_reached, node_positions, soft_histogram, thresholds_reached
+from ..straight_through import values_through
 from ..tables import Tabled
 
 _REACH = 16.0
@@ -21,8 +22,7 @@ _NODES_PER_TEMPERATURE = 4
 _LARGEST_TABLE = 2**26
 """Memberships (nodes x thresholds) beyond which a temperature is refused, before any is computed."""
 _LEAST_NODES = 1024
-"""Nodes of the smallest table. Sizes double from there, so that an annealed loss keeps the same shapes, and
-is compiled once."""
+"""Nodes of the smallest table. Sizes double from there."""
 _SPARE_NODES = 8
 """Nodes beyond both ends, which splines need."""
 
@@ -49,6 +49,7 @@ class SoftCounts(Tabled):
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
         axis: of the nodes, see `soft.histogram.node_positions`.
         exact_at: the thresholds that `exact` counts at, float64.
+        reserved: nodes of the table, at least; those that the temperature does not need are as the last one.
     """
 
     memberships: Tensor
@@ -77,6 +78,7 @@ class SoftCounts(Tabled):
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
         self.memberships = self.axis = torch.empty(0, dtype=torch.float64)
         self.exact_at = torch.tensor(exact_at, dtype=torch.float64)
+        self.reserved = 0
 
     def set_temperature(self, relative: np.ndarray) -> None:
         """Set tau_q = relative_q spread_q; relative: (Q,), positive.
@@ -84,50 +86,75 @@ class SoftCounts(Tabled):
         Raises:
             ArgumentError: so cold that the table of memberships would be too large.
         """
-        spreads = np.asarray(self.spreads)
-        tau = relative * spreads
-        parts = [(1.0, tau)]
-        if self.tail is not None:
-            share, hotter = self.tail
-            parts = [(1 - share, tau), (share, hotter * spreads)]
-        widest = np.max([width for _, width in parts], axis=0)
-        finest = np.min([width / _NODES_PER_TEMPERATURE for _, width in parts], axis=0)
-        center = self.thresholds[0] - self.spreads[0]
-        # Thresholds count from the center, so that digits are not spent on an offset.
-        u = np.asarray(self.thresholds) - center
-        reach = float((u - _REACH * widest).min()), float((u + _REACH * widest).max())
-        scale, nodes_needed = _best_scale(u, finest, reach)
-        if not nodes_needed * len(u) <= _LARGEST_TABLE:
-            raise ArgumentError(
-                f"temperature (={relative.min():g}) is too small for {len(u)} thresholds from "
-                f"{self.thresholds[0]:g} to {self.thresholds[-1]:g}: it needs {nodes_needed:.3g} nodes; "
-                "raise it, or take fewer thresholds"
-            )
-        count = max(_LEAST_NODES, 2 ** math.ceil(math.log2(nodes_needed + _SPARE_NODES)))
+        parts = self._parts(relative)
+        count, scale, reach = self._nodes(relative)
         origin, top = (math.asinh(end / scale) for end in reach)
         step = (top - origin) / (count - _SPARE_NODES)
         with np.errstate(over="ignore"):
             nodes = scale * np.sinh(origin + step * np.arange(-1, count - 1))
-        device = self.memberships.device
-        self.memberships = torch.from_numpy(_spline(nodes, u, parts)).to(device)
-        axis = torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu")
-        self.axis = axis.to(self.axis.device)
+        center, u = self._centered()
+        coefficients = _spline(nodes, u, parts)
+        unused = max(self.reserved - count, 0)
+        self.set_table("memberships", torch.from_numpy(np.pad(coefficients, ((0, unused), (0, 0)), "edge")))
+        self.set_table("axis", torch.tensor([center, scale, origin, step], dtype=torch.float64, device="cpu"))
 
-    def forward(self, fields: Tensor, slopes_alone: bool = False) -> Tensor:
-        """Counts of fields, float32 or float64, without NaN.
+    def reserve(self, relative: np.ndarray) -> None:
+        """Keep tables from now on as large as temperatures need, so that they are set in place until then.
+
+        Raises:
+            ArgumentError: see `set_temperature`.
+        """
+        self.reserved, _, _ = self._nodes(relative)
+
+    def _centered(self) -> tuple[float, np.ndarray]:
+        """A center, and thresholds from there on, so that digits are not spent on an offset."""
+        center = self.thresholds[0] - self.spreads[0]
+        return center, np.asarray(self.thresholds) - center
+
+    def _parts(self, relative: np.ndarray) -> list[tuple[float, np.ndarray]]:
+        """Shares of sigmoids in the memberships, and their widths (Q,)."""
+        spreads = np.asarray(self.spreads)
+        if self.tail is None:
+            return [(1.0, relative * spreads)]
+        share, hotter = self.tail
+        return [(1 - share, relative * spreads), (share, hotter * spreads)]
+
+    def _nodes(self, relative: np.ndarray) -> tuple[int, float, tuple[float, float]]:
+        """Nodes that temperatures need, scale of their axis, its least and largest value from the center."""
+        _, u = self._centered()
+        widths = [width for _, width in self._parts(relative)]
+        widest, finest = np.max(widths, axis=0), np.min(widths, axis=0) / _NODES_PER_TEMPERATURE
+        reach = float((u - _REACH * widest).min()), float((u + _REACH * widest).max())
+        scale, needed = _best_scale(u, finest, reach)
+        if not needed * len(u) <= _LARGEST_TABLE:
+            raise ArgumentError(
+                f"temperature (={relative.min():g}) is too small for {len(u)} thresholds from "
+                f"{self.thresholds[0]:g} to {self.thresholds[-1]:g}: it needs {needed:.3g} nodes; "
+                "raise it, or take fewer thresholds"
+            )
+        return max(_LEAST_NODES, 2 ** math.ceil(math.log2(needed + _SPARE_NODES))), scale, reach
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Counts (N, ROWS, Q), float64, of fields (N, H, W), float32 or float64, without NaN."""
+        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
+        return self._histogram(fields, slopes_alone=False).double() @ self.table("memberships", fields)
+
+    def slopes(self, fields: Tensor, left: Tensor, values: Tensor) -> Tensor:
+        """Values with the gradient of left @ counts, which are not counted.
 
         Args:
-            fields: (N, H, W).
-            slopes_alone: whether the gradient alone is wanted, and values may be anything finite.
-
-        Returns:
-            (N, ROWS, Q).
+            fields: (N, H, W), as above.
+            left: (C, ROWS), float64.
+            values: (N, C, Q).
         """
-        memberships = self.table("memberships", fields)
-        position = node_positions(fields, self.table("axis", fields), len(memberships))
-        histogram = soft_histogram(position, len(memberships), slopes_alone=slopes_alone, **self._counted())
-        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        return (histogram.double() @ memberships.double()).to(position.dtype)
+        histogram = self._histogram(fields, slopes_alone=True)
+        return values_through(values, left, histogram, self.table("memberships", fields))
+
+    def _histogram(self, fields: Tensor, slopes_alone: bool) -> Tensor:
+        """Histogram (N, ROWS, nodes) of fields, see `soft.histogram.soft_histogram`."""
+        nodes = len(self.memberships)
+        position = node_positions(fields, self.table("axis", fields), nodes)
+        return soft_histogram(position, nodes, slopes_alone=slopes_alone, **self._counted())
 
     def exact(self, fields: Tensor) -> Tensor:
         """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.

@@ -42,7 +42,7 @@ class Anywhere(Backend):
 
     def counts(self, reached: Tensor, changes: Tensor, count: int, touched: bool, degrees: bool) -> Tensor:
         """See `histogram.counts_reached`."""
-        found = [reached.new_zeros((len(reached), count + 1), dtype=torch.float64)] * ROWS
+        found = [reached.new_zeros((reached.shape[0], count + 1), dtype=torch.float64)] * ROWS
         for row, values, weights in _statistics(reached, changes, touched, degrees):
             weight = (torch.ones_like(values) * weights).flatten(1).double()
             found[row] = found[row].scatter_add(1, values.flatten(1).long(), weight)

@@ -15,6 +15,7 @@ import typer
 from .. import __version__
 from ..errors import EmulossError, one_line, printable
 from ..foundation.interrupts import ENDED, Terminated, terminations_raised
+from ..foundation.threads import sleep_while_waiting
 
 QUIET_TYPER: dict[str, Any] = {
     "add_completion": False,
@@ -87,6 +88,7 @@ def run(
     Returns:
         The exit code.
     """
+    sleep_while_waiting()
     try:
         with terminations_raised(), _warnings_in_one_line():
             # Commands return nothing; typer, the code of an early end.

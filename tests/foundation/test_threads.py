@@ -1,5 +1,8 @@
 """Kernels share their work among threads, whatever else keeps the cores busy."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -79,3 +82,43 @@ def test_an_interrupt_of_the_caller_waits_for_helpers_and_outweighs_their_errors
     with pytest.raises(KeyboardInterrupt):
         threads.in_threads(fail, 8, LARGE)
     assert ended
+
+
+# How torch's threads wait
+
+
+def environment_after(code, tmp_path, **given):
+    """OMP_WAIT_POLICY in a fresh process after some code."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport os; print('policy', os.environ.get('OMP_WAIT_POLICY'))"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in threads._WAITING} | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return told.split()[-1]
+
+
+COMMAND = "from emuloss.cli.main import main; main(['--version'])"
+
+
+def test_commands_have_threads_sleep_while_they_wait(tmp_path):
+    assert environment_after(COMMAND, tmp_path) == "passive"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OMP_WAIT_POLICY", "active"), ("GOMP_SPINCOUNT", "5"), ("KMP_BLOCKTIME", "1")]
+)
+def test_how_threads_wait_is_the_users_to_say(name, value, tmp_path):
+    found = environment_after(COMMAND, tmp_path, **{name: value})
+    assert found == (value if name == "OMP_WAIT_POLICY" else "None")
+
+
+def test_the_library_leaves_the_environment_alone(tmp_path, monkeypatch):
+    assert environment_after("import emuloss; emuloss.list_models()", tmp_path) == "None"
+    for name in threads._WAITING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", object())  # which has read it
+    threads.sleep_while_waiting()
+    assert "OMP_WAIT_POLICY" not in os.environ

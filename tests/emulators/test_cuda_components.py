@@ -138,6 +138,20 @@ def test_more_pixels_and_edges_than_programs_have_in_hand(monkeypatch):
     agree(np.random.default_rng(0).random((1, 25, 30)).astype(np.float32), False)
 
 
+@both_connectivities
+def test_memory_may_hold_anything_at_first(diagonal):
+    fields = np.stack(
+        [few_levels((16, 16), 3), np.random.default_rng(0).random((16, 16)), np.zeros((16, 16))]
+    )
+    torch.use_deterministic_algorithms(
+        True
+    )  # new memory is then filled, by NaN and the largest whole numbers
+    try:
+        agree(fields.astype(np.float32), diagonal)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_fields_of_any_layout():
     fields = few_levels((2, 12, 9), 3).astype(np.float32)
     turned = torch.from_numpy(fields).to(DEVICE).transpose(1, 2)

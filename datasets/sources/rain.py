@@ -32,6 +32,8 @@ _BEAM = 0.45
 """Standard deviation in pixels of the blur by which radar beams and gridding smooth rain."""
 _PIXELS = 2**22
 """Most pixels in a chunk, so that large fields do not fill the memory."""
+_AT_ONCE = 2**16
+"""Pixels that are drawn at once: what a step leaves is in the cache when the next one needs it."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,20 @@ class Rain(FieldSource):
             raise ArgumentError(f"`k` (={k}) must be a chunk number below {len(self)}.")
         members = range(k * self.chunk, min((k + 1) * self.chunk, self.count))
         shares = _regime_shares(self.regimes)
-        rate = _draw([np.random.default_rng((self.seed, i)) for i in members], self.field_shape, shares)
-        if self.quantum is not None:
-            rate = np.rint(rate / self.quantum) * self.quantum
-        # The slack keeps the bound itself wet: rounding leaves it within a few ulp of its decimal value.
-        rate[rate < _DRIZZLE * (1 - 1e-9)] = 0.0
-        return np.minimum(rate, _HIGHEST, out=rate).astype(np.float32)
+        height, width = self.field_shape
+        fields = np.empty((len(members), height, width), np.float32)
+        step = max(1, _AT_ONCE // (height * width))
+        for start in range(0, len(members), step):
+            generators = [np.random.default_rng((self.seed, i)) for i in members[start : start + step]]
+            rate = _draw(generators, self.field_shape, shares)
+            if self.quantum is not None:
+                rate /= self.quantum
+                np.rint(rate, out=rate)
+                rate *= self.quantum
+            # The slack keeps the bound itself wet: rounding leaves it within a few ulp of its decimal value.
+            rate[rate < _DRIZZLE * (1 - 1e-9)] = 0.0
+            fields[start : start + step] = np.minimum(rate, _HIGHEST, out=rate)
+        return fields
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the fields."""
@@ -158,14 +168,16 @@ def _draw(
 ) -> NDArray[np.float64]:
     """Draw one field for each generator, (n, H, W) in mm/h, neither bounded nor rounded."""
     # The Fourier grid is larger than the field, so that opposite edges do not fit together.
-    grid = tuple(32 * -(-(5 * n) // 128) for n in shape)
+    grid = (_grid(shape[0]), _grid(shape[1]))
     n = len(generators)
     noise = np.empty((n, *grid))
     impulses = np.zeros((n, *grid))
+    busy = np.empty(n, bool)
     exponent, ratio, angle, width, threshold, sharpness = np.empty((6, n))
     kinds = list(REGIMES.values())
+    cumulated = shares.cumsum()
     for i, rng in enumerate(generators):
-        regime = kinds[int(rng.choice(len(kinds), p=shares))]
+        regime = kinds[int(np.searchsorted(cumulated / cumulated[-1], rng.random(), side="right"))]
         exponent[i] = rng.uniform(*regime.exponent)
         ratio[i] = rng.uniform(1.0, 3.0)
         angle[i] = rng.uniform(0.0, np.pi)
@@ -174,59 +186,84 @@ def _draw(
         median, below, above = regime.threshold
         z = rng.standard_normal()
         threshold[i] = median + z * (below if z < 0 else above)
-        _add_cells(impulses[i], rng, regime, angle[i], width[i])
+        busy[i] = _add_cells(impulses[i], rng, regime, angle[i], width[i])
         rng.standard_normal(out=noise[i])
 
     along, across = _rotated_frequencies(grid, angle)
-    crop = np.s_[:, : shape[0], : shape[1]]
-    gauss = _filter(noise, along, across, exponent, ratio)[crop]
+    gauss = _inverse(_filtered(noise, along, across, exponent, ratio), shape, grid)
     gauss -= gauss.mean(axis=(1, 2), keepdims=True)
     deviation = gauss.std(axis=(1, 2), keepdims=True)
     gauss /= np.maximum(deviation, np.finfo(float).tiny)  # a field of one pixel has none
-    excess = np.maximum(gauss - threshold[:, None, None], 0.0)
-    # The excess is flattened as it grows: the tail of rates is lighter than log-normal.
-    growth = np.exp(sharpness[:, None, None] * excess / (1.0 + excess / 3.0))
-    rate = np.where(excess > 0, _DRIZZLE * growth, 0.0)
-    busy = impulses.any(axis=(1, 2))
+    rate = np.zeros((n, *shape))
+    for i in range(n):
+        wet = gauss[i] > threshold[i]
+        excess = gauss[i][wet] - threshold[i]
+        # The excess is flattened as it grows: the tail of rates is lighter than log-normal.
+        rate[i][wet] = _DRIZZLE * np.exp(sharpness[i] * excess / (1.0 + excess / 3.0))
     if busy.any():
-        rate[busy] += _blur(impulses[busy], along[busy], across[busy], width[busy])[crop]
+        cells = _blurred(impulses[busy], along[busy], across[busy], width[busy])
+        rate[busy] += _inverse(cells, shape, grid)
     return rate
 
 
-def _filter(
+def _grid(length: int) -> int:
+    """Points of the Fourier grid along a side of the field, a quarter more than it has, in steps of 32."""
+    return 32 * -(-(5 * length) // 128)
+
+
+def _inverse(
+    spectrum: NDArray[np.complex128], shape: tuple[int, int], grid: tuple[int, int]
+) -> NDArray[np.float64]:
+    """The fields (n, H, W), in a corner of the grid, of a spectrum: `irfft2` without the rows beyond them."""
+    rows = np.fft.ifft(spectrum, axis=1)[:, : shape[0]]
+    return np.fft.irfft(rows, grid[1])[:, :, : shape[1]]
+
+
+def _filtered(
     noise: NDArray[np.float64],
     along: NDArray[np.float64],
     across: NDArray[np.float64],
     exponent: NDArray[np.float64],
     ratio: NDArray[np.float64],
-) -> NDArray[np.float64]:
+) -> NDArray[np.complex128]:
     """Give white noise a power-law spectrum, drawn out in one direction and blurred at the pixel scale."""
     stretch = ratio[:, None, None]
-    squared = along**2 * stretch + across**2 / stretch
-    squared[:, 0, 0] = np.inf  # no mean: the threshold decides how much of the field is wet
-    beam = np.exp(-2 * (np.pi * _BEAM) ** 2 * (along**2 + across**2))
-    transfer = squared ** (-exponent[:, None, None] / 4) * beam
-    return np.fft.irfft2(np.fft.rfft2(noise) * transfer, noise.shape[1:])
+    along, across = along**2, across**2
+    transfer = along * stretch
+    transfer += across / stretch
+    transfer[:, 0, 0] = np.inf  # no mean: the threshold decides how much of the field is wet
+    np.power(transfer, -exponent[:, None, None] / 4, out=transfer)
+    along += across
+    along *= -2 * (np.pi * _BEAM) ** 2
+    transfer *= np.exp(along, out=along)
+    spectrum = np.fft.rfft2(noise)
+    spectrum *= transfer
+    return spectrum
 
 
 def _add_cells(
     impulses: NDArray[np.float64], rng: np.random.Generator, regime: Regime, angle: float, width: float
-) -> None:
-    """Put the peak rates of convective cells, and of the trails that they leave, on a periodic grid."""
+) -> bool:
+    """Put the peak rates of convective cells, and of the trails that they leave, on a periodic grid.
+
+    Returns:
+        Whether there are any.
+    """
     height, breadth = impulses.shape
     count = int(rng.poisson(regime.cells * impulses.size / 128**2))
     rows = rng.uniform(0, height, count)
     columns = rng.uniform(0, breadth, count)
     peaks = regime.peak[0] * np.exp(regime.peak[1] * rng.standard_normal(count))
-    for age in range(_TRAIL):
-        shift = 1.5 * width * age
-        i = np.rint(rows + shift * np.sin(angle)).astype(int) % height
-        j = np.rint(columns + shift * np.cos(angle)).astype(int) % breadth
-        np.add.at(impulses, (i, j), peaks * 0.4**age)
+    age = np.arange(_TRAIL)[:, None]
+    shift = 1.5 * width * age
+    i = np.rint(rows + shift * np.sin(angle)).astype(int) % height
+    j = np.rint(columns + shift * np.cos(angle)).astype(int) % breadth
+    np.add.at(impulses.ravel(), (i * breadth + j).ravel(), (peaks * 0.4**age).ravel())
+    return count > 0
 
 
 def _rotated_frequencies(
-    grid: tuple[int, ...], angle: NDArray[np.float64]
+    grid: tuple[int, int], angle: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cycles per pixel along and across a direction for each field, (n, H, W // 2 + 1)."""
     vertical = np.fft.fftfreq(grid[0])[:, None]
@@ -235,14 +272,21 @@ def _rotated_frequencies(
     return cosine * horizontal + sine * vertical, cosine * vertical - sine * horizontal
 
 
-def _blur(
+def _blurred(
     impulses: NDArray[np.float64],
     along: NDArray[np.float64],
     across: NDArray[np.float64],
     width: NDArray[np.float64],
-) -> NDArray[np.float64]:
+) -> NDArray[np.complex128]:
     """Turn impulses into Gaussian cells, 1.3 times longer than wide, that keep their peak rate."""
     scale = width[:, None, None] * 2 * np.pi
-    transfer = np.exp(-0.5 * ((1.3 * scale * along) ** 2 + (scale * across) ** 2))
-    area = 2 * np.pi * 1.3 * width[:, None, None] ** 2
-    return np.fft.irfft2(np.fft.rfft2(impulses) * transfer * area, impulses.shape[1:])
+    transfer = 1.3 * scale * along
+    transfer *= transfer
+    other = scale * across
+    other *= other
+    transfer += other
+    transfer *= -0.5
+    spectrum = np.fft.rfft2(impulses)
+    spectrum *= np.exp(transfer, out=transfer)
+    spectrum *= 2 * np.pi * 1.3 * width[:, None, None] ** 2
+    return spectrum

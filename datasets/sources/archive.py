@@ -18,21 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError, EmulossError, one_line
-from ...foundation.arguments import as_flag, as_name, as_pixel_size, as_positive
+from ...foundation.arguments import as_flag
 from ...foundation.bars import counted
-from ...foundation.units import converter, same_unit
+from ...foundation.units import same_unit
 from ...metrics import found_quantum
-from ...metrics.declared import as_finite
+from .described import Described
 from .grids import Grid
-from .packing import as_markers
-from .reflectivity import is_reflectivity, rain_of
-from .source import FEWEST_VALUES, FieldSource
-from .tiling import Crop, Size, Tiling
+from .source import FEWEST_VALUES
 
 T = TypeVar("T")
 
-COVERAGE = 0.9
-"""Least share of measured pixels in a patch, where nothing else is asked for."""
 SAME_SIZE = 1e-3
 """Difference of pixels that are of one size, as a share of it: writers compute sizes from corners."""
 _REMEDY = "; repair or remove it, or give `skip_unreadable` to leave such files out."
@@ -82,7 +77,7 @@ class MisfitError(DataError):
     """A file is sound, but has no place in the archive, such as one of another quantity."""
 
 
-class Archive(FieldSource):
+class Archive(Described):
     """Many files of one kind, one frame (file and time step) a chunk, in order of time.
 
     The names of files only break ties, or stand in where no time is told. Files are opened when the archive
@@ -99,10 +94,6 @@ class Archive(FieldSource):
     Attributes:
         folder: Where the files stand, which their names are relative to.
         entries: The frames, in order of time.
-        own_unit: Unit of the values before they are converted.
-        tiling: How frames become fields.
-        nodata: Numbers, as they are kept, that stand for nothing measured; a subclass that takes them masks
-            them.
         skip_unreadable: Whether files that cannot be read are left out.
     """
 
@@ -110,55 +101,18 @@ class Archive(FieldSource):
     describing: ClassVar[tuple[str, ...]] = ("pixel_size", "length_unit", "unit", "quantum")
     folder: Path
     entries: Sequence[Entry]
-    own_unit: str
 
-    def __init__(
-        self,
-        *,
-        size: Size = None,
-        stride: Size = None,
-        min_coverage: float | None = None,
-        crop: Crop = None,
-        wet: float | None = None,
-        quantum: float | None = None,
-        nodata: float | Sequence[float] | None = None,
-        unit: str | None = None,
-        to_unit: str | None = None,
-        pixel_size: float | None = None,
-        length_unit: str | None = None,
-        skip_unreadable: bool = False,
-    ) -> None:
+    def __init__(self, *, skip_unreadable: bool = False, **options: Any) -> None:
         """Check the options.
 
         Args:
-            size: Size of the patches to cut, one number or (height, width); whole frames if None.
-            stride: Distance between training patches; their size by default.
-            min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
-                frames.
-            crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
-            wet: See `FieldSource`; by default the data tell.
-            quantum: Step that the values lie apart, in the unit that they come in; by default it is found in
-                them, if they have one.
-            nodata: Numbers, as they are in the files, that stand for nothing measured.
-            unit: Physical unit of the values in the files; by default what they say. It converts nothing.
-            to_unit: Unit to convert the values to. Reflectivity in dBZ becomes rain by Z = 200 R^1.6.
-            pixel_size: Side of a pixel, in `length_unit`; by default what the files say.
-            length_unit: Unit of the pixel size; by default what the files say, or "pixel".
             skip_unreadable: Leave files out that cannot be read, and count them.
+            **options: See `Described`; numbers are as they are in the files.
 
         Raises:
             ArgumentError: If one is out of range.
         """
-        if min_coverage is None:
-            min_coverage = 0.0 if size is None else COVERAGE
-        self.tiling = Tiling.of(size, stride, min_coverage, crop)
-        self.wet = as_finite("wet", wet)
-        self._quantum = None if quantum is None else as_positive("quantum", quantum)
-        self.nodata = as_markers(nodata)
-        self._unit = None if unit is None else as_name("unit", unit, "mm/h")
-        self._to_unit = None if to_unit is None else as_name("to_unit", to_unit, "mm/h")
-        self._pixel_size = None if pixel_size is None else as_pixel_size(pixel_size)
-        self._length_unit = None if length_unit is None else as_name("length_unit", length_unit, "km")
+        super().__init__(**options)
         self.skip_unreadable = as_flag("skip_unreadable", skip_unreadable)
 
     @abc.abstractmethod
@@ -210,7 +164,8 @@ class Archive(FieldSource):
         if not told:
             raise DataError(_none_fits(self.skipped, folder))
         self._tell_skipped(len(files))
-        self._settle(kind)
+        self.field_shape = self.tiling.size_in(kind.shape)
+        self.settle(str(folder), kind.unit, kind.grid)
         self.entries = self._in_order(told)
         times = [entry.time for entry in self.entries if entry.time is not None]
         self.times = times if len(times) == len(self.entries) else None
@@ -223,7 +178,7 @@ class Archive(FieldSource):
         last = len(self) - 1
         values = np.concatenate([self._seen(k) for k in sorted({0, last // 2, last})])
         found = found_quantum(values, FEWEST_VALUES) if np.isfinite(values).any() else None
-        return found or _converted_step(told, _conversion(self.own_unit, self.unit))
+        return found or self.converted_step(told)
 
     def name_of(self, path: Path) -> str:
         """What a file is called: its place in the folder, wherever that stands."""
@@ -263,7 +218,7 @@ class Archive(FieldSource):
         misfit = self.tiling.misfit((values.shape[-2], values.shape[-1]), self.field_shape)
         if misfit:
             raise DataError(f"{entry.path}: {misfit}.")
-        return np.asarray(_conversion(self.own_unit, self.unit)(values), np.float32)
+        return self.converted(values)
 
     def file_of(self, k: int) -> str:
         """Name of the file of a chunk, as `skipped` knows it."""
@@ -279,7 +234,7 @@ class Archive(FieldSource):
             "min_coverage": self.tiling.min_coverage,
             **self.tiling.cropping(),
             "unit": self.unit,
-            **({"converted": [self.own_unit, self.unit]} if self._converts else {}),
+            **self.conversion(),
             "pixel_size": self.pixel_size,
             "length_unit": self.length_unit,
             "quantum": self._quantum,
@@ -298,10 +253,6 @@ class Archive(FieldSource):
             "last": self.name_of(files[-1]),
             "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
         }
-
-    @property
-    def _converts(self) -> bool:
-        return not same_unit(self.own_unit, self.unit)
 
     def _looked_into(self, files: Sequence[Path]) -> dict[Path, Told]:
         """What each file says; those that are left out without a look at the others are in `skipped`."""
@@ -370,20 +321,6 @@ class Archive(FieldSource):
 
         return sorted(entries, key=place_of)
 
-    def _settle(self, kind: Told) -> None:
-        """Settle what fields mean: what is asked for, or else what the files say."""
-        self.field_shape = self.tiling.size_in(kind.shape)
-        self.own_unit = kind.unit if self._unit is None else self._unit
-        self.unit = self.own_unit if self._to_unit is None else self._to_unit
-        self.pixel_size = kind.grid.pixel_size if self._pixel_size is None else self._pixel_size
-        self.length_unit = kind.grid.length_unit if self._length_unit is None else self._length_unit
-        if self._to_unit is not None and not self.own_unit:
-            raise ArgumentError(
-                f"{self.folder} does not tell the unit of its values, which cannot be converted to "
-                f"{self._to_unit}; give `unit`."
-            )
-        _conversion(self.own_unit, self.unit)
-
     def _seen(self, k: int) -> NDArray[np.float32]:
         """The values of a frame; none of an unreadable file that is left out."""
         try:
@@ -443,26 +380,3 @@ def _bytes_of(path: Path) -> int:
     if path.is_dir():
         return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
     return path.stat().st_size
-
-
-@functools.lru_cache
-def _conversion(given: str, wanted: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """What turns values of one unit into those of another.
-
-    Raises:
-        ArgumentError: nothing does.
-    """
-    if same_unit(given, wanted):
-        return lambda values: values
-    if is_reflectivity(given):
-        of_rain = converter("mm/h", wanted)
-        return lambda values: of_rain(rain_of(values))
-    return converter(given, wanted)
-
-
-def _converted_step(step: float | None, convert: Callable[[NDArray[Any]], NDArray[Any]]) -> float | None:
-    """A step after conversion; None where there is none, or values no longer lie evenly."""
-    if step is None:
-        return None
-    first, second = np.diff(convert(np.arange(3) * step))
-    return abs(float(first)) if math.isclose(first, second, rel_tol=1e-6) else None

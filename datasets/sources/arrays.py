@@ -51,6 +51,7 @@ class Arrays(Frames):
         wet: float | None = None,
         min_coverage: float = 0.0,
         crop: Crop = None,
+        to_unit: str | None = None,
     ) -> None:
         """Look into the file; most values are read chunk by chunk later.
 
@@ -68,6 +69,7 @@ class Arrays(Frames):
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
             crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            to_unit: Unit to convert the values to. Reflectivity in dBZ becomes rain by Z = 200 R^1.6.
 
         Raises:
             ArgumentError: If an argument is out of range, the variable is unknown or not chosen, the suffix
@@ -79,6 +81,7 @@ class Arrays(Frames):
             pixel_size=pixel_size,
             length_unit=length_unit,
             unit=unit,
+            to_unit=to_unit,
             size=size,
             stride=stride,
             min_coverage=min_coverage,

@@ -10,18 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...foundation.arguments import as_name, as_pixel_size, as_positive
 from ...metrics import found_quantum
-from ...metrics.declared import as_finite
+from .described import Described
 from .dimensions import may_be_time
 from .grids import Grid, grid_of
-from .packing import as_markers, packing_of
-from .source import FEWEST_VALUES, FieldSource
+from .packing import packing_of
+from .source import FEWEST_VALUES
 from .stored import Stored, is_data_array, unit_of
-from .tiling import Crop, Size, Tiling
 
 
-class Frames(FieldSource):
+class Frames(Described):
     """Frames of an array (T, H, W) in order of time, or one frame (H, W), whole or cut into patches.
 
     A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
@@ -33,42 +31,13 @@ class Frames(FieldSource):
     Attributes:
         shape: Shape of the array.
         axes: Those of its axes that times, rows and columns lie along.
-        tiling: How frames become fields.
         frames: Number of frames.
         chunk: Number of frames in a chunk.
-        nodata: Numbers that stand for nothing measured, as they are kept.
         packing: How the numbers of the array are packed.
     """
 
     chronological = True
     describing: ClassVar[tuple[str, ...]] = ("pixel_size", "unit", "quantum")
-
-    def __init__(
-        self,
-        *,
-        pixel_size: float | None,
-        length_unit: str | None,
-        unit: str | None,
-        size: Size,
-        stride: Size,
-        min_coverage: float,
-        crop: Crop,
-        quantum: float | None,
-        wet: float | None,
-        nodata: float | Sequence[float] | None,
-    ) -> None:
-        """Check the options; their meaning is that of `Arrays`.
-
-        Raises:
-            ArgumentError: If one is out of range.
-        """
-        self._pixel_size = None if pixel_size is None else as_pixel_size(pixel_size)
-        self._length_unit = None if length_unit is None else as_name("length_unit", length_unit, "km")
-        self._unit = None if unit is None else as_name("unit", unit, "mm/h")
-        self._quantum = None if quantum is None else as_positive("quantum", quantum)
-        self.wet = as_finite("wet", wet)
-        self.nodata = as_markers(nodata)
-        self.tiling = Tiling.of(size, stride, min_coverage, crop)
 
     def lay_out(self, what: str, stored: Stored) -> None:
         """Settle fields, chunks and what values mean: what is asked for, or else what the array says.
@@ -78,6 +47,7 @@ class Frames(FieldSource):
             stored: The array.
 
         Raises:
+            ArgumentError: If its values cannot be converted.
             DataError: If it is not (T, H, W) or (H, W) of real numbers, as far as its dimensions tell, has no
                 frame, its frames are too small, or its numbers are packed in a way that is not known.
         """
@@ -103,12 +73,10 @@ class Frames(FieldSource):
         self.packing = packing_of(
             stored.attributes, stored.array.dtype, what, around=stored.around, nodata=self.nodata
         )
-        self.unit = unit_of(stored) if self._unit is None else self._unit
-        told = Grid()
+        grid = Grid()
         if self._pixel_size is None and stored.axes:
-            told = grid_of(what, *(stored.axes[axis] for axis in self.axes[-2:]))
-        self.pixel_size = told.pixel_size if self._pixel_size is None else self._pixel_size
-        self.length_unit = told.length_unit if self._length_unit is None else self._length_unit
+            grid = grid_of(what, *(stored.axes[axis] for axis in self.axes[-2:]))
+        self.settle(what, unit_of(stored), grid)
 
     def tell_times(self, times: Sequence[np.datetime64 | None] | None) -> None:
         """Settle the times of the chunks by those of all frames, if none is missing and they are in order."""
@@ -138,7 +106,8 @@ class Frames(FieldSource):
         self.quantum = self._quantum
         if self.quantum is None:
             seen = [self.frames_at(i, i + 1) for i in (0, self.frames // 2, self.frames - 1)]
-            self.quantum = found_quantum(np.stack(seen), FEWEST_VALUES) or self.packing.step
+            found = found_quantum(self.converted(np.stack(seen)), FEWEST_VALUES)
+            self.quantum = found or self.converted_step(self.packing.step)
 
     def at(self, first: int, last: int) -> tuple[int | slice, ...]:
         """The index of frames from the first to before the last in the array, which has other axes, too."""
@@ -151,7 +120,7 @@ class Frames(FieldSource):
 
     @abc.abstractmethod
     def frames_at(self, first: int, last: int) -> NDArray[np.float32]:
-        """The frames (n, H, W) from the first to before the last, as far as there are any."""
+        """The frames (n, H, W) from the first to before the last, as far as there are any, in `own_unit`."""
 
     @abc.abstractmethod
     def origin(self) -> dict[str, Any]:
@@ -162,7 +131,7 @@ class Frames(FieldSource):
 
     def read(self, k: int, role: str) -> NDArray[np.float32]:
         """Read the frames of one chunk, or their patches, (n, H, W); see `FieldSource.read`."""
-        values = self.frames_at(k * self.chunk, (k + 1) * self.chunk)
+        values = self.converted(self.frames_at(k * self.chunk, (k + 1) * self.chunk))
         return np.concatenate([self.tiling.cut(frame, role) for frame in values])
 
     def config(self) -> dict[str, Any]:
@@ -172,6 +141,7 @@ class Frames(FieldSource):
             **self.origin(),
             "pixel_size": self.pixel_size,
             "unit": self.unit,
+            **self.conversion(),
             "size": list(self.field_shape),
             "stride": list(self.tiling.stride_in(self.field_shape)),
             **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),

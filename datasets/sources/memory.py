@@ -45,6 +45,7 @@ class InMemory(Frames):
         wet: float | None = None,
         min_coverage: float = 0.0,
         crop: Crop = None,
+        to_unit: str | None = None,
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
 
@@ -65,6 +66,7 @@ class InMemory(Frames):
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
             crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            to_unit: Unit to convert the values to. Reflectivity in dBZ becomes rain by Z = 200 R^1.6.
 
         Raises:
             ArgumentError: If an argument is out of range, or `fields` is no such array.
@@ -80,6 +82,7 @@ class InMemory(Frames):
             pixel_size=pixel_size,
             length_unit=length_unit,
             unit=unit,
+            to_unit=to_unit,
             size=size,
             stride=stride,
             min_coverage=min_coverage,

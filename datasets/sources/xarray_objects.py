@@ -38,6 +38,7 @@ def of_xarray(
     wet: float | None = None,
     min_coverage: float = 0.0,
     crop: Crop = None,
+    to_unit: str | None = None,
 ) -> FieldSource:
     """The source of the fields of a DataArray or a Dataset, in order of their times.
 
@@ -59,6 +60,7 @@ def of_xarray(
         wet: See `FieldSource`.
         min_coverage: Least share of measured pixels in a field.
         crop: Part of each frame to take.
+        to_unit: Unit to convert the values to.
 
     Raises:
         ArgumentError: If an argument is out of range, or a variable or a dimension has to be chosen.
@@ -75,6 +77,7 @@ def of_xarray(
         frames,
         pixel_size=pixel_size,
         unit=unit,
+        to_unit=to_unit,
         length_unit=length_unit,
         size=size,
         stride=stride,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from array_files import WRITERS, masked_fields, write_hdf5, write_netcdf
 from emuloss.datasets import Arrays, InMemory, as_source
-from emuloss.errors import ArgumentError
+from emuloss.errors import ArgumentError, DataError
 from emuloss.foundation.units import conversion, same_unit
 from emuloss.pipeline.measuring import fields_for
 
@@ -113,6 +113,80 @@ class TestUnits:
             said = capsys.readouterr().err
             assert words in said
             assert bool(said) == bool(words)
+
+
+def a_file(suffix):
+    return lambda folder, values, unit: WRITERS[suffix](folder / f"a{suffix}", values, {"units": unit})
+
+
+def an_array(folder, values, unit):
+    return xarray.DataArray(values, dims=("time", "y", "x"), attrs={"units": unit})
+
+
+PLACES = {
+    "hdf5": a_file(".h5"),
+    "netcdf": a_file(".nc"),
+    "zarr": a_file(".zarr"),
+    "xarray": an_array,
+    "dask": lambda *given: an_array(*given).chunk(time=1),
+}
+"""Where fields of a unit come from, other than archives."""
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+class TestConversions:
+    """`to_unit` of arrays: values, their step and what is left of them in a store."""
+
+    STEPS = np.random.default_rng(0).integers(0, 40, (13, 8, 8)).astype("f4")
+
+    def opened(self, place, folder, values, told, /, **options):
+        folder = folder / str(len(list(folder.iterdir())))
+        folder.mkdir()
+        given = place(folder, values, told)
+        return as_source(given if isinstance(given, xarray.DataArray) else str(given), **options)
+
+    def all_of(self, source):
+        return np.concatenate([source.read(k, "test") for k in range(len(source))])
+
+    def test_by_a_factor(self, place, tmp_path):
+        source = self.opened(place, tmp_path, 0.5 * self.STEPS, "cm h-1", to_unit="mm/h")
+        np.testing.assert_array_equal(self.all_of(source), 5 * self.STEPS)
+        assert (source.unit, source.own_unit, source.quantum) == ("mm/h", "cm h-1", 5.0)
+
+    def test_reflectivity_becomes_rain(self, place, tmp_path):
+        source = self.opened(place, tmp_path, self.STEPS, "dBZ", to_unit="mm/h")
+        np.testing.assert_allclose(
+            self.all_of(source), (10 ** (self.STEPS / 10) / 200) ** (1 / 1.6), rtol=1e-6
+        )
+        assert source.quantum is None
+
+    def test_nothing_where_the_unit_is_that_already(self, place, tmp_path):
+        plain = self.opened(place, tmp_path, self.STEPS, "mm h-1", unit="mm/h")
+        source = self.opened(place, tmp_path, self.STEPS, "mm h-1", to_unit="mm/h")
+        np.testing.assert_array_equal(self.all_of(source), self.STEPS)
+        assert source.config() == plain.config()
+
+    @pytest.mark.parametrize(
+        ("unit", "options", "words"),
+        [
+            ("K", {"to_unit": "mm/h"}, "K"),
+            ("", {"to_unit": "mm/h"}, "does not tell the unit of its values, .* give `unit`"),
+            ("m", {"unit": "mm/h", "to_unit": "K"}, "mm/h"),
+        ],
+    )
+    def test_what_cannot_be_converted_is_refused(self, place, tmp_path, unit, options, words):
+        with pytest.raises(ArgumentError, match=words):
+            self.opened(place, tmp_path, self.STEPS, unit, **options)
+
+    def test_labels_are_of_converted_values(self, place, tmp_path):
+        call = {"thresholds": [57.5], "outputs": ["area"], "out": tmp_path / "l.h5", "progress": False}
+        converted = self.opened(place, tmp_path, 0.5 * self.STEPS, "cm h-1", to_unit="mm/h")
+        store = emuloss.label(fields=converted, **call)
+        assert store.unit == "mm/h"
+        fields, curves = store.split("train")
+        np.testing.assert_array_equal(curves[:, 0, 0], (5 * self.STEPS[: len(fields)] > 57.5).sum((1, 2)))
+        with pytest.raises(DataError, match="was made for other work"):
+            emuloss.label(fields=self.opened(place, tmp_path, 0.5 * self.STEPS, "cm h-1"), **call)
 
 
 SAME = [

@@ -172,7 +172,10 @@ class Relaxation(Differentiable):
 
     @property
     def temperature(self) -> float | tuple[float, ...]:
-        """Width of the soft steps relative to the spread at each threshold; set it between training steps."""
+        """Width of the soft steps relative to the spread at each threshold.
+
+        Set it between training steps, not between a loss and its gradient, which torch then refuses.
+        """
         return self._temperature
 
     @temperature.setter

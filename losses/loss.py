@@ -239,19 +239,28 @@ class SurrogateLoss(Embedded):
         counts_targets = (self.exact_reference or self.trusting) and not self.surrogate.exact
         counted = [prediction] * self._counts_predictions + [target] * counts_targets
         if not counted:
-            return *self.surrogate.curves_of_both(prediction, target), None
+            return *self._emulated(prediction, target), None
         # What crosses to the host crosses once.
         exact = self.teacher(joined(counted)).split(target.shape[0])
         if counts_targets and not self.trusting:
             curves, reference = self.surrogate(prediction), exact[-1]
         else:
-            curves, reference = self.surrogate.curves_of_both(prediction, target)
+            curves, reference = self._emulated(prediction, target)
         gate = self._trust_in(reference, exact[-1].to(curves)) if self.trusting else None
         if self.exact_reference:
             reference = exact[-1]
         if self._counts_predictions:
             curves = straight_through(curves, exact[0])
         return curves, reference.to(curves), gate
+
+    def _emulated(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The surrogate's curves of predictions and of targets."""
+        if self.surrogate.exact:
+            return self.surrogate.curves_of_both(prediction, target)
+        # By calls, which wrappers of modules with weights do their own work in.
+        curves = self.surrogate(prediction)
+        with torch.no_grad():
+            return curves, self.surrogate(target)
 
     @torch.no_grad()
     def _trust_in(self, emulated: Tensor, exact: Tensor) -> Tensor:

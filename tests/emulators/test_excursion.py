@@ -169,6 +169,14 @@ def test_values_are_exact_for_values_next_to_thresholds(boundary, connectivity):
     assert gradient.abs().sum() > 0
 
 
+@pytest.mark.parametrize("cast", ["half", "float", "double"])
+def test_values_are_exact_after_casts(cast):
+    fields = torch.full((1, 2, 2), np.nextafter(np.float32(0.3), np.float32(9)))
+    module = getattr(Excursion(teacher((0.3, 0.7))), cast)()
+    assert torch.equal(module(fields), exact_curves(module.metric, fields).float())
+    assert module(fields)[0, 0, 0] > 0 == module(fields - 1e-7)[0, 0, 0]
+
+
 @every_space
 def test_the_gradient_is_that_of_the_soft_steps(boundary, connectivity):
     metric = teacher(boundary=boundary, connectivity=connectivity)

@@ -7,6 +7,7 @@ import drawn
 import emuloss
 import pytest
 import torch
+from emuloss.emulators.tables import Tabled
 from emuloss.errors import ArgumentError
 
 KINDS = {
@@ -115,6 +116,53 @@ def test_a_model_that_holds_the_loss_compiles_once():
         loss.anneal(k / 4)
         graphs(PREDICTION, TARGET).backward()
     assert graphs.number <= 2
+
+
+def tables(loss):
+    """Tensors by name that follow from the temperature."""
+    parts = [(name, part) for name, part in loss.named_modules() if isinstance(part, Tabled)]
+    return {f"{path}.{name}": getattr(part, name) for path, part in parts for name in part.tables}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_tables_stay_where_they_are(name):
+    """What was captured in a CUDA graph reads them there, at all temperatures of an annealing."""
+    loss = KINDS[name]().as_loss()
+    loss.anneal(0.0, 0.2, 0.001)
+    before = {table: (found, found.data_ptr(), found.clone()) for table, found in tables(loss).items()}
+    loss.anneal(1.0, 0.2, 0.001)
+    changed = 0
+    for table, found in tables(loss).items():
+        tensor, place, values = before[table]
+        assert found is tensor
+        assert found.data_ptr() == place
+        changed += not torch.equal(found, values)
+    assert changed
+
+
+def test_a_table_with_room_to_spare_gives_the_same_curves():
+    roomy, plain = KINDS["minkowski"](), KINDS["minkowski"]()
+    for end in (0.001, 0.05):  # the room is that of the last annealing alone
+        roomy.as_loss().anneal(0.0, 0.2, end)
+        plain.temperature = 0.2
+        torch.testing.assert_close(roomy(PREDICTION), plain(PREDICTION), rtol=1e-6, atol=1e-6)
+        sizes = [len(each.module.counts.memberships) for each in (roomy, plain)]
+        assert (sizes[0] > sizes[1]) == (end == 0.001)
+
+
+def test_a_gradient_at_an_earlier_temperature_is_refused():
+    for name in ("minkowski", "minkowski, exact", "minkowski-opera"):
+        loss = KINDS[name]().as_loss()
+        loss.anneal(0.0)
+        value = loss(PREDICTION.clone().requires_grad_(), TARGET)
+        loss.anneal(1.0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.backward()
+
+
+def test_an_annealing_that_would_end_too_cold_is_refused_at_once():
+    with pytest.raises(ArgumentError, match="is too small"):
+        KINDS["minkowski"]().as_loss().anneal(0.0, 0.2, 1e-9)
 
 
 def test_trust_may_be_set_anew():

@@ -66,6 +66,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--from-bundled", action="store_true", help="begin with the bundled networks' weights"
     )
+    parser.add_argument("--compiled", action="store_true", help="train compiled networks")
     parser.add_argument("--small", action="store_true", help="everything tiny, to try the benchmark")
     asked = parser.parse_args()
     if asked.train and not asked.opera:
@@ -84,6 +85,7 @@ def plan(asked: argparse.Namespace, speeds: dict[int, float]) -> Plan:
         asked.rate,
         asked.out,
         from_bundled=asked.from_bundled,
+        compiled=asked.compiled,
         small=asked.small,
     )
 

@@ -50,6 +50,7 @@ class Plan:
         out: folder of what is found: a checkpoint of each network, and in `states` what a later run goes
             on from.
         from_bundled: whether to begin with the weights of the bundled networks instead.
+        compiled: whether networks are compiled.
         small: whether a few patches will do.
     """
 
@@ -60,6 +61,7 @@ class Plan:
     rate: float
     out: Path
     from_bundled: bool
+    compiled: bool
     small: bool
 
 
@@ -114,15 +116,16 @@ def train_one(name: str, minutes: float, data: Data, plan: Plan, notes: Notes) -
     kept, folder = plan.out / "states" / name, plan.out / "states" / f"{name}.part"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    emulator = network(name, data.metric)
     if plan.from_bundled:
         bundled = load(f"{_BUNDLED}{name}")
         emulator, (seen, seconds) = thawed(bundled), so_far(bundled)
     else:
-        emulator = network(name, data.metric)
         seen, seconds = warm_start(emulator, kept / "training.pt")
+    weights = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
     settings = Training(
         minutes=minutes,
-        compiled=DEVICE.type == "cuda",
+        compiled=plan.compiled,
         batch_size=plan.batch,
         learning_rate=plan.rate,
         validations=_VALIDATIONS,
@@ -130,6 +133,8 @@ def train_one(name: str, minutes: float, data: Data, plan: Plan, notes: Notes) -
     )
     sets = data.labelled["train"], data.labelled["validation"]
     trainer = Trainer(emulator, *sets, settings, folder, quantum=data.source.quantum, progress=False)
+    if seen:  # a trainer lets an emulator start from the median label
+        emulator.load_state_dict(weights)
     trainer.run()
     facts = {
         "fields_seen": seen + trainer.seen,

@@ -9,7 +9,7 @@ FIELDS ?= rain
 DEMO := train_surrogate.py --metric minkowski --fields rain --out runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench ablation super-resolution constraints clean
+.PHONY: help install demo test test-all lint format bench scaling ablation super-resolution constraints clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +36,9 @@ format: $(INSTALLED)  ## Format the code and apply the safe fixes
 
 bench: $(INSTALLED)  ## Run the speed benchmarks in turn
 	@set -e; for name in exact relaxed training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
+
+scaling: $(INSTALLED)  ## Write the tables of docs/speed.md, on an idle machine
+	$(BIN)/python benchmarks/scaling.py
 
 ablation: $(INSTALLED)  ## Train and compare the whole family: make ablation OPERA=FOLDER
 	$(BIN)/python benchmarks/ablation.py --opera $(OPERA) --out runs/ablation

@@ -15,7 +15,6 @@ from .archive import Archive, Entry, Told, files_in
 from .file_times import times_in
 from .grids import Grid
 from .odim_layout import Layout, opened, read_layout
-from .packing import equals
 from .reflectivity import rain_of
 from .tiling import Crop, Size, half
 
@@ -110,15 +109,31 @@ class Opera(Archive):
         layout = read_layout(entry.path, self.quantity)
         with opened(entry.path) as file:
             raw = file[layout.dataset][()].reshape(layout.shape)
-        values = raw.astype(np.float64) * layout.gain + layout.offset
+        if raw.dtype.kind == "f" or raw.dtype.itemsize > 2:
+            return self._rates(raw, layout)
+        # Of numbers of one or two bytes there are few: each is turned into a rate once.
+        limits = np.iinfo(raw.dtype)
+        every = np.arange(limits.min, limits.max + 1)
+        return self._rates(every[None], layout)[0].take(raw.astype(np.intp) - limits.min)
+
+    def _rates(self, raw: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
+        """Rates of numbers (rows, columns) in mm/h: 0 without echo, NaN without measurement."""
+        from .odim_values import rates_of
+
+        values, gain, offset = raw, layout.gain, layout.offset
         if self.quantity == "DBZH":
-            values = rain_of(values)
-        if layout.hours is not None:
-            values /= layout.hours
-        rates = _clean(values, raw, layout, self.bounds, self.quantum)
-        for marker in self.nodata:
-            rates[equals(raw, marker)] = np.nan
-        return rates
+            values, gain, offset = rain_of(raw.astype(np.float64) * gain + offset), 1.0, 0.0
+        marks = [(layout.undetect, 0.0), *((number, np.nan) for number in (layout.nodata, *self.nodata))]
+        return rates_of(
+            raw,
+            values,
+            [(number, meaning) for number, meaning in marks if number is not None],
+            gain=gain,
+            offset=offset,
+            hours=1.0 if layout.hours is None else layout.hours,
+            quantum=self.quantum,
+            bounds=self.bounds,
+        )
 
     def find_quantum(self, told: float | None) -> float | None:
         """The step that rates are rounded to."""
@@ -145,24 +160,3 @@ def _as_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
     if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1]:
         raise ArgumentError(f"`bounds` (={bounds!r}) must be two increasing rates, 0 or more.")
     return float(bounds[0]), float(bounds[1])
-
-
-def _clean(
-    values: NDArray[Any],
-    raw: NDArray[Any],
-    layout: Layout,
-    bounds: tuple[float, float],
-    quantum: float | None,
-) -> NDArray[np.float32]:
-    """Round and bound rates, and mark the pixels without echo (0) and without measurement (NaN)."""
-    if quantum is not None:
-        values = np.rint(values / quantum) * quantum
-    # A little slack: rounding leaves the lower bound itself within a few ulp of its decimal value.
-    slack = 0.0 if quantum is None else quantum * 1e-6
-    values[values < bounds[0] - slack] = 0.0
-    values[values > bounds[1]] = bounds[1]
-    if layout.undetect is not None:
-        values[equals(raw, layout.undetect)] = 0.0
-    if layout.nodata is not None:
-        values[equals(raw, layout.nodata)] = np.nan
-    return values.astype(np.float32)

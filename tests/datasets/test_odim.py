@@ -275,6 +275,42 @@ class TestArchive:
         assert len(told) == 1
 
 
+def by_definition(raw, gain, offset, nodata, undetect, quantum, bounds):
+    """Rates, number by number."""
+    slack = 1e-6 if raw.dtype.kind == "f" else 0.0
+    rates = []
+    for number in raw.ravel().tolist():
+        rate = number * gain + offset
+        if quantum is not None and np.isfinite(rate):
+            rate = round(rate / quantum) * quantum
+        rate = 0.0 if rate < bounds[0] - (quantum or 0) * 1e-6 else min(rate, bounds[1])
+        for mark, meaning in ((undetect, 0.0), (nodata, np.nan)):
+            both = np.isnan(number) and np.isnan(mark)
+            if both or number == mark or abs(number - mark) <= slack * abs(mark) < np.inf:
+                rate = meaning
+        rates.append(rate)
+    return np.array(rates, np.float32).reshape(raw.shape)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">f4", ">f8"])
+@pytest.mark.parametrize(
+    ("nodata", "undetect"), [(100, 0), (-1.5, 2.5), (np.nan, 0.0), (np.inf, -np.inf), (1e300, 3.0)]
+)
+def test_numbers_of_every_type_mean_what_they_say(tmp_path, kind, nodata, undetect):
+    rng = np.random.default_rng(0)
+    if np.dtype(kind).kind == "f":
+        raw = rng.gamma(0.5, 4, (13, 17)).astype(kind)
+        marks = rng.integers(0, 12, raw.shape)
+        for k, mark in enumerate((undetect, np.nan, np.inf, -np.inf, 0.0, min(nodata, 1e4))):
+            raw[marks == k] = mark
+    else:
+        raw = rng.integers(-100 if "i" in kind else 0, 127, (13, 17)).astype(kind)
+    write(tmp_path / "a.h5", raw, gain=0.3, offset=-0.7, nodata=nodata, undetect=undetect)
+    for quantum, bounds in ((0.01, (0.1, 150.0)), (None, (0.0, 30.0)), (0.5, (0.7, 9.0))):
+        expected = by_definition(raw, 0.3, -0.7, nodata, undetect, quantum, bounds)
+        np.testing.assert_array_equal(read_frame(tmp_path, quantum=quantum, bounds=bounds), expected)
+
+
 class TestErrors:
     def test_folder(self, tmp_path):
         with pytest.raises(DataError, match=r"none' does not exist"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import pickle
@@ -233,7 +234,7 @@ class XarrayFiles(Archive):
 
 
 def _said_by(dataset: Any, selected: Sequence[str]) -> bytes:
-    """All that a file says of its variables, but for the values of fields and of times.
+    """Digest of all that a file says of its variables, but for the values of fields and of times.
 
     Args:
         dataset: The file.
@@ -248,7 +249,7 @@ def _said_by(dataset: Any, selected: Sequence[str]) -> bytes:
         said.append(
             (name, name in dataset.coords, timing, each.dims, each.shape, each.dtype, attributes, values)
         )
-    return pickle.dumps(said)
+    return hashlib.sha256(pickle.dumps(said)).digest()
 
 
 def _as_backend(backend: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ...foundation.arguments import as_choice
 from ...metrics import Metric
 from ...metrics.constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonDecreasing, NonIncreasing
 from ..curves import signed_expm1, signed_log1p
+from ..straight_through import straight_through
 
 _SMALL_BAND = 1e-6
 """Share of the field that an empty band counts as: a sixtieth of a pixel of a 128 x 128 field."""
@@ -187,8 +188,10 @@ class ConstrainedHeads(nn.Module):
             return None, None
         found = []
         for kind, tightest in ((AtLeast, torch.maximum), (AtMost, torch.minimum)):
-            one = values[FRAME].new_ones(())
-            bounds = [one * c.bound(*(values[other] for other in c.of)) for c in self._of_kind(name, kind)]
+            bounds = [
+                _as_tensor(c.bound(*(values[other] for other in c.of)), values[FRAME])
+                for c in self._of_kind(name, kind)
+            ]
             found.append(functools.reduce(tightest, bounds) if bounds else None)
         return found[0], found[1]
 
@@ -304,7 +307,12 @@ def _rounded(value: Tensor, dtype: torch.dtype, low: Tensor | None, high: Tensor
         near = torch.where(near > high, near - step, near)
     if low is not None:
         near = torch.where(near < low, near + step, near)
-    return value + (near - value).detach()
+    return straight_through(value, near)
+
+
+def _as_tensor(bound: Any, like: Tensor) -> Tensor:
+    """A bound, which may be a number, where a tensor is."""
+    return bound if isinstance(bound, Tensor) else like.new_full((), bound)
 
 
 def _larger(one: Tensor | None, other: Tensor | None) -> Any:

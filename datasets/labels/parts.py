@@ -168,11 +168,11 @@ def _compressed(field: NDArray[np.float32]) -> bytes:
 
 def is_whole(parts: Path, k: int, names: Sequence[str], field_shape: Sequence[int]) -> bool:
     """Whether the part of a chunk is there and undamaged."""
-    path = part_path(parts, k)
     try:
-        return path.exists() and bool(read_part(path, names, field_shape))
+        read_part(part_path(parts, k), names, field_shape)
     except DataError:
         return False
+    return True
 
 
 def read_part(path: Path, names: Sequence[str], field_shape: Sequence[int]) -> Part:

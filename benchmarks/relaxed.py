@@ -7,7 +7,9 @@ medians over the turns. On a machine that others use, compare with one thread: t
 for one another wait for the other programs, too. The second table shows what ten times the
 thresholds and other temperatures cost, as multiples of the first table's case. The third one compares
 steps of the default loss, all five outputs: with values from soft steps, as version 0.1.0 had them, and
-exact ones.
+exact ones. The last one has the default loss beside what the paper's authors compute in its place, written
+straightforwardly (area, perimeter and Euler number of a soft mask a threshold), and beside the losses of
+gudhi, topolosses and torch-topological, where these are installed.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from pathlib import Path
 import numba
 import numpy as np
 import torch
-from _timing import CLOCK, rain, take_turns
-from emuloss.emulators import Excursion, RelaxedMinkowski
+from _peers import Loss, peers
+from _timing import CLOCK, CPU, rain, take_turns
+from emuloss.emulators import Excursion, RelaxedMinkowski, signed_log1p
 from emuloss.losses import SurrogateLoss
 from emuloss.metrics import Minkowski, quantile_thresholds
 from torch import Tensor
@@ -35,6 +38,8 @@ OUTPUTS = ("area", "perimeter", "euler", "components", "holes")
 SOFT = {"temperature": 0.005, "tail": (0.25, 0.05), "forward": "soft"}
 """What `minkowski-opera` was in version 0.1.0."""
 SIDES = (128, 64)
+FEW = 4
+"""Fields of a step beside other packages, which go through them one by one."""
 
 
 def straightforward(fields: Tensor, thresholds: Sequence[float], spreads: Sequence[float]) -> Tensor:
@@ -96,6 +101,43 @@ def losses(fields: Tensor, thresholds: Sequence[float], repeats: int) -> None:
         print(f"{what:38}{old:17.2f}{new:10.2f}{np.median(clock[:, 0] / clock[:, 1]):8.1f}")
 
 
+def beside_others(fields: Tensor, thresholds: Sequence[float], repeats: int) -> None:
+    """Time a step of the default loss, and steps of what else there is."""
+    prediction, target = fields[:FEW], fields[FEW : 2 * FEW]
+    first = RelaxedMinkowski(Minkowski(thresholds), TEMPERATURE)
+
+    def analytical(x: Tensor, y: Tensor) -> Tensor:
+        curves = [signed_log1p(straightforward(each, thresholds, first.spreads)) for each in (x, y)]
+        return (curves[0] - curves[1]).abs().mean()
+
+    default = SurrogateLoss(Excursion(Minkowski(thresholds, outputs=OUTPUTS)))
+    losses: dict[str, Loss] = {
+        "emuloss, default loss: five curves": default,
+        "straightforward: area, perimeter, Euler": analytical,
+    }
+    for name, loss in peers(thresholds, first.spreads, TEMPERATURE):
+        if loss is None:
+            print(f"{name:40} is not installed")
+        else:
+            losses[name] = loss
+
+    def step(loss: Loss) -> None:
+        x = prediction.clone().requires_grad_()
+        torch.autograd.grad(loss(x, target), x)
+
+    for name in list(losses):
+        try:
+            step(losses[name])
+        except TypeError as error:  # versions that do not go together
+            print(f"{name:40} fails: {str(error).splitlines()[0][:60]}")
+            del losses[name]
+    seconds = take_turns(repeats, *(lambda each=loss: step(each) for loss in losses.values()))
+    print(f"{'a step, ms per field':42}{'clock':>10}{'CPU':>10}{'of CPU, ratio':>15}")
+    for k, name in enumerate(losses):
+        clock, cpu = 1e3 / FEW * np.median(seconds[:, k], axis=0)
+        print(f"{name:42}{clock:10.2f}{cpu:10.2f}{np.median(seconds[:, k, CPU] / seconds[:, 0, CPU]):15.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the relaxed surrogate against its plain form.")
     parser.add_argument("--fields", type=Path, help="rain (N, H, W) in mm/h as .npy; default: synthetic")
@@ -133,6 +175,7 @@ def main() -> None:
     for k, name in list(enumerate(cases))[1:]:
         print(f"{name:55}{ours[k]:10.2f}{np.median(clock[:, k + 1] / clock[:, 1]):8.2f}")
     losses(fields, thresholds, arguments.repeats)
+    beside_others(fields, thresholds, arguments.repeats)
 
 
 if __name__ == "__main__":

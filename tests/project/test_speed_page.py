@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from emuloss.metrics import Minkowski
 from frame import ROOT
 
 PAGE = ROOT / "docs" / "speed.md"
@@ -67,3 +69,32 @@ def test_a_page_without_markers_is_refused(scaling, tmp_path):
     (tmp_path / "page.md").write_text("nothing\n")
     with pytest.raises(RuntimeError, match="no place marked <!-- side -->"):
         scaling.put(tmp_path / "page.md", "side", "table")
+
+
+# Other packages
+
+
+def test_what_is_not_installed_is_left_out(scaling, monkeypatch):
+    import _peers
+
+    for name in ("gudhi", "topolosses", "torch_topological"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found = dict(_peers.peers([0.1, 1.0], [1.0, 1.0], 0.05))
+    assert {name.split(":")[0].split(",")[0] for name in found} == {
+        "gudhi",
+        "topolosses",
+        "torch-topological",
+    }
+    assert not any(found.values())
+
+
+def test_components_and_holes_of_gudhi_are_the_exact_ones(scaling):
+    pytest.importorskip("gudhi")
+    import _peers
+
+    fields = np.random.default_rng(0).gamma(0.5, 2.0, (3, 24, 31))
+    thresholds = torch.tensor([0.1, 1.0, 3.0], dtype=torch.float64)
+    exact = Minkowski(thresholds.tolist(), outputs=("components", "holes"))(fields)
+    sharp = torch.full_like(thresholds, 1e-9)
+    for field, curves in zip(torch.from_numpy(fields), exact, strict=True):
+        np.testing.assert_allclose(_peers.gudhi_counts(field, thresholds, sharp), curves, atol=1e-6)

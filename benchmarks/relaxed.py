@@ -7,7 +7,7 @@ medians over the turns. On a machine that others use, compare with one thread: t
 for one another wait for the other programs, too. The second table shows what ten times the
 thresholds and other temperatures cost, as multiples of the first table's case. The third one compares
 steps of the default loss, all five outputs: with values from soft steps, as version 0.1.0 had them, and
-exact ones. The last one has the default loss beside what the paper's authors compute in its place, written
+exact ones. The last one has the default loss beside the analytical form, written
 straightforwardly (area, perimeter and Euler number of a soft mask a threshold), and beside the losses of
 gudhi, topolosses and torch-topological, where these are installed.
 """

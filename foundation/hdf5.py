@@ -1,11 +1,14 @@
-"""HDF5 files, opened in the one way that works wherever they lie."""
+"""HDF5 files, opened in the one way that works wherever they lie, and read at speed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import h5py
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
 
 
 def open_hdf5(place: str | Path | IO[bytes], mode: str = "r", userblock_size: int | None = None) -> h5py.File:
@@ -20,3 +23,37 @@ def open_hdf5(place: str | Path | IO[bytes], mode: str = "r", userblock_size: in
         OSError: it cannot be opened, or is no such file.
     """
     return h5py.File(place, mode, userblock_size=userblock_size, locking=False)
+
+
+def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All numbers of a data set, as `dataset[()]` gives them.
+
+    Chunks that are compressed by gzip alone are inflated by isal: in less than half the time that zlib takes,
+    and outside the lock that HDF5 holds, so that several threads can.
+
+    Args:
+        dataset: of whole or floating-point numbers.
+
+    Raises:
+        OSError: it is damaged.
+    """
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
+    if dataset.chunks is None or filters != [h5py.h5z.FILTER_DEFLATE] or dataset.dtype.kind not in "iuf":
+        return np.asarray(dataset[()])
+    values = np.full(dataset.shape, dataset.fillvalue, dataset.dtype)  # of chunks that nobody wrote
+    for k in range(dataset.id.get_num_chunks()):
+        start = dataset.id.get_chunk_info(k).chunk_offset
+        skipped, packed = dataset.id.read_direct_chunk(start)
+        try:
+            chunk = np.frombuffer(isal_zlib.decompress(packed), dataset.dtype).reshape(dataset.chunks)
+        except (ValueError, isal_zlib.error):  # type: ignore[misc]  # a class, which its stub calls an instance
+            skipped = True
+        if skipped:  # a chunk that is not compressed, or damaged, which HDF5 knows how to say
+            return np.asarray(dataset[()])
+        inside = tuple(
+            slice(first, first + length) for first, length in zip(start, dataset.chunks, strict=True)
+        )
+        part = values[inside]
+        part[...] = chunk[tuple(map(slice, part.shape))]
+    return values

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_choice
+from ...foundation.hdf5 import read_whole
 from .archive import Archive, Entry, Told, files_in
 from .file_times import times_in
 from .grids import Grid
@@ -108,7 +109,7 @@ class Opera(Archive):
         """Read one composite, (rows, columns) in mm/h, NaN where no radar measured."""
         layout = read_layout(entry.path, self.quantity)
         with opened(entry.path) as file:
-            raw = file[layout.dataset][()].reshape(layout.shape)
+            raw = read_whole(file[layout.dataset]).reshape(layout.shape)
         if raw.dtype.kind == "f" or raw.dtype.itemsize > 2:
             return self._rates(raw, layout)
         # Of numbers of one or two bytes there are few: each is turned into a rate once.

@@ -1,0 +1,77 @@
+"""Data sets read whole, chunk by chunk, against h5py itself."""
+
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+from emuloss.foundation.hdf5 import open_hdf5, read_whole
+
+VALUES = np.random.default_rng(0).gamma(0.3, 3, (37, 52)).round(2)
+
+KEPT = {
+    "in one piece": {},
+    "in chunks": {"chunks": (10, 20)},
+    "gzip": {"chunks": (10, 20), "compression": "gzip", "compression_opts": 9},
+    "gzip, chunks that fit": {"chunks": (37, 13), "compression": "gzip"},
+    "gzip, chunks beyond it": {"chunks": (64, 64), "compression": "gzip", "maxshape": (None, None)},
+    "shuffled": {"chunks": (10, 20), "compression": "gzip", "shuffle": True},
+    "with checksums": {"chunks": (10, 20), "compression": "gzip", "fletcher32": True},
+    "lzf": {"chunks": (10, 20), "compression": "lzf"},
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+@pytest.mark.parametrize("kind", ["f8", ">f4", "u1", ">i2", "i8"])
+def test_values_are_those_of_h5py(tmp_path, kept: str, kind: str) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("a", data=VALUES.astype(kind), **KEPT[kept])
+    with open_hdf5(tmp_path / "a.h5") as file:
+        found = read_whole(file["a"])
+        assert found.dtype == file["a"].dtype
+        np.testing.assert_array_equal(found, file["a"][()])
+
+
+@pytest.mark.parametrize("shape", [(9,), (3, 4, 5), (1, 30, 20, 1), (0, 4)])
+def test_any_number_of_axes(tmp_path, shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape)).reshape(shape)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(
+            "a",
+            data=values,
+            chunks=(1, *(3,) * (len(shape) - 1)),
+            compression="gzip",
+            maxshape=(None,) * len(shape),
+        )
+        np.testing.assert_array_equal(read_whole(file["a"]), values)
+
+
+def test_chunks_that_nobody_wrote(tmp_path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("a", (40, 40), "f4", chunks=(16, 16), compression="gzip", fillvalue=-1)
+        dataset[20:30, 3:9] = 5
+        found = read_whole(dataset)
+    assert (found == 5).sum() == 60
+    assert (found == -1).sum() == 40 * 40 - 60
+
+
+def test_a_chunk_that_is_not_compressed(tmp_path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("a", (4, 8), "f8", chunks=(4, 4), compression="gzip")
+        dataset[:] = 1
+        dataset.id.write_direct_chunk((0, 4), VALUES[:4, :4].tobytes(), filter_mask=1)
+    with open_hdf5(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(read_whole(file["a"]), np.hstack([np.ones((4, 4)), VALUES[:4, :4]]))
+
+
+PACKED = zlib.compress(bytes(4 * 4 * 8))
+
+
+@pytest.mark.parametrize("damage", [b"no gzip", PACKED[:-6], PACKED[:-1] + b"x"], ids=["other", "cut", "sum"])
+def test_a_damaged_chunk(tmp_path, damage: bytes) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("a", (4, 8), "f8", chunks=(4, 4), compression="gzip")
+        dataset[:] = 1
+        dataset.id.write_direct_chunk((0, 4), damage)
+    with open_hdf5(tmp_path / "a.h5") as file, pytest.raises(OSError, match="filter returned failure"):
+        read_whole(file["a"])

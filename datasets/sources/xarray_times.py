@@ -16,6 +16,8 @@ from .packing import packing_of
 _MADE = "forecast_reference_time"
 _DAYS = {"360_day": 360, "all_leap": 366, "366_day": 366}
 """Days of a year in calendars that have others than the dates of NumPy."""
+_TELLING = ("units", "_FillValue", "missing_value")
+"""Attributes of numbers of times that tell whether one is missing, the first by being there."""
 _HALF = np.timedelta64(500, "ms")
 
 
@@ -97,7 +99,8 @@ def _known(coordinate: Any) -> NDArray[np.bool_]:
     values = np.asarray(coordinate.values)
     if values.dtype.kind == "O":
         return np.reshape([hasattr(each, "calendar") for each in values.flat], values.shape)
-    packing = packing_of(coordinate.attrs, values.dtype, str(coordinate.name))
+    told = {key: value for key, value in coordinate.attrs.items() if key in _TELLING}
+    packing = packing_of(told, values.dtype, str(coordinate.name))
     return np.asarray(np.isfinite(packing.unpacked(values)))
 
 

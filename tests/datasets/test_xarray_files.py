@@ -457,6 +457,12 @@ class TestMissingTimes:
             source = XarrayFiles(tmp_path, time="time")
         assert [str(time)[11:13] for time in source.times] == ["01", "03"]
 
+    def test_other_attributes_of_times_say_nothing(self, tmp_path):
+        told = {"units": "minutes since 2020-01-01", "offset": 5.0, "valid_range": "none"}
+        times = {"time": ("time", [0, 10, 20], told)}
+        write_netcdf(tmp_path / "a.nc", packed(masked_fields())[:3], CF, coords=times)
+        assert [str(time)[14:16] for time in XarrayFiles(tmp_path).times] == ["00", "10", "20"]
+
 
 class TestTimesOfBareFiles:
     """What is given as a file and nothing more tells times, too."""

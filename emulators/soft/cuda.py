@@ -29,8 +29,6 @@ _SIDES = tl.constexpr(8)
 _PIXELS, _COMPONENTS = tl.constexpr(order.PIXELS), tl.constexpr(order.COMPONENTS)
 _AXIAL, _DIAGONAL, _BLOCKS = (tl.constexpr(row) for row in (order.AXIAL, order.DIAGONAL, order.BLOCKS))
 _AXIAL_DEGREE, _DIAGONAL_DEGREE = tl.constexpr(order.AXIAL_DEGREE), tl.constexpr(order.DIAGONAL_DEGREE)
-_LEAST_LEVELS, _MOST_LEVELS = 16, 64
-"""Thresholds for which programs sum their own pixels first: of more, most are met by few of them."""
 _COUNTED_BITS = 62 - 6
 """Bits of a sum, but for its sign and for what a pixel counts in a row: up to 48 twelfths."""
 _FINEST_BITS = 44
@@ -200,13 +198,9 @@ def _count_kernel(
 @triton.jit
 def _level_kernel(
     reached, changes, rows, columns, tiles, count, table,
-    TOUCHED: tl.constexpr, DEGREES: tl.constexpr, LEVELS: tl.constexpr, BLOCK: tl.constexpr,
+    TOUCHED: tl.constexpr, DEGREES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add pixels to a table (N, count, 8) by how many thresholds they reach, the first for one.
-
-    LEVELS is 0, or a power of 2 that is not less than count: then a program first sums its own pixels, as the
-    product of a matrix of 0 and 1 with what they count, in whole numbers that half precision holds.
-    """
+    """Add pixels to a table (N, count, 8) by how many thresholds they reach, the first for one."""
     number, row, column, inside = _pixels(rows, columns, tiles, BLOCK)
     field = reached + number * rows * columns
     here = tl.load(field + row * columns + column, mask=inside, other=0)
@@ -215,21 +209,13 @@ def _level_kernel(
         axial, diagonal, blocks = _shares(field, here, row, column, rows, columns, inside, TOUCHED)
         beside = number * rows * columns + row * columns + column
         change = (12 * tl.load(changes + beside, mask=inside, other=0)).to(tl.int32)
-        k = tl.arange(0, 2 * _SIDES)[None, :]  # twice as many as there are: the least that a product takes
+        k = tl.arange(0, _SIDES)[None, :]
         amount = _amount(
             k, axial[:, None], diagonal[:, None], blocks[:, None], change[:, None],
             row[:, None], column[:, None], rows, columns, DEGREES,
         )  # fmt: skip
-        level = here.to(tl.int32) - 1
-        if LEVELS > 0:
-            level_of_sum = tl.arange(0, LEVELS)
-            same = (level_of_sum[:, None] == level[None, :]).to(tl.float16)
-            amount = tl.dot(same, amount.to(tl.float16)).to(tl.int32)
-            into = table + (number * count + level_of_sum)[:, None] * _SIDES + k
-        else:
-            into = table + (number * count + level)[:, None] * _SIDES + k
-            amount = tl.where(inside[:, None], amount, 0)
-        tl.atomic_add(into, amount.to(tl.int64), mask=amount != 0, sem="relaxed")
+        into = table + (number * count + here.to(tl.int32) - 1)[:, None] * _SIDES + k
+        tl.atomic_add(into, amount.to(tl.int64), mask=inside[:, None] & (amount != 0), sem="relaxed")
 
 
 @triton.jit
@@ -334,11 +320,10 @@ def counts_reached(reached: Tensor, changes: Tensor, count: int, touched: bool, 
     tiles = triton.cdiv(rows * columns, _BLOCK)
     table = reached.new_zeros((len(reached), count, _SIDES.value), dtype=torch.int64)
     result = torch.empty((len(reached), ROWS, count), dtype=torch.float64, device=reached.device)
-    levels = max(_LEAST_LEVELS, triton.next_power_of_2(count))
+    # Products of matrices that sum a program's pixels first were some 40 times slower on an H200.
     _launch(
         _level_kernel, len(reached) * tiles,
-        reached, changes.contiguous(), rows, columns, tiles, count, table,
-        TOUCHED=touched, DEGREES=degrees, LEVELS=levels if levels <= _MOST_LEVELS else 0,
+        reached, changes.contiguous(), rows, columns, tiles, count, table, TOUCHED=touched, DEGREES=degrees,
     )  # fmt: skip
     _launch(_sum_kernel, triton.cdiv(result.numel(), _BLOCK), table, count, result.numel(), result, ROWS=ROWS)
     return result

@@ -63,7 +63,7 @@ def test_histogram_and_what_follows_from_it(kind, shape, options, dtype):
 
 @both_precisions
 @all_options
-@pytest.mark.parametrize("count", [1, 5, 70])
+@pytest.mark.parametrize("count", [1, 5])
 def test_counts_are_the_same_whole_numbers(count, options, dtype):
     reached = torch.randint(0, count + 1, (3, 7, 5), generator=torch.Generator().manual_seed(3)).to(dtype)
     changes = changes_of(reached, options[0])

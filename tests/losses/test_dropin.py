@@ -174,7 +174,9 @@ def test_autocast(model, device, dtype):
         found = gradient(model.loss, fields, target)
         model(fields, target).backward()
     assert all(part.isfinite().all() for part in gradients(model))
-    assert torch.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.9
+    # On a GPU, float16 turns the gradient of `clusters-opera` by 30 degrees; see docs/device.md.
+    least = 0.9 if device == "cpu" else 0.8
+    assert torch.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > least
 
 
 @pytest.mark.parametrize("cast", ["half", "bfloat16", "float", "double"])

@@ -95,7 +95,7 @@ class Shortfall(Distance):
         """Means over levels (N, C) of curves (N, C, Q); there is no reference."""
         oriented = self.offsets.to(curves.dtype) + self.signs.to(curves.dtype) * curves
         oriented = torch.where(self.inner > 0, oriented.abs(), oriented)
-        return oriented @ self.weights.to(curves.dtype)
+        return (oriented * self.weights.to(curves.dtype)).sum(-1)
 
 
 def _way(metric: Metric, output: int) -> tuple[float, float, bool]:
@@ -148,4 +148,4 @@ class CurveDistance(Distance):
             sizes = self.scales.to(first.dtype)
             first, second = first / sizes, second / sizes
         difference = signed_log1p(first) - signed_log1p(second)
-        return difference.abs() @ self.weights.to(difference.dtype)
+        return (difference.abs() * self.weights.to(difference.dtype)).sum(-1)

@@ -170,9 +170,8 @@ class SurrogateLoss(Embedded):
             ArgumentError: both or neither of target and target_curves, no tensors, or shapes that differ.
         """
         distances, gate = self._compared(prediction, target, target_curves, mask)
-        with full_precision(distances):
-            loss = distances @ self.output_weights.to(distances.dtype)
-            return _reduced(loss if gate is None else loss * gate, self.reduction)
+        loss = self._weighed(distances)
+        return _reduced(loss if gate is None else loss * gate, self.reduction)
 
     def by_output(
         self,
@@ -266,8 +265,13 @@ class SurrogateLoss(Embedded):
     def _trust_in(self, emulated: Tensor, exact: Tensor) -> Tensor:
         """Weights (N,) of fields by what the surrogate makes of their targets."""
         with full_precision(exact):
-            error = self.distance(emulated.to(exact), exact) @ self.output_weights.to(exact.dtype)
+            error = self._weighed(self.distance(emulated.to(exact), exact))
             return torch.exp(-self.severity * error**2)
+
+    def _weighed(self, distances: Tensor) -> Tensor:
+        """Distances (N,) of distances by output (N, C)."""
+        # No product with a vector, whose last bits may change with a field's place in the batch.
+        return (distances * self.output_weights.to(distances.dtype)).sum(1)
 
     def extra_repr(self) -> str:
         """What it measures, in a few lines."""

@@ -125,8 +125,11 @@ class MonotoneHeads(nn.Module):
         for c in self.metric.constraints:
             if isinstance(c, AtLeast | AtMost) and set(c.of) <= {FRAME}:
                 k = self.metric.outputs.index(c.output)
-                bound = torch.ones_like(size) * c.bound(*(size for _ in c.of))
-                bound = signed_log1p(bound / self.metric.scales[k])
+                bound = c.bound(*(size for _ in c.of)) / self.metric.scales[k]
+                if isinstance(bound, Tensor):
+                    bound = signed_log1p(bound)
+                else:
+                    bound = torch.full_like(size, math.copysign(math.log1p(abs(bound)), bound))
                 if isinstance(c, AtLeast):
                     low[k] = torch.maximum(low[k], bound)
                 else:

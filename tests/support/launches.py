@@ -60,6 +60,7 @@ def step(monkeypatch, loss: nn.Module, prediction: Tensor, *target: Tensor, **mo
         {name: each.to(_DEVICE) for name, each in more.items()},
     )
     with Launches() as counted:
-        loss(prediction, *given, **named).sum().backward()
+        value = loss(prediction, *given, **named)
+        (value.sum() if value.ndim else value).backward()
     assert prediction.grad.shape == prediction.shape
     return counted

@@ -9,7 +9,7 @@ wet pixels and the number of components of European radar composites on a summer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ _PIXELS = 2**22
 """Most pixels in a chunk, so that large fields do not fill the memory."""
 _AT_ONCE = 2**16
 """Pixels that are drawn at once: what a step leaves is in the cache when the next one needs it."""
+_IN_PLACE = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
+"""Whether Fourier transforms of this NumPy can take the place of what they transform."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Rain(FieldSource):
                 np.rint(rate, out=rate)
                 rate *= self.quantum
             # The slack keeps the bound itself wet: rounding leaves it within a few ulp of its decimal value.
-            rate[rate < _DRIZZLE * (1 - 1e-9)] = 0.0
+            np.putmask(rate, rate < _DRIZZLE * (1 - 1e-9), 0.0)
             fields[start : start + step] = np.minimum(rate, _HIGHEST, out=rate)
         return fields
 
@@ -215,8 +217,15 @@ def _inverse(
     spectrum: NDArray[np.complex128], shape: tuple[int, int], grid: tuple[int, int]
 ) -> NDArray[np.float64]:
     """The fields (n, H, W), in a corner of the grid, of a spectrum: `irfft2` without the rows beyond them."""
-    rows = np.fft.ifft(spectrum, axis=1)[:, : shape[0]]
+    rows = _along_columns(np.fft.ifft, spectrum)[:, : shape[0]]
     return np.fft.irfft(rows, grid[1])[:, :, : shape[1]]
+
+
+def _along_columns(
+    transform: Callable[..., NDArray[np.complex128]], spectrum: NDArray[np.complex128]
+) -> NDArray[np.complex128]:
+    """The transform of spectra (n, rows, columns) along their columns, which takes their place if it can."""
+    return transform(spectrum, axis=1, **({"out": spectrum} if _IN_PLACE else {}))
 
 
 def _filtered(
@@ -236,7 +245,7 @@ def _filtered(
     along += across
     along *= -2 * (np.pi * _BEAM) ** 2
     transfer *= np.exp(along, out=along)
-    spectrum = np.fft.rfft2(noise)
+    spectrum = _along_columns(np.fft.fft, np.fft.rfft(noise))
     spectrum *= transfer
     return spectrum
 
@@ -286,7 +295,11 @@ def _blurred(
     other *= other
     transfer += other
     transfer *= -0.5
-    spectrum = np.fft.rfft2(impulses)
+    # Most rows are empty, and have an empty transform.
+    spectrum = np.zeros(transfer.shape, np.complex128)
+    some = impulses.any(axis=2)
+    spectrum[some] = np.fft.rfft(impulses[some])
+    spectrum = _along_columns(np.fft.fft, spectrum)
     spectrum *= np.exp(transfer, out=transfer)
     spectrum *= 2 * np.pi * 1.3 * width[:, None, None] ** 2
     return spectrum

@@ -8,6 +8,7 @@ from ..findings.tables import markdown_table, markdown_verdict, summary_table, v
 from ..findings.verdict import headline, verdict
 from .classes import fidelity_by_class, wetness_classes
 from .descent import Descended, Descent, blurred, descend, descent, exact_distance, noisy
+from .ensembles import EnsembleScores, ensemble_scores
 from .evaluate import Evaluation, evaluate
 from .fidelity import curve_distance, fidelity, r_squared, sample_r_squared
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Descended",
     "Descent",
+    "EnsembleScores",
     "Evaluation",
     "GradientQuality",
     "Inversion",
@@ -32,6 +34,7 @@ __all__ = [
     "curve_distance",
     "descend",
     "descent",
+    "ensemble_scores",
     "evaluate",
     "exact_distance",
     "fidelity",

@@ -15,7 +15,7 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
-    from .losses import SurrogateLoss
+    from .losses import SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -32,6 +32,7 @@ __all__ = [
     "ModelInfo",
     "Surrogate",
     "SurrogateLoss",
+    "SurrogateScore",
     "info",
     "label",
     "list_metrics",
@@ -51,7 +52,7 @@ __getattr__ = lazily(
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
         **dict.fromkeys(("Look", "label", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        "SurrogateLoss": ".losses",
+        **dict.fromkeys(("SurrogateLoss", "SurrogateScore"), ".losses"),
     },
 )
 

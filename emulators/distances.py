@@ -29,10 +29,13 @@ class Distance(nn.Module, abc.ABC):
     Attributes:
         arity: of the metrics that it is for.
         averaged: whether a loss averages over outputs, rather than adding them up.
+        negative_type: whether it is symmetric, of negative type, and differentiable in both curves, so that
+            its kernel score is proper and can be trained on. Norms of differences of L1 and L2 are.
     """
 
     arity: int = 1
     averaged: bool = False
+    negative_type: bool = False
 
     @classmethod
     def of(cls: type[D], metric: Metric) -> D:
@@ -129,6 +132,7 @@ class CurveDistance(Distance):
 
     weights: Tensor
     scales: Tensor | None
+    negative_type = True
 
     def __init__(self, levels: Sequence[float], scales: Sequence[float] = ()) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
+from .score import SurrogateScore
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
-__all__ = ["FrozenSurrogate", "Provenance", "RangeWarning", "SurrogateLoss", "frozen"]
+__all__ = ["FrozenSurrogate", "Provenance", "RangeWarning", "SurrogateLoss", "SurrogateScore", "frozen"]

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..emulators.curves import full_precision
-from ..emulators.differentiable import Differentiable, device_of, joined
-from ..emulators.distances import DISTANCES, Distance, default_distance
-from ..emulators.embedded import Embedded
-from ..emulators.exact import Teacher
+from ..emulators.differentiable import Differentiable, joined
+from ..emulators.distances import Distance
 from ..emulators.fields import stacked
-from ..emulators.relaxations.relaxation import COLD, HOT, geometric
 from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
-from ..foundation.arguments import as_choice, as_flag
-from ..metrics import Metric
-from .inputs import MISSING, broken, check_inputs, unmeasured
-from .ranges import RangeWatch
-
-_SIDES = ("surrogate", "exact")
-_REDUCTIONS = ("mean", "sum", "none")
+from .comparison import Comparison, check_single, is_weight, reduced
+from .inputs import broken, check_inputs, unmeasured
 
 
-class SurrogateLoss(Embedded):
+class SurrogateLoss(Comparison):
     """How far a prediction is from its target by a surrogate: differentiable in the prediction.
 
     Of a metric of one field it is the distance between the curves of both. By default the distance of one
@@ -66,7 +56,6 @@ class SurrogateLoss(Embedded):
             better.
     """
 
-    output_weights: Tensor
     severity: Tensor
 
     @torch.inference_mode(False)
@@ -83,31 +72,19 @@ class SurrogateLoss(Embedded):
         missing: str = "target",
         in_state_dict: bool = True,
     ) -> None:
-        super().__init__()
-        metric = surrogate.metric
-        if reference is not None:
-            _check_single(metric)
-        as_choice("forward", forward, _SIDES)
-        reference = as_choice("reference", forward if reference is None else reference, _SIDES)
-        self.reduction = as_choice("reduction", reduction, _REDUCTIONS)
-        self.missing = as_choice("missing", missing, MISSING)
-        self.surrogate, self.metric, self.teacher = surrogate, metric, Teacher(metric)
-        self.exact_forward = forward == "exact"
-        self.exact_reference = reference == "exact" and metric.arity == 1
-        self.distance = _distance_of(metric, distance)
-        values = _output_weights(metric, weights)
-        if self.distance.averaged:
-            if not values.any():
-                raise ArgumentError(f"weights must leave one output in the loss, got {weights!r}")
-            values = values / values.sum()
-        self.register_buffer("output_weights", values, persistent=False)
-        self.register_buffer("severity", torch.zeros((), dtype=torch.float32), persistent=False)
+        super().__init__(
+            surrogate,
+            distance=distance,
+            forward=forward,
+            reference=reference,
+            reduction=reduction,
+            weights=weights,
+            missing=missing,
+            in_state_dict=in_state_dict,
+        )
+        severity = torch.zeros((), dtype=torch.float32, device=self.output_weights.device)
+        self.register_buffer("severity", severity, persistent=False)
         self.trust = trust
-        self.watch = RangeWatch(surrogate)
-        self.to(device_of(surrogate))  # a loss begins where its surrogate is
-        if not as_flag("in_state_dict", in_state_dict):
-            self.register_state_dict_post_hook(_leave_out)
-            self.register_load_state_dict_pre_hook(_fill_in)
 
     @property
     def trust(self) -> float | None:
@@ -116,33 +93,12 @@ class SurrogateLoss(Embedded):
 
     @trust.setter
     def trust(self, value: float | None) -> None:
-        if value is not None and not _is_weight(value):
+        if value is not None and not is_weight(value):
             raise ArgumentError(f"trust must be a number >= 0, or None, got {value!r}")
         if value is not None:
-            _check_single(self.metric)
+            check_single(self.metric)
         self._trust, self.trusting = value, value is not None
         self.severity.fill_(value or 0.0)  # in place: what was compiled reads it there
-
-    def anneal(self, progress: float, start: float = HOT, end: float = COLD) -> None:
-        """Set the temperature of a relaxed surrogate for a moment of the training.
-
-        A hot relaxation has a gradient far from the thresholds, which the first predictions of a network
-        need, a cold one is close to the exact metric. Call it before each step, or each epoch.
-
-        Args:
-            progress: share of the training that is done, in [0, 1].
-            start: relative temperature at the start.
-            end: relative temperature at the end; between, it falls geometrically.
-
-        Raises:
-            ArgumentError: a surrogate without temperature, or temperatures that are not positive.
-        """
-        if self.surrogate.relaxation is None:
-            raise ArgumentError("this surrogate is no relaxation: it has no temperature to anneal")
-        if not (_is_weight(start) and _is_weight(end) and start > 0 and end > 0):
-            raise ArgumentError(f"start and end must be positive temperatures, got {start!r} and {end!r}")
-        self.surrogate.relaxation.reserve(min(start, end))
-        self.surrogate.relaxation.temperature = geometric(start, end, progress)
 
     def forward(
         self,
@@ -171,7 +127,7 @@ class SurrogateLoss(Embedded):
         """
         distances, gate = self._compared(prediction, target, target_curves, mask)
         loss = self._weighed(distances)
-        return _reduced(loss if gate is None else loss * gate, self.reduction)
+        return reduced(loss if gate is None else loss * gate, self.reduction)
 
     def by_output(
         self,
@@ -214,11 +170,6 @@ class SurrogateLoss(Embedded):
         with full_precision(curves):
             distances = self.distance(curves, reference)
             return distances if told is None else distances + told, gate
-
-    @property
-    def _counts_predictions(self) -> bool:
-        """Whether exact curves of predictions have to be found beside the surrogate's."""
-        return self.exact_forward and not self.surrogate.exact
 
     def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> tuple[Tensor, Tensor]:
         """Curves of predictions, and those to reach."""
@@ -268,84 +219,10 @@ class SurrogateLoss(Embedded):
             error = self._weighed(self.distance(emulated.to(exact), exact))
             return torch.exp(-self.severity * error**2)
 
-    def _weighed(self, distances: Tensor) -> Tensor:
-        """Distances (N,) of distances by output (N, C)."""
-        # No product with a vector, whose last bits may change with a field's place in the batch.
-        return (distances * self.output_weights.to(distances.dtype)).sum(1)
-
-    def extra_repr(self) -> str:
-        """What it measures, in a few lines."""
-        weights = zip(self.metric.outputs, self.output_weights.tolist(), strict=True)
-        lines = {}
+    def _told(self) -> dict[str, str]:
+        """What `print` shows, by name."""
+        lines = super()._told()
         if self.metric.arity == 1:
-            reference = "exact" if self.exact_reference else "surrogate"
-            forward = "exact" if self.exact_forward else "surrogate"
-            lines["curves"] = f"{forward} of predictions, {reference} of targets"
-            lines["trust"] = "none" if self.trust is None else f"{self.trust:g}"
-        lines["weights"] = ", ".join(f"{name} {weight:g}" for name, weight in weights)
-        lines["reduction"], lines["missing"] = self.reduction, self.missing
-        return "\n".join(f"{name}: {value}" for name, value in lines.items())
-
-
-def _check_single(metric: Metric) -> None:
-    """Raise ArgumentError for a metric that compares two fields: it has no curves of a target."""
-    if metric.arity == 2:
-        raise ArgumentError(
-            f"reference and trust are for metrics of one field; {metric.name!r} compares two; leave them out"
-        )
-
-
-def _distance_of(metric: Metric, distance: str | Distance | type[Distance] | None) -> Distance:
-    """The distance that is asked for."""
-    found: Any = default_distance(metric) if distance is None else distance
-    if isinstance(found, str):
-        found = DISTANCES[found]
-    if isinstance(found, type) and issubclass(found, Distance):
-        found = found.of(metric)
-    if not isinstance(found, Distance):
-        raise ArgumentError(f"distance must be a name or a Distance, got {type(found).__name__}")
-    if found.arity != metric.arity:
-        raise ArgumentError(
-            f"{type(found).__name__} is for metrics of {found.arity} fields; "
-            f"{metric.name!r} is of {metric.arity}"
-        )
-    return found
-
-
-def _output_weights(metric: Metric, weights: Mapping[str, float] | None) -> Tensor:
-    """Weights (C,) of the outputs, 1 where none is given."""
-    weights = {} if weights is None else weights
-    if not isinstance(weights, Mapping) or not set(weights) <= set(metric.outputs):
-        raise ArgumentError(
-            f"weights must be numbers by output among {', '.join(metric.outputs)}, got {weights!r}"
-        )
-    values = [weights.get(name, 1.0) for name in metric.outputs]
-    if not all(_is_weight(w) for w in values):
-        raise ArgumentError(f"weights must be numbers >= 0, got {weights!r}")
-    return torch.tensor(values, dtype=torch.float32)
-
-
-def _reduced(losses: Tensor, reduction: str) -> Tensor:
-    """Losses (N,) as they are, their sum, or their mean."""
-    if reduction == "none":
-        return losses
-    # The mean of no field would be NaN.
-    return losses.mean() if reduction == "mean" and losses.shape[0] else losses.sum()
-
-
-def _leave_out(loss: SurrogateLoss, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """Drop the surrogate's weights from a state dict."""
-    for name in [name for name in state if name.startswith(f"{prefix}surrogate.")]:
-        del state[name]
-
-
-def _fill_in(loss: SurrogateLoss, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Put the surrogate's own weights into a state dict that has none."""
-    prefix = f"{prefix}surrogate."
-    if not any(name.startswith(prefix) for name in state):
-        state.update(loss.surrogate.state_dict(prefix=prefix))
-
-
-def _is_weight(value: object) -> bool:
-    """Whether a value is a finite number >= 0."""
-    return isinstance(value, Real) and 0 <= float(value) < math.inf
+            trust = {"trust": "none" if self.trust is None else f"{self.trust:g}"}
+            lines = {"curves": lines["curves"]} | trust | lines
+        return lines

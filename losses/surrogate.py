@@ -21,6 +21,7 @@ from ..foundation.arguments import known_names
 from ..foundation.docs import takes_those_of
 from ..metrics import Metric
 from .loss import SurrogateLoss
+from .score import SurrogateScore
 
 S = TypeVar("S", bound="FrozenSurrogate")
 D = TypeVar("D", bound=Differentiable)
@@ -249,9 +250,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
         """
-        for name in unknown:
-            known = list(inspect.signature(SurrogateLoss).parameters)[1:]
-            raise ArgumentError(f"as_loss has no argument {name!r}; it takes {known_names(name, known)}")
+        _refuse("as_loss", SurrogateLoss, unknown)
         return SurrogateLoss(
             self,
             distance=distance,
@@ -264,6 +263,44 @@ class FrozenSurrogate(Embedded, Differentiable):
             in_state_dict=in_state_dict,
         )
 
+    @takes_those_of(SurrogateScore)
+    def as_score(
+        self,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        estimator: str = "almost-fair",
+        alpha: float = 0.95,
+        forward: str = "surrogate",
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        missing: str = "target",
+        member_dim: int = 1,
+        across_processes: bool = False,
+        in_state_dict: bool = True,
+        **unknown: object,
+    ) -> SurrogateScore:
+        """A score module `score(members, target)` for ensembles (N, M, H, W): see `SurrogateScore`.
+
+        Raises:
+            ArgumentError: an argument out of range, or an unknown one.
+        """
+        _refuse("as_score", SurrogateScore, unknown)
+        return SurrogateScore(
+            self,
+            distance=distance,
+            estimator=estimator,
+            alpha=alpha,
+            forward=forward,
+            reference=reference,
+            reduction=reduction,
+            weights=weights,
+            missing=missing,
+            member_dim=member_dim,
+            across_processes=across_processes,
+            in_state_dict=in_state_dict,
+        )
+
     def __dir__(self) -> list[str]:
         """Without a temperature where there is none: who goes through all attributes then meets no error."""
         names: list[str] = list(super().__dir__())
@@ -273,6 +310,13 @@ class FrozenSurrogate(Embedded, Differentiable):
         """A few lines, without the layers of a network."""
         described = f"architecture: {self.architecture}\n{self.extra_repr()}"
         return f"{type(self).__name__}(\n{textwrap.indent(described, '  ')}\n)"
+
+
+def _refuse(method: str, built: type, unknown: Mapping[str, object]) -> None:
+    """Raise ArgumentError for arguments that what a method builds does not take."""
+    for name in unknown:
+        known = list(inspect.signature(built).parameters)[1:]
+        raise ArgumentError(f"{method} has no argument {name!r}; it takes {known_names(name, known)}")
 
 
 def frozen(module: D) -> D:

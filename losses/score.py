@@ -1,0 +1,230 @@
+"""A frozen surrogate as a score of ensembles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..emulators.curves import full_precision
+from ..emulators.differentiable import Differentiable
+from ..emulators.distances import Distance
+from ..emulators.fields import check_tensor, stacked
+from ..emulators.scores import fairness_of, kernel_score, pairs_of
+from ..emulators.straight_through import straight_through
+from ..errors import ArgumentError
+from ..foundation.arguments import as_flag
+from .comparison import Comparison, reduced
+from .inputs import broken, check_inputs, unmeasured
+
+
+class SurrogateScore(Comparison):
+    """How good ensembles are by a surrogate: a proper score, differentiable in the members.
+
+    Of a metric of one field it is the kernel score of the curves. For members x_1 ... x_M, a target y and the
+    distance d between curves S it is
+
+        mean_i d(S(x_i), S(y)) - 1/2 mean_(i, j) d(S(x_i), S(x_j)),
+
+    the second mean over pairs of different members ("fair", Ferro 2014), over all pairs ("plain"), or in
+    between ("almost-fair", Lang et al. 2024, arXiv 2412.15832). Its expectation is least where members are
+    drawn as the truth is, whatever the curves: a score of a transformed forecast is proper (Pic, Dombry,
+    Naveau and Taillardat 2025). It says nothing of what curves do not see; train on it beside a score of
+    pixels, such as the CRPS. The cost is that of the members' curves: pairs are of curves, not of fields.
+
+    Of a pairwise metric it is the mean over members of the loss, which is no proper score.
+
+    Args:
+        surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable.
+        distance: as for `SurrogateLoss`; of negative type and differentiable in both curves, as one says by
+            its attribute `negative_type`.
+        estimator: "fair", "almost-fair" or "plain".
+        alpha: how fair the almost fair one is, from 0 (plain) to 1.
+        forward: as for `SurrogateLoss`, of the members.
+        reference: as for `SurrogateLoss`.
+        reduction: "mean" or "sum" over ensembles, or "none".
+        weights: weight of each output by name; an output left out weighs 1.
+        missing: what says that a pixel was not measured: the "target" alone, or "either": a NaN in the target
+            or in one of the members, which leaves the pixel out of all of them.
+        member_dim: dimension of the members: 1 in (N, M, H, W).
+        across_processes: whether the processes of torch.distributed hold members of the same ensembles, as
+            many each. Their curves are gathered, and each process gets the score of all members. Gradients
+            are to be averaged over processes, as `DistributedDataParallel` does: they are then those of
+            one process with all members.
+        in_state_dict: as for `SurrogateLoss`.
+
+    Raises:
+        ArgumentError: an argument out of range, or a distance that is not of negative type.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(
+        self,
+        surrogate: Differentiable,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        estimator: str = "almost-fair",
+        alpha: float = 0.95,
+        forward: str = "surrogate",
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        missing: str = "target",
+        member_dim: int = 1,
+        across_processes: bool = False,
+        in_state_dict: bool = True,
+    ) -> None:
+        super().__init__(
+            surrogate,
+            distance=distance,
+            forward=forward,
+            reference=reference,
+            reduction=reduction,
+            weights=weights,
+            missing=missing,
+            in_state_dict=in_state_dict,
+        )
+        if self.metric.arity == 1 and not self.distance.negative_type:
+            raise ArgumentError(
+                f"distance ({type(self.distance).__name__}) must be of negative type, without which no score "
+                "is proper; set its negative_type = True where it is, or take the default"
+            )
+        self.fairness = fairness_of(estimator, alpha)
+        self.estimator = estimator
+        if not isinstance(member_dim, int):
+            raise ArgumentError(f"member_dim must be a whole number, such as 1, got {member_dim!r}")
+        self.member_dim = member_dim
+        self.across_processes = as_flag("across_processes", across_processes)
+
+    def forward(
+        self,
+        members: Tensor,
+        target: Tensor | None = None,
+        *,
+        target_curves: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The score.
+
+        Args:
+            members: (N, M, H, W) or (N, M, 1, H, W), or with the M members in dimension `member_dim`, in the
+                surrogate's field unit. Where one is not finite, so are the score of its ensemble and its
+                gradient, unless the pixel was not measured.
+            target: (N, H, W) or (N, 1, H, W), as the members; it gets no gradient. A pixel that is NaN was
+                not measured: it counts as dry in all and gets no gradient.
+            target_curves: instead of a target: its curves (N, C, Q), such as exact ones computed
+                beforehand. Not for a pairwise metric.
+            mask: of the target's shape, boolean, True where pixels were measured.
+
+        Returns:
+            Scalar, or (N,) with reduction "none"; float32 or better. A fair score can be negative.
+
+        Raises:
+            ArgumentError: one member alone, both or neither of target and target_curves, no tensors, or
+                shapes that do not belong together.
+        """
+        found = self.by_output(members, target, target_curves=target_curves, mask=mask)
+        return reduced(self._weighed(found), self.reduction)
+
+    def by_output(
+        self,
+        members: Tensor,
+        target: Tensor | None = None,
+        *,
+        target_curves: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """What the score weighs and sums, (N, C): the score of each output; arguments as in `forward`."""
+        members = self._in_order(members)
+        each = members[:, 0]
+        check_inputs(self.metric, each, target, target_curves, mask, self.output_weights.device)
+        seen = members.detach().amax(1) if self.missing == "either" else each  # NaN where one of them is
+        missing = unmeasured(seen, target, mask, self.missing)
+        number, count = members.shape[:2]
+        told: Tensor | None = None
+        if self.missing == "target":
+            lacking = None if missing is None else _repeated(missing, count)
+            told = broken(members.flatten(0, 1), lacking).view(number, count).sum(1, keepdim=True)
+        if missing is not None:
+            members = members.masked_fill(missing[:, None], math.nan)
+            target = None if target is None else target.detach().masked_fill(missing, math.nan)
+        fields = members.flatten(0, 1)
+        self.watch.look(fields, target)
+        if self.metric.arity == 2:
+            assert target is not None  # `check_inputs` has seen to it
+            curves = self._curves(stacked(fields, _repeated(target.detach(), count)))
+            with full_precision(curves):
+                scores = self.distance(curves, None).unflatten(0, (number, count)).mean(1)
+        else:
+            scores = self._scores(self._curves(fields).unflatten(0, (number, count)), target, target_curves)
+        return scores if told is None else scores + told
+
+    def _in_order(self, members: Tensor) -> Tensor:
+        """Members with their dimension the second one, (N, M, ...); checked."""
+        check_tensor("members", members)
+        dimension = self.member_dim
+        if not (members.ndim in (4, 5) and -members.ndim <= dimension < members.ndim):
+            raise ArgumentError(
+                f"members must be (N, M, H, W) or (N, M, 1, H, W) with the members in dimension {dimension}, "
+                f"got {tuple(members.shape)}"
+            )
+        if members.shape[dimension] < 2 and not self.across_processes:
+            raise ArgumentError(
+                "a score needs at least 2 members, among which it measures the spread, got "
+                f"{members.shape[dimension]}; for one prediction take surrogate.as_loss()"
+            )
+        return members.movedim(dimension, 1)
+
+    def _curves(self, fields: Tensor) -> Tensor:
+        """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
+        curves = self.surrogate(fields)
+        return straight_through(curves, self.teacher(fields)) if self._counts_predictions else curves
+
+    def _scores(self, curves: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Tensor:
+        """Scores (N, C) of the curves (N, M, C, Q) of members."""
+        reference = self._reference(target, target_curves, curves[:, 0])
+        if self.across_processes:
+            curves = _gathered(curves)
+        count = curves.shape[1]
+        first, second = pairs_of(count, curves.device)
+        with full_precision(curves):
+            to_target = self._distances(curves, reference[:, None].expand_as(curves))
+            between = self._distances(curves[:, first], curves[:, second])
+            return kernel_score(to_target, between, count, self.fairness)
+
+    def _distances(self, curves: Tensor, others: Tensor) -> Tensor:
+        """Distances (N, C, M) of M times N curves (N, M, C, Q) from others."""
+        found = self.distance(curves.flatten(0, 1), others.flatten(0, 1))
+        return found.unflatten(0, curves.shape[:2]).movedim(1, 2)
+
+    @torch.no_grad()
+    def _reference(self, target: Tensor | None, target_curves: Tensor | None, like: Tensor) -> Tensor:
+        """The curves (N, C, Q) of the target."""
+        if target_curves is not None:
+            if target_curves.shape != like.shape:
+                raise ArgumentError(
+                    f"target_curves must have shape {tuple(like.shape)}, got {tuple(target_curves.shape)}"
+                )
+            return target_curves.to(like)
+        assert target is not None  # one of both is there: `check_inputs` has seen to it
+        counted = self.exact_reference and not self.surrogate.exact
+        return (self.teacher(target) if counted else self.surrogate(target)).to(like)
+
+    def _told(self) -> dict[str, str]:
+        """What `print` shows, by name."""
+        fairness = f" ({self.fairness:g})" if self.estimator == "almost-fair" else ""
+        return super()._told() | {"estimator": self.estimator + fairness}
+
+
+def _repeated(fields: Tensor, count: int) -> Tensor:
+    """Fields (N, ...) as often as there are members, (N M, ...), in their order."""
+    return fields[:, None].expand(-1, count, *fields.shape[1:]).flatten(0, 1)
+
+
+def _gathered(curves: Tensor) -> Tensor:
+    """Curves (N, M, C, Q) of the members of all processes, with gradients to each."""
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(curves.contiguous()), dim=1)

@@ -14,6 +14,15 @@ from .fidelity import curve_distance, fidelity, r_squared, sample_r_squared
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, Inverted, inversion, invert, storms
 from .plan import Plan, planned
+from .realism import (
+    EnergyTest,
+    energy_test,
+    grid_harmonics,
+    log_spectrum,
+    main_axes,
+    spectrum_error,
+    structure_function,
+)
 from .shift import shift, shifted
 from .slopes import largest_slope
 from .timing import milliseconds_per_field
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Descended",
     "Descent",
+    "EnergyTest",
     "EnsembleScores",
     "Evaluation",
     "GradientQuality",
@@ -34,6 +44,7 @@ __all__ = [
     "curve_distance",
     "descend",
     "descent",
+    "energy_test",
     "ensemble_scores",
     "evaluate",
     "exact_distance",
@@ -41,10 +52,13 @@ __all__ = [
     "fidelity_by_class",
     "gradient_quality",
     "gradient_sizes",
+    "grid_harmonics",
     "headline",
     "inversion",
     "invert",
     "largest_slope",
+    "log_spectrum",
+    "main_axes",
     "markdown_table",
     "markdown_verdict",
     "milliseconds_per_field",
@@ -54,7 +68,9 @@ __all__ = [
     "sample_r_squared",
     "shift",
     "shifted",
+    "spectrum_error",
     "storms",
+    "structure_function",
     "summary_table",
     "verdict",
     "verdict_of",

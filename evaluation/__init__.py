@@ -28,6 +28,7 @@ from .slopes import largest_slope
 from .timing import milliseconds_per_field
 
 if TYPE_CHECKING:
+    from .ensemble_panels import write_ensembles
     from .report import write_report
 
 __all__ = [
@@ -75,12 +76,18 @@ __all__ = [
     "verdict",
     "verdict_of",
     "wetness_classes",
+    "write_ensembles",
     "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "write_report":  # matplotlib is slow to import and few callers draw
+    # matplotlib is slow to import and few callers draw.
+    if name == "write_ensembles":
+        from .ensemble_panels import write_ensembles
+
+        return write_ensembles
+    if name == "write_report":
         from .report import write_report
 
         return write_report

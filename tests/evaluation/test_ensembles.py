@@ -5,16 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn import rain_array
+from emuloss.emulators import relaxation
 from emuloss.emulators.distances import CurveDistance
 from emuloss.errors import ArgumentError
-from emuloss.evaluation import EnsembleScores, ensemble_scores, ensembles
-
+from emuloss.evaluation import EnsembleScores, ensemble_scores, ensembles, write_ensembles
+from emuloss.losses import SurrogateScore
 from emuloss.metrics import FSS, Minkowski
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 METRIC = Minkowski([0.2, 1.0, 3.0], outputs=("area", "perimeter", "euler"), pixel_size=2.0)
@@ -178,3 +182,38 @@ def test_refused_metrics_and_estimators() -> None:
         ensemble_scores(FSS((0.1, 1.0), windows=(1, 3)), ENSEMBLE, OBSERVED)
     with pytest.raises(ArgumentError, match="estimator must be one of"):
         scores(estimator="unbiased")
+
+
+def test_energy_is_what_the_score_of_a_surrogate_is_where_it_counts_exactly() -> None:
+    score = SurrogateScore(relaxation(METRIC), estimator="fair", forward="exact", reference="exact")
+    observed = np.where(rain_array(FIELDS, 16, 20, seed=7) > 2, np.nan, OBSERVED)
+    exact = score.by_output(torch.from_numpy(ENSEMBLE), torch.from_numpy(observed)).detach()
+    np.testing.assert_allclose(exact, scores(ENSEMBLE, observed).energy, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["rain", "one threshold", "dry"])
+def test_picture(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = Minkowski([1.0], outputs=("area",)) if case == "one threshold" else METRIC
+    members, observed = ENSEMBLE * (case != "dry"), OBSERVED.copy() * (case != "dry")
+    observed[:, :4, :5] = np.nan
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def kept(figure: Figure, *arguments: object, **options: object) -> None:
+        drawn.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    found = ensemble_scores(metric, members, observed, progress=False)
+    write_ensembles(tmp_path / "members.png", found, members, observed, unit="mm/h")
+    assert (tmp_path / "members.png").read_bytes().startswith(b"\x89PNG")
+    shown = [axes for axes in drawn[0].findobj(Axes) if isinstance(axes, Axes)]
+    assert all(axes.has_data() for axes in shown)
+    images = [np.ma.getmaskarray(axes.images[0].get_array()) for axes in shown if axes.images]
+    assert len(images) == 3 * (MEMBERS + 1)
+    assert all(image[:4, :5].all() and not image[4:].any() for image in images)
+
+
+def test_picture_of_other_fields_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="must be those of the scores, 5 ensembles of 4"):
+        write_ensembles(tmp_path / "members.png", scores(), ENSEMBLE[:2], OBSERVED[:2])

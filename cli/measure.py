@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from ..pipeline.parsing import key_values
 from .flags import flagged
 from .teachers import Teacher, introduce
 from .zoo import Source
+
+if TYPE_CHECKING:
+    from ..zoo import Surrogate
 
 Fields = Annotated[str, typer.Option(help="where fields come from, see `emuloss fields --help`")]
 SourceOptions = Annotated[
@@ -29,6 +32,13 @@ def evaluate(
     fields: Fields = "rain",
     source_options: SourceOptions = None,
     count: Annotated[int, typer.Option(min=1, help="most fields to evaluate on")] = 400,
+    members: Annotated[
+        Path | None,
+        typer.Option(
+            help="in place of --fields and --count: a file (.npz, .h5, .nc, .zarr) of ensembles, the arrays "
+            "'members' (N, M, H, W) and 'observed' (N, H, W), in the surrogate's unit"
+        ),
+    ] = None,
     whole: Annotated[
         bool, typer.Option(help="take all the data, not the last part that training leaves for the test")
     ] = False,
@@ -37,7 +47,10 @@ def evaluate(
         bool | None,
         typer.Option(help="invert the surrogate and shift the data, too; default: yes, unless quick"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for evaluation.json and report.png")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder for evaluation.json and report.png, or ensembles.json and ensembles.png"),
+    ] = None,
     save: Annotated[
         bool, typer.Option("--save", help="put the figures into the checkpoint itself, a folder")
     ] = False,
@@ -45,7 +58,10 @@ def evaluate(
     seed: Seed = 0,
     progress: Annotated[bool, typer.Option(help="show a progress bar")] = True,
 ) -> None:
-    """Measure a frozen surrogate on labelled fields: fidelity, gradients, descent, inversion, shift."""
+    """Measure a frozen surrogate on labelled fields: fidelity, gradients, descent, inversion, shift.
+
+    With --members its exact metric scores the ensembles of any model; the surrogate itself takes no part.
+    """
     from ..evaluation import summary_table
     from ..pipeline.measuring import exact_curves, fields_for, measured, write_evaluation
     from ..pipeline.places import as_writable
@@ -57,6 +73,11 @@ def evaluate(
         raise ArgumentError("quick and thorough cannot be meant together; leave one of them out")
     introduce(teacher)
     surrogate = load(source)
+    if members is not None:
+        if save or quick or thorough or whole:
+            raise ArgumentError("members are not for --save, --quick, --thorough or --whole; leave these out")
+        _score(surrogate, members, out, seed, progress)
+        return
     # What cannot be written to is told before minutes are spent.
     folders = [as_writable(folder) for folder in [*([out] if out else []), *([Path(source)] if save else [])]]
     sample = fields_for(surrogate, fields, count, seed, whole=whole, options=_keyed(source_options))
@@ -110,6 +131,20 @@ def certify(
     print(f"largest slope found: {slope:.6g}")
     if certificate.bound is not None:
         print(f"share of the bound:  {slope / certificate.bound:.3g}")
+
+
+def _score(surrogate: Surrogate, file: Path, out: Path | None, seed: int, progress: bool) -> None:
+    """Score the ensembles of a file by the exact metric of a surrogate."""
+    from ..evaluation import ensemble_scores
+    from ..pipeline.ensembles import read_ensembles, write_scores
+    from ..pipeline.places import as_writable
+
+    folder = None if out is None else as_writable(out)
+    members, observed = read_ensembles(file)
+    found = ensemble_scores(surrogate.metric, members, observed, seed=seed, progress=progress)
+    if folder is not None:
+        write_scores(folder, found, members, observed, surrogate.provenance.unit)
+    print(found)
 
 
 def _keyed(given: list[str] | None) -> dict[str, object]:

@@ -64,6 +64,20 @@ class EnsembleScores:
     ranks: NDArray[np.int64]
     tied: NDArray[np.float64]
 
+    def __str__(self) -> str:
+        """A table of the means over fields, by output."""
+        header = ("output", "unit", "energy score", "distance", "spread/skill")
+        rows = [header]
+        for name, figures in self.as_dict()["outputs"].items():
+            told = (figures["energy"], figures["distance"], figures["spread_to_skill"])
+            rows.append((name, figures["unit"], *("undefined" if x is None else f"{x:.4f}" for x in told)))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join((*map(str.ljust, row[:2], widths), *map(str.rjust, row[2:], widths[2:])))
+            for row in rows
+        ]
+        return "\n".join([f"{len(self.energy)} fields, {self.members} members of each, exact curves", *lines])
+
     def as_dict(self) -> dict[str, Any]:
         """Means over fields, JSON-able; None stands where a figure is undefined.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import uuid
 from weakref import WeakValueDictionary
 
 import torch
@@ -15,7 +15,8 @@ from ..metrics import Metric
 class Teacher:
     """A metric that tensors may be given to, in compiled code as well.
 
-    Operators take no objects: this one goes by a name of its own, as do its copies.
+    Operators take no objects: this one goes by a name of its own, as do its copies. No other process has it:
+    there an exported program finds no metric, rather than another one.
 
     Args:
         metric: the exact metric.
@@ -23,7 +24,7 @@ class Teacher:
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self.name = str(next(_NUMBERS))
+        self.name = uuid.uuid4().hex
         self._outputs, self._levels = len(metric.outputs), len(metric.levels)
         _TEACHERS[self.name] = self
 
@@ -35,7 +36,6 @@ class Teacher:
         return _exact_curves(fields.detach(), self.name, self._outputs, self._levels)
 
 
-_NUMBERS = itertools.count()
 _TEACHERS: WeakValueDictionary[str, Teacher] = WeakValueDictionary()
 """Those that are alive, by name."""
 
@@ -58,7 +58,9 @@ def exact_curves(metric: Metric, fields: Tensor) -> Tensor:
 @torch.library.custom_op("emuloss::exact_curves", mutates_args=())
 def _exact_curves(fields: Tensor, name: str, outputs: int, levels: int) -> Tensor:
     if name not in _TEACHERS:
-        raise ArgumentError("this compiled code has outlived its metric; compile the loss anew")
+        raise ArgumentError(
+            "this compiled or exported code has outlived its metric, or is of another process; make it anew"
+        )
     return exact_curves(_TEACHERS[name].metric, fields)
 
 

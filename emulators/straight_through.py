@@ -37,7 +37,7 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, curves: Tensor, values: Tensor) -> Tensor:
-        return values.view_as(values)
+        return values.clone()  # a view could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -51,7 +51,7 @@ class _ValuesThrough(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, left: Tensor, x: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.dtype = x.dtype
-        return values.view_as(values)
+        return values.clone()  # a view could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor, None]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ..emulators.curves import full_precision
 from ..emulators.differentiable import Differentiable
 from ..emulators.distances import Distance
 from ..emulators.fields import check_tensor, stacked
-from ..emulators.scores import fairness_of, kernel_score, pairs_of
+from ..emulators.scores import ALMOST, fairness_of, kernel_score, pairs_of
 from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
 from ..foundation.arguments import as_flag
@@ -29,10 +31,13 @@ class SurrogateScore(Comparison):
         mean_i d(S(x_i), S(y)) - 1/2 mean_(i, j) d(S(x_i), S(x_j)),
 
     the second mean over pairs of different members ("fair", Ferro 2014), over all pairs ("plain"), or in
-    between ("almost-fair", Lang et al. 2024, arXiv 2412.15832). Its expectation is least where members are
-    drawn as the truth is, whatever the curves: a score of a transformed forecast is proper (Pic, Dombry,
-    Naveau and Taillardat 2025). It says nothing of what curves do not see; train on it beside a score of
-    pixels, such as the CRPS. The cost is that of the members' curves: pairs are of curves, not of fields.
+    between ("almost-fair", Lang et al. 2024, arXiv 2412.15832). The expectation of the fair one is least
+    where members are drawn as the truth is, whatever the curves: a score of a transformed forecast is proper
+    (Pic, Dombry, Naveau and Taillardat 2025). The plain one is least where a few members differ too little
+    (for a normal truth by 0.38 of its spread for 2 members, by 0.62 for 4), the almost fair one hardly (by
+    0.95 for 2); and it keeps members from differing without bound, which the fair one allows one of them.
+    The score says nothing of what curves do not see: train on it beside one of pixels, such as the CRPS. Its
+    cost is that of the members' curves: pairs are of curves, not of fields.
 
     Of a pairwise metric it is the mean over members of the loss, which is no proper score.
 
@@ -41,9 +46,9 @@ class SurrogateScore(Comparison):
         distance: as for `SurrogateLoss`; of negative type and differentiable in both curves, as one says by
             its attribute `negative_type`.
         estimator: "fair", "almost-fair" or "plain".
-        alpha: how fair the almost fair one is, from 0 (plain) to 1.
-        forward: as for `SurrogateLoss`, of the members.
-        reference: as for `SurrogateLoss`.
+        alpha: how fair the almost fair one is, from 0 (plain) to 1; default: 0.95.
+        forward: curves of members and targets: "surrogate", or "exact": exact values, those of members with
+            the gradient of the surrogate. Both are of one kind: else the best ensemble is not the truth's.
         reduction: "mean" or "sum" over ensembles, or "none".
         weights: weight of each output by name; an output left out weighs 1.
         missing: what says that a pixel was not measured: the "target" alone, or "either": a NaN in the target
@@ -59,6 +64,9 @@ class SurrogateScore(Comparison):
         ArgumentError: an argument out of range, or a distance that is not of negative type.
     """
 
+    member_dim: int
+    across_processes: bool
+
     @torch.inference_mode(False)
     def __init__(
         self,
@@ -66,9 +74,8 @@ class SurrogateScore(Comparison):
         *,
         distance: str | Distance | type[Distance] | None = None,
         estimator: str = "almost-fair",
-        alpha: float = 0.95,
+        alpha: float | None = None,
         forward: str = "surrogate",
-        reference: str | None = None,
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         missing: str = "target",
@@ -80,7 +87,7 @@ class SurrogateScore(Comparison):
             surrogate,
             distance=distance,
             forward=forward,
-            reference=reference,
+            reference=None,
             reduction=reduction,
             weights=weights,
             missing=missing,
@@ -91,11 +98,13 @@ class SurrogateScore(Comparison):
                 f"distance ({type(self.distance).__name__}) must be of negative type, without which no score "
                 "is proper; set its negative_type = True where it is, or take the default"
             )
-        self.fairness = fairness_of(estimator, alpha)
+        if alpha is not None and estimator != "almost-fair":
+            raise ArgumentError(f"alpha is for the estimator 'almost-fair', got {estimator!r}; leave it out")
+        self.fairness = fairness_of(estimator, ALMOST if alpha is None else alpha)
         self.estimator = estimator
-        if not isinstance(member_dim, int):
+        if isinstance(member_dim, bool) or not isinstance(member_dim, Integral):
             raise ArgumentError(f"member_dim must be a whole number, such as 1, got {member_dim!r}")
-        self.member_dim = member_dim
+        self.member_dim = int(member_dim)
         self.across_processes = as_flag("across_processes", across_processes)
 
     def forward(
@@ -114,8 +123,8 @@ class SurrogateScore(Comparison):
                 gradient, unless the pixel was not measured.
             target: (N, H, W) or (N, 1, H, W), as the members; it gets no gradient. A pixel that is NaN was
                 not measured: it counts as dry in all and gets no gradient.
-            target_curves: instead of a target: its curves (N, C, Q), such as exact ones computed
-                beforehand. Not for a pairwise metric.
+            target_curves: instead of a target: its curves (N, C, Q), of the kind of the members': exact ones
+                computed beforehand, where values are exact. Not for a pairwise metric.
             mask: of the target's shape, boolean, True where pixels were measured.
 
         Returns:
@@ -140,13 +149,13 @@ class SurrogateScore(Comparison):
         members = self._in_order(members)
         each = members[:, 0]
         check_inputs(self.metric, each, target, target_curves, mask, self.output_weights.device)
-        seen = members.detach().amax(1) if self.missing == "either" else each  # NaN where one of them is
-        missing = unmeasured(seen, target, mask, self.missing)
+        missing = unmeasured(self._lacked(members), target, mask, self.missing)
         number, count = members.shape[:2]
         told: Tensor | None = None
         if self.missing == "target":
             lacking = None if missing is None else _repeated(missing, count)
-            told = broken(members.flatten(0, 1), lacking).view(number, count).sum(1, keepdim=True)
+            told = broken(members.flatten(0, 1), lacking).view(number, count)
+            told = self._of_all(told).sum(1, keepdim=True)
         if missing is not None:
             members = members.masked_fill(missing[:, None], math.nan)
             target = None if target is None else target.detach().masked_fill(missing, math.nan)
@@ -156,7 +165,7 @@ class SurrogateScore(Comparison):
             assert target is not None  # `check_inputs` has seen to it
             curves = self._curves(stacked(fields, _repeated(target.detach(), count)))
             with full_precision(curves):
-                scores = self.distance(curves, None).unflatten(0, (number, count)).mean(1)
+                scores = self._of_all(self.distance(curves, None).unflatten(0, (number, count))).mean(1)
         else:
             scores = self._scores(self._curves(fields).unflatten(0, (number, count)), target, target_curves)
         return scores if told is None else scores + told
@@ -170,12 +179,31 @@ class SurrogateScore(Comparison):
                 f"members must be (N, M, H, W) or (N, M, 1, H, W) with the members in dimension {dimension}, "
                 f"got {tuple(members.shape)}"
             )
-        if members.shape[dimension] < 2 and not self.across_processes:
+        if members.shape[dimension] < (1 if self.across_processes else 2):
             raise ArgumentError(
                 "a score needs at least 2 members, among which it measures the spread, got "
                 f"{members.shape[dimension]}; for one prediction take surrogate.as_loss()"
             )
+        if self.across_processes and not (distributed.is_available() and distributed.is_initialized()):
+            raise ArgumentError(
+                "across_processes is for several processes; call torch.distributed.init_process_group first, "
+                "or leave it out"
+            )
         return members.movedim(dimension, 1)
+
+    def _lacked(self, members: Tensor) -> Tensor:
+        """One of the members (N, ...), NaN where any of them is, if that says that nothing was measured."""
+        first = members[:, 0].detach()
+        if self.missing == "target":
+            return first
+        lacking = members.detach().isnan().any(1).to(torch.uint8)
+        if self.across_processes:
+            distributed.all_reduce(lacking, distributed.ReduceOp.MAX)
+        return first.masked_fill(lacking.bool(), math.nan)
+
+    def _of_all(self, own: Tensor) -> Tensor:
+        """What was found for the members (N, M, ...) of this process, for those of all."""
+        return _Gathered.apply(own) if self.across_processes else own
 
     def _curves(self, fields: Tensor) -> Tensor:
         """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
@@ -185,8 +213,7 @@ class SurrogateScore(Comparison):
     def _scores(self, curves: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Tensor:
         """Scores (N, C) of the curves (N, M, C, Q) of members."""
         reference = self._reference(target, target_curves, curves[:, 0])
-        if self.across_processes:
-            curves = _gathered(curves)
+        curves = self._of_all(curves)
         count = curves.shape[1]
         first, second = pairs_of(count, curves.device)
         with full_precision(curves):
@@ -223,8 +250,18 @@ def _repeated(fields: Tensor, count: int) -> Tensor:
     return fields[:, None].expand(-1, count, *fields.shape[1:]).flatten(0, 1)
 
 
-def _gathered(curves: Tensor) -> Tensor:
-    """Curves (N, M, C, Q) of the members of all processes, with gradients to each."""
-    from torch.distributed.nn.functional import all_gather
+class _Gathered(torch.autograd.Function):
+    """Tensors (N, M, ...) of all processes side by side, with gradients to each."""
 
-    return torch.cat(all_gather(curves.contiguous()), dim=1)
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        ctx.members = own.shape[1]
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(gradient)  # each process has its own score of all
+        return gradient.narrow(1, distributed.get_rank() * ctx.members, ctx.members)

@@ -21,7 +21,7 @@ from .spanning_forest import component_changes as by_spanning_forest
 
 
 class Anywhere(Backend):
-    """Differentiable torch operations, and the kernel of the CPU for what starts and joins components."""
+    """Differentiable torch operations, but for `changes.component_changes`."""
 
     def suits(self, fields: Tensor) -> bool:
         """Wherever, but in an export to ONNX."""

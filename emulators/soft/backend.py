@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import abc
 import importlib.util
+import warnings
 
 import torch
 from torch import Tensor
 
+from ...errors import one_line
 from ...foundation.registry import Registry
 
-TRITON = importlib.util.find_spec("triton") is not None and torch.version.cuda is not None
-"""Whether there are kernels for CUDA devices. On AMD's, which torch calls so, too, they were never tried."""
+_OFFERED = importlib.util.find_spec("triton") is not None and torch.version.cuda is not None
+"""Whether there may be kernels for CUDA devices; on AMD's, which torch calls so, they were never tried."""
+_WORK: dict[torch.device, bool] = {}
+"""Whether they work on a device."""
 
 
 class Backend(abc.ABC):
@@ -63,6 +67,33 @@ class Backend(abc.ABC):
 
 BACKENDS: Registry[str, Backend] = Registry("backend of the soft histogram")
 """Backends by name."""
+
+
+def compiles_for(device: torch.device) -> bool:
+    """Whether Triton's kernels work on a CUDA device: tried once on each, and told if they do not."""
+    if not _OFFERED or torch.compiler.is_compiling() or not torch.cuda.is_available():
+        return _OFFERED and _WORK.get(device, True)
+    if device not in _WORK and torch.cuda.is_current_stream_capturing():
+        return True  # nothing can be tried now
+    if device not in _WORK:
+        _WORK[device] = _tried(device)
+    return _WORK[device]
+
+
+def _tried(device: torch.device) -> bool:
+    """Compile and run a kernel, which old cards and machines without a C compiler refuse."""
+    try:
+        from .cuda import reached
+
+        two = torch.tensor([0.5, 1.5], dtype=torch.float64, device=device)
+        return reached(two.float().view(2, 1, 1), two).flatten().tolist() == [1, 2]
+    except Exception as error:
+        warnings.warn(
+            f"Triton's kernels do not work on {device} ({one_line(error)}); torch's operations are slower; "
+            "install a C compiler, such as gcc, or what the error names",
+            stacklevel=2,
+        )
+        return False
 
 
 def backend_for(fields: Tensor) -> Backend:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...metrics.kernels.excursions import component_changes as by_kernel
-from .backend import TRITON
+from .backend import compiles_for
 
 _LARGEST = 2**28
 """Pixels of a field from which on the edges between them have no 32-bit numbers."""
@@ -26,7 +26,7 @@ def _by_host(position: Tensor, diagonal: bool) -> Tensor:
 
 @component_changes.register_kernel("cuda")
 def _(position, diagonal):
-    if not TRITON or position.shape[1] * position.shape[2] >= _LARGEST:
+    if not compiles_for(position.device) or position.shape[1] * position.shape[2] >= _LARGEST:
         return _by_host(position, diagonal)
     from .cuda_components import component_changes as by_triton
 

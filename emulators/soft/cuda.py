@@ -280,10 +280,10 @@ def _hand_down_kernel(
             of_rows = (row > 0).to(tl.int32) + (row < rows - 1).to(tl.int32)
             of_columns = (column > 0).to(tl.int32) + (column < columns - 1).to(tl.int32)
             total += (12 * (of_rows + of_columns)).to(here.dtype) * _slope(
-                slopes + 4 * nodes, f, inside, BENDS
+                slopes + _AXIAL_DEGREE * nodes, f, inside, BENDS
             )
             total += (12 * (of_rows * of_columns)).to(here.dtype) * _slope(
-                slopes + 5 * nodes, f, inside, BENDS
+                slopes + _DIAGONAL_DEGREE * nodes, f, inside, BENDS
             )
     tl.store(result + beside, total / 12, mask=there)
 

@@ -11,8 +11,8 @@ Components are no sum over small windows, but lowering the threshold starts one 
 maxima) and joins two at others (saddles), whatever the values in between. With +1 and -1 as weights
 of these pixels, components are one more histogram.
 
-The work is done by the backend that suits: numba kernels on the CPU, torch operations elsewhere and in
-an export to ONNX.
+The work is done by the backend that suits: compiled kernels on the CPU (by numba) and on CUDA devices
+(by Triton), torch operations elsewhere and in an export to ONNX.
 """
 
 from __future__ import annotations

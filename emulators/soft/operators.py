@@ -8,7 +8,7 @@ from torch import Tensor
 from ...metrics.kernels.rows import ROWS
 from ..transforms import transformed
 from . import cpu
-from .backend import BACKENDS, TRITON, Backend
+from .backend import BACKENDS, Backend, compiles_for
 from .changes import component_changes
 
 
@@ -23,7 +23,7 @@ class Compiled(Backend):
         if torch.onnx.is_in_onnx_export() or transformed(fields):
             return False
         kind = fields.device.type
-        return kind == "cpu" or (kind == "cuda" and TRITON)
+        return kind == "cpu" or (kind == "cuda" and compiles_for(fields.device))
 
     def positions(self, fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
         """See `histogram.node_positions`."""

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from emuloss.emulators.soft import BACKENDS, Anywhere, Compiled, node_positions, soft_histogram
+from emuloss.emulators.soft import BACKENDS, Anywhere, Compiled, backend, node_positions, soft_histogram
 from emuloss.emulators.soft.anywhere import histogram as histogram_by_torch
 from emuloss.emulators.soft.backend import backend_for
 from emuloss.emulators.soft.changes import component_changes as changes_op
@@ -240,3 +240,14 @@ def test_operators_of_places_are_sound(dtype):
         torch.library.opcheck(place, (layout, *axis))
         torch.library.opcheck(place, (layout.clone().requires_grad_(), *axis))
         torch.library.opcheck(place_backward, (layout, torch.ones_like(layout), *axis))
+
+
+def test_a_device_on_which_kernels_fail_is_told_once_and_has_operations(monkeypatch):
+    device = torch.device("cuda", 7)
+    monkeypatch.setattr(backend, "_OFFERED", True)
+    monkeypatch.setattr(backend, "_WORK", {})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    with pytest.warns(UserWarning, match="do not work on cuda:7.*torch's operations"):
+        assert not backend.compiles_for(device)  # there is no such device
+    assert not backend.compiles_for(device)

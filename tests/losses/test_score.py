@@ -12,7 +12,6 @@ import drawn
 import emuloss
 import numpy as np
 import pytest
-import scoringrules
 import torch
 from emuloss.emulators import ARCHITECTURES, CurveDistance, Differentiable, Distance
 from emuloss.errors import ArgumentError
@@ -152,6 +151,7 @@ def crps(estimator="fair") -> SurrogateScore:
 
 @each_estimator
 def test_of_values_themselves_it_is_the_crps(estimator):
+    scoringrules = pytest.importorskip("scoringrules")
     generator = np.random.default_rng(0)
     members, target = generator.normal(size=(50, 7)), generator.normal(size=50)
     found = crps(estimator)(
@@ -255,6 +255,8 @@ def test_copies_and_pictures_of_it():
         ({"estimator": "unfair"}, "estimator"),
         ({"alpha": 2.0}, "alpha"),
         ({"member_dim": 1.5}, "member_dim"),
+        ({"member_dim": True}, "member_dim"),
+        ({"alpha": 0.9, "estimator": "fair"}, "alpha is for"),
         ({"trust": 1.0}, "as_score has no argument 'trust'"),
         ({"distance": type("Odd", (Distance,), {"forward": lambda *_: None})}, "negative type"),
     ],
@@ -268,6 +270,7 @@ def test_bad_options_are_refused(options, message):
     ("change", "message"),
     [
         (lambda members, target: (members[:, :1], target), r"at least 2 members.*got 1; .*as_loss\(\)"),
+        (lambda members, target: (members[:, :0], target), "got 0"),
         (lambda members, target: (members[:, 0], target), "members must be"),
         (lambda members, target: (members, target[:, :5]), "target must have"),
         (lambda members, target: (members,), "target"),
@@ -279,28 +282,37 @@ def test_bad_ensembles_are_refused(change, message):
         KINDS["relaxed"]().as_score()(*change(*ensembles(2, 3)))
 
 
+def test_several_processes_are_needed_where_members_lie_across_them():
+    with pytest.raises(ArgumentError, match="init_process_group"):
+        KINDS["relaxed"]().as_score(across_processes=True)(*ensembles(2, 3))
+
+
 def test_target_curves_of_another_shape_are_refused():
     with pytest.raises(ArgumentError, match="target_curves must have shape"):
         KINDS["relaxed"]().as_score()(ensembles(2, 3)[0], target_curves=torch.zeros(2, 3, 4))
 
 
-# Two processes with two members each: the score, and the gradient of the mean over processes of a factor.
+# Two processes with two members each: scores, and the gradient of a factor, a mean over processes.
 WORKER = """
-import sys, torch, emuloss
+import math, sys, torch, emuloss
 from torch import distributed
 rank, port, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 metric = emuloss.metric("minkowski", thresholds=[0.105, 0.5, 1, 5], pixel_size=2.0)
-score = emuloss.relax(metric).as_score(across_processes=True)
 members, target = torch.load(path)
-factor = torch.ones((), requires_grad=True)
+own = slice(2 * rank, 2 * rank + 2)
 network = torch.nn.Module()
-network.factor = torch.nn.Parameter(factor)
+network.factor = torch.nn.Parameter(torch.ones(()))
 network.forward = lambda fields: network.factor * fields
 together = torch.nn.parallel.DistributedDataParallel(network)
-value = score(together(members[:, 2 * rank : 2 * rank + 2]), target)
+value = emuloss.relax(metric).as_score(across_processes=True)(together(members[:, own]), target)
 value.backward()
-print(float(value), float(network.factor.grad), flush=True)
+members[1, 3, 4, 5] = math.nan
+found = [value.detach(), network.factor.grad]
+for missing in ("either", "target"):
+    score = emuloss.relax(metric).as_score(across_processes=True, missing=missing, reduction="none")
+    found += score(members[:, own], target).unbind()
+print(*map(float, found), flush=True)
 distributed.destroy_process_group()
 """
 
@@ -313,7 +325,7 @@ def test_members_of_two_processes(tmp_path):
         port = str(free.getsockname()[1])
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), port, tmp_path / "fields.pt"],
+            [sys.executable, "-W", "error", "-c", WORKER, str(rank), port, tmp_path / "fields.pt"],
             stdout=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
@@ -325,5 +337,12 @@ def test_members_of_two_processes(tmp_path):
     metric = emuloss.metric("minkowski", thresholds=[0.105, 0.5, 1, 5], pixel_size=2.0)
     value = emuloss.relax(metric).as_score()(factor * members, target)
     value.backward()
+    expected = [value.detach(), factor.grad]
+    members[1, 3, 4, 5] = math.nan
+    for missing in ("either", "target"):
+        expected += (
+            emuloss.relax(metric).as_score(missing=missing, reduction="none")(members, target).unbind()
+        )
+    assert math.isnan(expected[-2])
     for each in found:
-        assert each == pytest.approx([float(value.detach()), float(factor.grad)], rel=1e-5)
+        assert each == pytest.approx(list(map(float, expected)), rel=1e-5, nan_ok=True)

@@ -26,8 +26,13 @@ SourceOptions = Annotated[
 Seed = Annotated[int, typer.Option(min=SEEDS[0], max=SEEDS[1], help="seed of all noise, and of rain")]
 
 
+_WITH_MEMBERS = ("source", "members", "out", "teacher", "seed", "progress")
+"""Parameters of `evaluate` that ensembles of a file are scored with; all others are refused beside them."""
+
+
 @flagged(source_options="--source-option", teacher="--metric")
 def evaluate(
+    context: typer.Context,
     source: Source,
     fields: Fields = "rain",
     source_options: SourceOptions = None,
@@ -35,8 +40,9 @@ def evaluate(
     members: Annotated[
         Path | None,
         typer.Option(
-            help="in place of --fields and --count: a file (.npz, .h5, .nc, .zarr) of ensembles, the arrays "
-            "'members' (N, M, H, W) and 'observed' (N, H, W), in the surrogate's unit"
+            help="in place of --fields: a file (.npz, .h5, .nc, .zarr) of ensembles, the arrays "
+            "'members' (N, M, H, W) and 'observed' (N, H, W), in the surrogate's unit; "
+            "beside it only --out, --metric, --seed and --progress"
         ),
     ] = None,
     whole: Annotated[
@@ -67,6 +73,8 @@ def evaluate(
     from ..pipeline.places import as_writable
     from ..zoo import load
 
+    if members is not None:
+        _refuse_unused(context)
     if save and not os.path.isdir(source):
         raise ArgumentError(f"--save needs a folder to write to, got {source!r}; copy the checkpoint first")
     if quick and thorough:
@@ -74,8 +82,6 @@ def evaluate(
     introduce(teacher)
     surrogate = load(source)
     if members is not None:
-        if save or quick or thorough or whole:
-            raise ArgumentError("members are not for --save, --quick, --thorough or --whole; leave these out")
         _score(surrogate, members, out, seed, progress)
         return
     # What cannot be written to is told before minutes are spent.
@@ -133,6 +139,14 @@ def certify(
         print(f"share of the bound:  {slope / certificate.bound:.3g}")
 
 
+def _refuse_unused(context: typer.Context) -> None:
+    """Refuse the first parameter that was given and that ensembles of a file have no use for."""
+    for name in context.params:
+        told = context.get_parameter_source(name)
+        if name not in _WITH_MEMBERS and told is not None and told.name != "DEFAULT":
+            raise ArgumentError(f"{name} is not for `members`; leave one of them out")
+
+
 def _score(surrogate: Surrogate, file: Path, out: Path | None, seed: int, progress: bool) -> None:
     """Score the ensembles of a file by the exact metric of a surrogate."""
     from ..evaluation import ensemble_scores
@@ -140,7 +154,7 @@ def _score(surrogate: Surrogate, file: Path, out: Path | None, seed: int, progre
     from ..pipeline.places import as_writable
 
     folder = None if out is None else as_writable(out)
-    members, observed = read_ensembles(file)
+    members, observed = read_ensembles(file, surrogate.provenance.unit)
     found = ensemble_scores(surrogate.metric, members, observed, seed=seed, progress=progress)
     if folder is not None:
         write_scores(folder, found, members, observed, surrogate.provenance.unit)

@@ -7,23 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.sources.stored import SUFFIXES, open_arrays
+from ..datasets.sources.packing import packing_of
+from ..datasets.sources.stored import SUFFIXES, Stored, open_arrays, unit_of
 from ..errors import DataError
 from ..evaluation import EnsembleScores
 from ..foundation.arguments import as_array, known_names
 from ..foundation.files import disk_errors, write_together
+from ..foundation.units import refuse_other_unit
 
 _NEEDED = ("members", "observed")
 
 
-def read_ensembles(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays "members" (N, M, H, W) and "observed" (N, H, W) of a file.
+def read_ensembles(path: Path, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays "members" (N, M, H, W) and "observed" (N, H, W) of a file, float32, NaN where masked.
+
+    Numbers that the file says are packed are unpacked, as those of `emuloss.datasets.Arrays` are.
 
     Args:
         path: a file of NumPy (.npz), HDF5, NetCDF or Zarr.
+        unit: that the values are to have; another that the file tells is refused.
 
     Raises:
-        DataError: no such file, one of another kind, or without these arrays.
+        ArgumentError: values in another unit, or what are no real numbers.
+        DataError: no such file, one of another kind, without these arrays, or packed in a way that is not
+            known.
     """
     if not path.exists() or path.suffix.lower() not in set(SUFFIXES) - {".npy"}:
         raise DataError(f"{path} is no file of arrays, one that ends in {', '.join(SUFFIXES[1:])}")
@@ -33,8 +40,16 @@ def read_ensembles(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 f"{path} must hold arrays named members (N, M, H, W) and observed (N, H, W), got no "
                 f"{missing[0]!r} among {known_names(missing[0], arrays)}"
             )
-        members, observed = (as_array(name, arrays[name].array) for name in _NEEDED)
+        members, observed = (_values(f"{path}, {name}", arrays[name], unit) for name in _NEEDED)
         return members, observed
+
+
+def _values(what: str, stored: Stored, unit: str) -> np.ndarray:
+    """What the numbers of an array mean, in the unit that is asked for."""
+    refuse_other_unit(what, unit_of(stored), unit, "the surrogate")
+    numbers = as_array(what, stored.array)
+    packing = packing_of(stored.attributes, stored.array.dtype, what, around=stored.around)
+    return packing.unpacked(numbers)
 
 
 def write_scores(

@@ -43,6 +43,51 @@ def write_nc(**arrays):
     return "drawn.nc"
 
 
+def write_packed_h5(attributes, **arrays):
+    with h5py.File(write_h5(**arrays), "a") as file:
+        for name in arrays:
+            file[name].attrs.update(attributes)
+    return "drawn.h5"
+
+
+def write_packed_nc(attributes, **arrays):
+    xarray = pytest.importorskip("xarray")
+    with xarray.open_dataset(write_nc(**arrays)) as data:
+        data = data.load()
+    rest = {name: value for name, value in attributes.items() if name != "_FillValue"}
+    for name in arrays:
+        data[name].attrs.update(rest)
+    data.to_netcdf("packed.nc", encoding={name: {"_FillValue": attributes["_FillValue"]} for name in arrays})
+    return "packed.nc"
+
+
+PACKED = {"scale_factor": 0.01, "_FillValue": np.int16(-1), "units": "mm h-1"}
+
+
+@pytest.mark.parametrize("write", [write_packed_h5, write_packed_nc])
+def test_packed_numbers_are_scored_as_what_they_mean(write, words, tmp_path, capsys):
+    numbers = {"members": np.rint(100 * MEMBERS), "observed": np.rint(100 * OBSERVED)}
+    values = {name: (0.01 * each).astype(np.float32) for name, each in numbers.items()}
+    numbers["observed"][:, 2:5, 3:9], values["observed"][:, 2:5, 3:9] = -1, np.nan
+    found = []
+    packed = {name: each.astype(np.int16) for name, each in numbers.items()}
+    for file in (write_npz(**values), write(PACKED, **packed)):
+        assert main([*words, f"--members={file}"]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] == f"{ensemble_scores(METRIC, *values.values())}\n"
+
+
+def test_another_unit_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    surrogate = emuloss.relax(METRIC)
+    surrogate.provenance.unit = "mm/h"
+    surrogate.save_pretrained(tmp_path / "relaxed")
+    file = write_packed_h5(PACKED | {"units": "m s-1"}, members=MEMBERS, observed=OBSERVED)
+    words = ["evaluate", "relaxed", "--no-progress", f"--members={file}"]
+    assert "drawn.h5, members" in (message := refusal(capsys, main(words)))
+    assert "multiply them by 3600000" in message
+
+
 @pytest.mark.parametrize("write", [write_npz, write_h5, write_nc])
 def test_members_of_a_file(write, words, tmp_path, capsys):
     observed = OBSERVED.copy()
@@ -71,11 +116,21 @@ def test_table(words, capsys):
         ({"members": MEMBERS[:, :1], "observed": OBSERVED}, [], "error: --members must hold at least 2"),
         ({"member": MEMBERS, "observed": OBSERVED}, [], "no 'members' among member, observed (did you mean"),
         ({"members": MEMBERS, "observed": OBSERVED[:2]}, [], "--members must have shape (N, M, H, W)"),
-        ({"members": MEMBERS, "observed": OBSERVED}, ["--quick"], "--members are not for --save, --quick"),
     ],
 )
 def test_mistakes(arrays, options, message, words, capsys):
     assert message in refusal(capsys, main([*words, f"--members={write_npz(**arrays)}", *options]))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--fields=rain", "--source-option=size=8", "--count=3", "--whole", "--quick", "--no-thorough", "--save"],
+)
+def test_options_without_use_beside_members_are_refused(option, words, capsys):
+    file = write_npz(members=MEMBERS, observed=OBSERVED)
+    flag = option.split("=")[0].replace("--no-", "--")
+    told = refusal(capsys, main([*words, f"--members={file}", option]))
+    assert told == f"error: {flag} is not for --members; leave one of them out"
 
 
 def test_no_file_of_arrays(words, tmp_path, capsys):

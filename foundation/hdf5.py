@@ -39,11 +39,15 @@ def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
     """
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
-    if dataset.chunks is None or filters != [h5py.h5z.FILTER_DEFLATE] or dataset.dtype.kind not in "iuf":
+    simple = dataset.chunks is not None and filters == [h5py.h5z.FILTER_DEFLATE]
+    # A build of h5py on an older HDF5 cannot list chunks.
+    if not simple or dataset.dtype.kind not in "iuf" or not hasattr(dataset.id, "chunk_iter"):
         return np.asarray(dataset[()])
     values = np.full(dataset.shape, dataset.fillvalue, dataset.dtype)  # of chunks that nobody wrote
-    for k in range(dataset.id.get_num_chunks()):
-        start = dataset.id.get_chunk_info(k).chunk_offset
+    # All places in one walk; asked for by number, each would take a walk of its own.
+    starts: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(lambda chunk: starts.append(chunk.chunk_offset))
+    for start in starts:
         skipped, packed = dataset.id.read_direct_chunk(start)
         try:
             chunk = np.frombuffer(isal_zlib.decompress(packed), dataset.dtype).reshape(dataset.chunks)

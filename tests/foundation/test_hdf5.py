@@ -1,6 +1,7 @@
 """Data sets read whole, chunk by chunk, against h5py itself."""
 
 import zlib
+from collections import Counter
 
 import h5py
 import numpy as np
@@ -62,6 +63,48 @@ def test_a_chunk_that_is_not_compressed(tmp_path) -> None:
         dataset.id.write_direct_chunk((0, 4), VALUES[:4, :4].tobytes(), filter_mask=1)
     with open_hdf5(tmp_path / "a.h5") as file:
         np.testing.assert_array_equal(read_whole(file["a"]), np.hstack([np.ones((4, 4)), VALUES[:4, :4]]))
+
+
+class Counted:
+    """What counts the calls of an object's methods."""
+
+    def __init__(self, of, without=()):
+        self.of, self.without, self.calls = of, without, Counter()
+
+    def __getattr__(self, name):
+        if name in self.without:
+            raise AttributeError(name)
+        found = getattr(self.of, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments):
+            self.calls[name] += 1
+            return found(*arguments)
+
+        return call
+
+
+class Watched:
+    """A data set, and calls of its identifier."""
+
+    def __init__(self, dataset, without=()):
+        self.dataset, self.id = dataset, Counted(dataset.id, without)
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index):
+        return self.dataset[index]
+
+
+def test_chunks_are_found_in_one_walk(tmp_path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = Watched(file.create_dataset("a", data=VALUES, chunks=(4, 4), compression="gzip"))
+        np.testing.assert_array_equal(read_whole(dataset), VALUES)
+        assert dataset.id.calls == {"get_create_plist": 1, "chunk_iter": 1, "read_direct_chunk": 10 * 13}
+        older = Watched(dataset.dataset, without=["chunk_iter"])
+        np.testing.assert_array_equal(read_whole(older), VALUES)
 
 
 PACKED = zlib.compress(bytes(4 * 4 * 8))

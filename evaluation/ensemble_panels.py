@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..foundation.arguments import filled
+from ..metrics.fields import as_fields
 from .axes import (
     INK,
     category_axis,
@@ -52,14 +53,14 @@ def write_ensembles(
         path: the PNG file to write.
         found: what `ensemble_scores` returned.
         members: (N, M, H, W) that it was given.
-        observed: (N, H, W), likewise.
+        observed: (N, H, W) or (N, 1, H, W), likewise.
         unit: of the fields.
 
     Raises:
         ArgumentError: the arrays do not belong to the scores.
         DataError: the picture cannot be written.
     """
-    members, observed = filled(members), filled(observed)
+    members, observed = filled(members), as_fields(observed, "observed")
     if members.shape[:2] != (len(found.energy), found.members) or observed.shape != (
         len(members),
         *members.shape[2:],

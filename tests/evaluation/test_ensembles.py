@@ -185,7 +185,7 @@ def test_refused_metrics_and_estimators() -> None:
 
 
 def test_energy_is_what_the_score_of_a_surrogate_is_where_it_counts_exactly() -> None:
-    score = SurrogateScore(relaxation(METRIC), estimator="fair", forward="exact", reference="exact")
+    score = SurrogateScore(relaxation(METRIC), estimator="fair", forward="exact")
     observed = np.where(rain_array(FIELDS, 16, 20, seed=7) > 2, np.nan, OBSERVED)
     exact = score.by_output(torch.from_numpy(ENSEMBLE), torch.from_numpy(observed)).detach()
     np.testing.assert_allclose(exact, scores(ENSEMBLE, observed).energy, rtol=1e-4, atol=1e-4)
@@ -212,6 +212,12 @@ def test_picture(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     images = [np.ma.getmaskarray(axes.images[0].get_array()) for axes in shown if axes.images]
     assert len(images) == 3 * (MEMBERS + 1)
     assert all(image[:4, :5].all() and not image[4:].any() for image in images)
+
+
+def test_picture_takes_what_the_scores_take(tmp_path: Path) -> None:
+    for name, observed in (("a", OBSERVED), ("b", OBSERVED[:, None])):
+        write_ensembles(tmp_path / f"{name}.png", scores(ENSEMBLE, observed), ENSEMBLE, observed)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_picture_of_other_fields_is_refused(tmp_path: Path) -> None:

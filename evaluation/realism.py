@@ -1,7 +1,7 @@
 """Whether fields look like others: spectra, structure functions, directions, and traces of a grid.
 
 These ask for no pairs: they compare sets of fields, such as members of ensembles and what was observed. Set
-pixels that were not measured NaN in both.
+pixels that were not measured NaN in both; infinities are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError
 from ..foundation.arguments import as_array, as_count, as_counts, as_natural, as_positive
 from ..metrics import Spectrum
-from .pixels import as_fields
+from . import pixels
 
 _LEAST = 1e-12
 """Power below this share of the largest ring's counts as this."""
@@ -34,13 +34,15 @@ def log_spectrum(fields: Any, bins: int | None = None) -> NDArray[np.float64]:
             and rings these are.
 
     Returns:
-        (B,), log10 of the unit squared, from the largest scales to the smallest; -inf where there is no
-        power.
+        (B,), log10 of the unit squared, from the largest scales to the smallest; -inf if all fields are
+        constant. In rings that hold no power others that do leave rounding, some 1e-30 of theirs.
 
     Raises:
         ArgumentError: an argument out of range, or no fields.
     """
-    fields = as_fields("fields", fields)
+    fields = np.nan_to_num(_as_fields("fields", fields))
+    # A constant leaves nothing, no rounding either.
+    fields = np.where(np.ptp(fields, axis=(1, 2), keepdims=True) > 0, fields, 0)
     count = max(min(fields.shape[1:]) // 2, 1) if bins is None else as_count("bins", bins)
     least = np.finfo(np.float64).tiny
     power = (10 ** Spectrum(count, floor=least)(fields)[:, 0]).mean(0)
@@ -64,7 +66,7 @@ def spectrum_error(fields: Any, observed: Any, bins: int | None = None) -> float
     Raises:
         ArgumentError: an argument out of range, no fields, or fields of different sizes.
     """
-    first, second = as_fields("fields", fields), as_fields("observed", observed)
+    first, second = _as_fields("fields", fields), _as_fields("observed", observed)
     if first.shape[1:] != second.shape[1:]:
         raise ArgumentError(
             f"fields and observed must have one size (H, W), got {first.shape[1:]} and {second.shape[1:]}"
@@ -94,7 +96,7 @@ def structure_function(fields: Any, lags: Sequence[int], order: float = 2.0) -> 
     Raises:
         ArgumentError: an argument out of range, or no fields.
     """
-    fields, lags = as_fields("fields", fields), as_counts("lags", lags)
+    fields, lags = _as_fields("fields", fields), as_counts("lags", lags)
     order = as_positive("order", order)
     if lags[-1] >= min(fields.shape[1:]):
         raise ArgumentError(f"lags must be below both sides {fields.shape[1:]} of the fields, got {lags[-1]}")
@@ -131,7 +133,7 @@ def main_axes(fields: Any) -> NDArray[np.float64]:
     Raises:
         ArgumentError: no fields.
     """
-    fields = as_fields("fields", fields)
+    fields = _as_fields("fields", fields)
     y, x = _wavenumbers(fields.shape[1:])
     square = np.where(np.hypot(x, y) < 0.5, x**2 + y**2, 0)
     double = np.stack([y**2 - x**2, -2 * x * y]) * (square > 0)
@@ -146,7 +148,7 @@ class EnergyTest(NamedTuple):
     """A comparison of two samples.
 
     Attributes:
-        distance: energy distance between the samples, 0 where they are equal.
+        distance: energy distance between the samples, 0 where they are equal, to rounding.
         p_value: share of the ways to divide all rows into two such samples, among those drawn, that put at
             least this distance between them: small where the samples are of different distributions.
     """
@@ -190,7 +192,8 @@ def energy_test(first: Any, second: Any, *, permutations: int = 999, seed: int =
     distances = -((away @ between) * away).sum(1)
     # Divisions that are as far apart as this one, to rounding, count.
     as_far = distances >= distances[0] - 1e-12 * between.max()
-    return EnergyTest(max(float(distances[0]), 0.0), float(as_far.mean()))
+    # Adding 0 makes 0 of -0.
+    return EnergyTest(max(float(distances[0]), 0.0) + 0.0, float(as_far.mean()))
 
 
 def grid_harmonics(fields: Any, step: int) -> float:
@@ -211,7 +214,7 @@ def grid_harmonics(fields: Any, step: int) -> float:
     Raises:
         ArgumentError: an argument out of range, or no fields.
     """
-    fields, step = as_fields("fields", fields), as_count("step", step)
+    fields, step = _as_fields("fields", fields), as_count("step", step)
     rows, columns = (side - side % step for side in fields.shape[1:])
     if step < 2 or min(rows, columns) < _PERIODS * step:
         raise ArgumentError(
@@ -236,11 +239,24 @@ def grid_harmonics(fields: Any, step: int) -> float:
     return float(np.mean(ratios))
 
 
+def _as_fields(name: str, fields: Any) -> NDArray[Any]:
+    """Validated fields (N, H, W) in floating point, finite or NaN."""
+    found = pixels.as_fields(name, fields)
+    if infinite := int(np.isinf(found).sum()):
+        raise ArgumentError(
+            f"{name} must be finite, or NaN where nothing was measured, got infinite values in {infinite} of "
+            f"{found.size} pixels"
+        )
+    return found
+
+
 def _as_rows(name: str, values: Any) -> NDArray[np.float64]:
-    """Validated rows (n, K), those that are finite, at least one."""
+    """Validated rows (n, K), K >= 1, those that are finite, at least one."""
     rows = as_array(name, values).astype(np.float64)
-    if rows.ndim != 2 or not np.isfinite(rows).all(1).any():
-        raise ArgumentError(f"{name} must have shape (n, K) with a row of finite numbers, got {rows.shape}")
+    if rows.ndim != 2 or 0 in rows.shape or not np.isfinite(rows).all(1).any():
+        raise ArgumentError(
+            f"{name} must have shape (n, K), K >= 1, with a row of finite numbers, got {rows.shape}"
+        )
     return rows[np.isfinite(rows).all(1)]
 
 

@@ -51,6 +51,14 @@ def test_spectrum_of_power_laws_has_their_slope(exponent: float) -> None:
     assert slope == pytest.approx(-exponent, abs=0.1)
 
 
+@pytest.mark.parametrize("value", [0, 0.1, 3e7, np.nan])
+@pytest.mark.parametrize("shape", [(2, SIDE, SIDE), (1, 37, 50)])
+def test_constants_have_no_power(value: float, shape: tuple[int, ...]) -> None:
+    constant = np.full(shape, value)
+    assert (log_spectrum(constant) == -np.inf).all()
+    assert np.isnan(spectrum_error(constant + np.eye(*shape[1:]), constant))
+
+
 def test_spectrum_error() -> None:
     noise = white(8)
     assert spectrum_error(noise, noise) == 0
@@ -133,7 +141,11 @@ def test_energy_distance_is_the_double_sum() -> None:
     expected = 2 * mean(x, y) - mean(x, x) - mean(y, y)
     gap = np.full((1, 3), np.nan)
     assert energy_test(np.vstack([x, gap]), y).distance == pytest.approx(expected)
-    assert energy_test(x, x) == (0, 1)
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=(7, 2))
+        found = energy_test(x, x)
+        assert found == (pytest.approx(0, abs=1e-12), 1)
+        assert not np.signbit(found.distance)
 
 
 @pytest.mark.parametrize("period", [2, 4, 8])
@@ -172,5 +184,24 @@ def test_refused() -> None:
             grid_harmonics(field, step)
     with pytest.raises(ArgumentError, match="rows of one length, got 2 and 3"):
         energy_test(np.zeros((4, 2)), np.zeros((4, 3)))
+    with pytest.raises(ArgumentError, match=r"first must have shape \(n, K\), K >= 1"):
+        energy_test(np.zeros((4, 0)), np.zeros((4, 0)))
     with pytest.raises(ArgumentError, match="second must have shape"):
         realism.energy_test(np.zeros((4, 2)), np.full((4, 2), np.nan))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        log_spectrum,
+        main_axes,
+        lambda fields: spectrum_error(np.zeros((1, 16, 16)), fields),
+        lambda fields: structure_function(fields, [1]),
+        lambda fields: grid_harmonics(fields, 2),
+    ],
+)
+def test_infinities_are_refused(look) -> None:
+    fields = np.zeros((1, 16, 16))
+    fields[0, 3, 4], fields[0, 5, 6] = np.inf, -np.inf
+    with pytest.raises(ArgumentError, match=r"must be finite, or NaN .* infinite values in 2 of 256 pixels"):
+        look(fields)

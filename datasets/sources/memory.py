@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,7 @@ class InMemory(Frames):
     """Frames of an array (T, H, W) in order of time, or one frame (H, W), whole or cut into patches.
 
     A chunk holds whole frames: at most 64 fields, or one frame where that has more patches. Axes of length 1
-    besides these are left out. What dask holds is computed chunk by chunk, never all at once; `name` is then
-    "lazy".
+    besides these are left out. What dask holds is computed chunk by chunk, never all at once.
 
     Attributes:
         variable: Name of an xarray array; None where it has none.
@@ -49,7 +48,8 @@ class InMemory(Frames):
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
 
-        Of one that dask holds, three frames are computed.
+        Of one that dask holds, three frames are computed here, and all of them, chunk by chunk, when `config`
+        is asked for: labels are told by all values that they are of.
 
         Args:
             fields: NumPy array, dask array or xarray DataArray (T, H, W) or (H, W) of real numbers; NaN where
@@ -92,14 +92,14 @@ class InMemory(Frames):
             nodata=nodata,
         )
         stored = of_data_array(fields) if is_data_array(fields) else Stored(fields)
+        self.array = fields.data if is_data_array(fields) else fields  # which may be masked
         name = fields.name if is_data_array(fields) else None
-        self.variable = None if name is None else str(name)
+        # Of an array of dask without a name xarray takes the token of its graph for one.
+        told = name is not None and not (self._lazy and name == self.array.name)
+        self.variable = str(name) if told else None
         self.lay_out(self.variable or "fields", stored)
         self.refuse_scaled(self.variable or "fields", fields.dtype)
-        self.array = fields.data if is_data_array(fields) else fields  # which may be masked
-        if _is_lazy(self.array):
-            self.name = "lazy"
-        else:
+        if not self._lazy:
             self.array = self._arranged(self.array)
         self.find_quantum()
 
@@ -113,7 +113,7 @@ class InMemory(Frames):
         return values.reshape(-1, *(self.shape[axis] for axis in self.axes[-2:]))
 
     def origin(self) -> dict[str, Any]:
-        """The array, which counts by its name and all of its values; by three frames where dask holds it."""
+        """The array, which counts by its name and all of its values, whatever holds them."""
         return {"variable": self.variable, "shape": list(self.shape), "digest": self._digest}
 
     @property
@@ -122,11 +122,28 @@ class InMemory(Frames):
 
     @functools.cached_property
     def _digest(self) -> str:
-        """Digest of the values that tell this array from others."""
+        """Digest of all values.
+
+        The name of a graph of dask, its token, costs nothing, but is another one in each process where a
+        graph was made of delayed or of random things, and from version to version of dask: labelling could
+        not go on in another process. Values are the same wherever they are computed.
+        """
         seen = hashlib.sha256()
-        for i in (0, self.frames // 2, self.frames - 1) if self._lazy else range(self.frames):
-            seen.update(np.ascontiguousarray(self.frames_at(i, i + 1)).data)
+        for first, last in self._pieces():
+            seen.update(np.ascontiguousarray(self.frames_at(first, last)).data)
         return seen.hexdigest()[:16]
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        """First and last frame, exclusive, of pieces; those of dask are whole chunks, each computed once."""
+        ends = np.arange(1, self.frames + 1)
+        if self._lazy and len(self.axes) == 3:
+            ends = np.cumsum(self.array.chunks[self.axes[0]])
+        first = 0
+        while first < self.frames:
+            place = int(np.searchsorted(ends, first + self.chunk))
+            last = int(ends[min(place, len(ends) - 1)])
+            yield first, last
+            first = last
 
 
 def is_array(thing: object) -> bool:

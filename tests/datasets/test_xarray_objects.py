@@ -116,6 +116,40 @@ def test_dask_computes_what_is_read_and_no_more(plain):
     assert counting.read == looked_at + source.chunk == looked_at + 20
 
 
+@pytest.mark.parametrize("plain", [False, True])
+class TestWhatTellsLazyFieldsFromOthers:
+    @staticmethod
+    def of(array, plain):
+        return as_source(array if plain else xarray.DataArray(array, dims=("time", "y", "x")))
+
+    def test_every_value_counts(self, plain, tmp_path):
+        values = np.random.default_rng(0).gamma(1.0, 2.0, (60, 8, 8)).astype("f4")
+        changed = values.copy()
+        changed[7] += 1
+        before, after = (
+            self.of(dask.array.from_array(each, chunks=(9, 5, 8)), plain) for each in (values, changed)
+        )
+        assert before.config() == self.of(values, plain).config()
+        emuloss.label(fields=before, thresholds=[1.0], out=tmp_path / "l.h5", progress=False)
+        with pytest.raises(DataError, match="digest"):
+            emuloss.label(fields=after, thresholds=[1.0], out=tmp_path / "l.h5", progress=False)
+
+    def test_each_chunk_is_computed_once(self, plain):
+        counting = Counting(np.random.default_rng(0).random((150, 8, 8), "f4"))
+        array = dask.array.from_array(counting, chunks=(7, 8, 8), meta=np.empty((0, 0, 0), "f4"))
+        source = self.of(array, plain)
+        looked_at = counting.read
+        assert source.config() == source.config()
+        assert counting.read == looked_at + 150
+
+    def test_names_of_a_graph_count_for_nothing(self, plain):
+        values = np.random.default_rng(0).random((12, 8, 8), "f4")
+        delayed = [dask.delayed(np.copy)(values) for _ in range(2)]
+        one, other = (dask.array.from_delayed(each, values.shape, values.dtype) for each in delayed)
+        assert one.name != other.name
+        assert self.of(one, plain).config() == self.of(other, plain).config()
+
+
 def test_lazy_labels_are_those_of_memory(data, tmp_path):
     stores = []
     for name, each in (("a", data), ("b", data.chunk(time=2))):

@@ -15,6 +15,7 @@ from ..emulators.distances import DISTANCES, Distance, default_distance
 from ..emulators.embedded import Embedded
 from ..emulators.exact import Teacher
 from ..emulators.relaxations.relaxation import COLD, HOT, geometric
+from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice, as_flag
 from ..metrics import Metric
@@ -96,6 +97,11 @@ class Comparison(Embedded):
         """Whether exact curves of predictions have to be found beside the surrogate's."""
         return self.exact_forward and not self.surrogate.exact
 
+    def _curves(self, fields: Tensor) -> Tensor:
+        """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
+        curves = self.surrogate(fields)
+        return straight_through(curves, self.teacher(fields)) if self._counts_predictions else curves
+
     def _weighed(self, distances: Tensor) -> Tensor:
         """Distances (N,) of distances by output (N, C)."""
         # No product with a vector, whose last bits may change with a field's place in the batch.
@@ -115,6 +121,19 @@ class Comparison(Embedded):
     def extra_repr(self) -> str:
         """What it measures, in a few lines."""
         return "\n".join(f"{name}: {value}" for name, value in self._told().items())
+
+
+def as_reference(target_curves: Tensor, curves: Tensor) -> Tensor:
+    """Curves of targets that a caller gives, as those of predictions are.
+
+    Raises:
+        ArgumentError: they are of another shape.
+    """
+    if target_curves.shape != curves.shape:
+        raise ArgumentError(
+            f"target_curves must have shape {tuple(curves.shape)}, got {tuple(target_curves.shape)}"
+        )
+    return target_curves.detach().to(curves)
 
 
 def check_single(metric: Metric) -> None:

@@ -14,7 +14,7 @@ from ..emulators.distances import Distance
 from ..emulators.fields import stacked
 from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
-from .comparison import Comparison, check_single, is_weight, reduced
+from .comparison import Comparison, as_reference, check_single, is_weight, reduced
 from .inputs import broken, check_inputs, unmeasured
 
 
@@ -158,10 +158,7 @@ class SurrogateLoss(Comparison):
         gate: Tensor | None = None
         if self.metric.arity == 2:
             assert target is not None  # `check_inputs` has seen to it
-            pairs = stacked(prediction, target)
-            curves = self.surrogate(pairs)
-            if self._counts_predictions:
-                curves = straight_through(curves, self.teacher(pairs))
+            curves = self._curves(stacked(prediction, target))
         elif target is None:
             assert target_curves is not None  # likewise
             curves, reference = self._against_curves(prediction, target_curves)
@@ -173,16 +170,10 @@ class SurrogateLoss(Comparison):
 
     def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> tuple[Tensor, Tensor]:
         """Curves of predictions, and those to reach."""
-        curves = self.surrogate(prediction)
-        if target_curves.shape != curves.shape:
-            raise ArgumentError(
-                f"target_curves must have shape {tuple(curves.shape)}, got {tuple(target_curves.shape)}"
-            )
         if self.trusting:
             raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
-        if self._counts_predictions:
-            curves = straight_through(curves, self.teacher(prediction))
-        return curves, target_curves.detach().to(curves)
+        curves = self._curves(prediction)
+        return curves, as_reference(target_curves, curves)
 
     def _against_target(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Curves of predictions, those to reach, and how far each field is trusted; None: wholly."""

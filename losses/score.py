@@ -15,10 +15,9 @@ from ..emulators.differentiable import Differentiable
 from ..emulators.distances import Distance
 from ..emulators.fields import check_tensor, stacked
 from ..emulators.scores import ALMOST, fairness_of, kernel_score, pairs_of
-from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
 from ..foundation.arguments import as_flag
-from .comparison import Comparison, reduced
+from .comparison import Comparison, as_reference, reduced
 from .inputs import broken, check_inputs, unmeasured
 
 
@@ -205,11 +204,6 @@ class SurrogateScore(Comparison):
         """What was found for the members (N, M, ...) of this process, for those of all."""
         return _Gathered.apply(own) if self.across_processes else own
 
-    def _curves(self, fields: Tensor) -> Tensor:
-        """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
-        curves = self.surrogate(fields)
-        return straight_through(curves, self.teacher(fields)) if self._counts_predictions else curves
-
     def _scores(self, curves: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Tensor:
         """Scores (N, C) of the curves (N, M, C, Q) of members."""
         reference = self._reference(target, target_curves, curves[:, 0])
@@ -230,11 +224,7 @@ class SurrogateScore(Comparison):
     def _reference(self, target: Tensor | None, target_curves: Tensor | None, like: Tensor) -> Tensor:
         """The curves (N, C, Q) of the target."""
         if target_curves is not None:
-            if target_curves.shape != like.shape:
-                raise ArgumentError(
-                    f"target_curves must have shape {tuple(like.shape)}, got {tuple(target_curves.shape)}"
-                )
-            return target_curves.to(like)
+            return as_reference(target_curves, like)
         assert target is not None  # one of both is there: `check_inputs` has seen to it
         counted = self.exact_reference and not self.surrogate.exact
         return (self.teacher(target) if counted else self.surrogate(target)).to(like)
@@ -255,9 +245,9 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
-        ctx.members = own.shape[1]
+        own, ctx.members = own.contiguous(), own.shape[1]
         parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, own.contiguous())
+        distributed.all_gather(parts, own)
         return torch.cat(parts, dim=1)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import time
@@ -116,13 +117,13 @@ def train_one(name: str, minutes: float, data: Data, plan: Plan, notes: Notes) -
     kept, folder = plan.out / "states" / name, plan.out / "states" / f"{name}.part"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    emulator = network(name, data.metric)
     if plan.from_bundled:
         bundled = load(f"{_BUNDLED}{name}")
         emulator, (seen, seconds) = thawed(bundled), so_far(bundled)
     else:
+        emulator = network(name, data.metric)
         seen, seconds = warm_start(emulator, kept / "training.pt")
-    weights = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
+    weights = copy.deepcopy(emulator.state_dict())
     settings = Training(
         minutes=minutes,
         compiled=plan.compiled,

@@ -71,12 +71,13 @@ BACKENDS: Registry[str, Backend] = Registry("backend of the soft histogram")
 
 def compiles_for(device: torch.device) -> bool:
     """Whether Triton's kernels work on a CUDA device: tried once on each, and told if they do not."""
+    if device in _WORK:
+        return _WORK[device]
     if not _OFFERED or torch.compiler.is_compiling() or not torch.cuda.is_available():
-        return _OFFERED and _WORK.get(device, True)
-    if device not in _WORK and torch.cuda.is_current_stream_capturing():
+        return _OFFERED
+    if torch.cuda.is_current_stream_capturing():
         return True  # nothing can be tried now
-    if device not in _WORK:
-        _WORK[device] = _tried(device)
+    _WORK[device] = _tried(device)
     return _WORK[device]
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backend import backend_for
+from .backend import Backend, backend_for
 
 
 def node_positions(fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
@@ -66,10 +66,8 @@ def counts_reached(reached: Tensor, count: int, *, touched: bool, degrees: bool,
     Returns:
         (N, ROWS, count), whole numbers, float64, without gradient.
     """
-    backend = backend_for(reached)
-    reached = reached.detach()
-    changes = backend.changes(reached, touched) if components else torch.zeros_like(reached)
-    return backend.counts(reached, changes, count, touched, degrees)
+    backend, reached = backend_for(reached), reached.detach()
+    return backend.counts(reached, _changes(backend, reached, touched, components), count, touched, degrees)
 
 
 def soft_histogram(
@@ -103,6 +101,11 @@ def soft_histogram(
     """
     backend = backend_for(position)
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.
-    changes = backend.changes(position.detach(), touched) if components else torch.zeros_like(position)
+    changes = _changes(backend, position.detach(), touched, components)
     count = backend.slopes_of_histogram if slopes_alone else backend.histogram
     return count(position, changes, nodes, touched, degrees)
+
+
+def _changes(backend: Backend, places: Tensor, touched: bool, components: bool) -> Tensor:
+    """What starts and joins components, (N, H, W); 0 where they are not counted."""
+    return backend.changes(places, touched) if components else torch.zeros_like(places)

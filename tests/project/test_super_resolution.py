@@ -64,7 +64,10 @@ def rain(count=8, seed=0, size=64):
 
 @pytest.fixture
 def fields(example):
-    return example.data.Fields(rain(24), rain(4, seed=1), rain(6, seed=2), 2.0, "drawn rain")
+    own = torch.arange(10)
+    return example.data.Fields(
+        rain(24), rain(4, seed=1), rain(6, seed=2), 2.0, "drawn rain", own[:4], own[4:]
+    )
 
 
 def test_fields_of_a_file_are_read_and_split(example, tmp_path):
@@ -77,6 +80,22 @@ def test_fields_of_a_file_are_read_and_split(example, tmp_path):
     read = {field.tobytes() for part in parts for field in part.numpy()}
     assert len(read) == sum(map(len, parts)) > 50  # none twice; a gap before the test is left out
     assert read <= {field.tobytes() for field in fields.numpy()}
+
+
+def test_groups_are_the_times_that_fields_come_from(example, tmp_path):
+    frames = rain(12, size=128)
+    frames += 20 * torch.arange(12)[:, None, None]  # which tells the time of a patch
+    np.save(tmp_path / "rain.npy", frames.numpy())
+    found = example.data.read(str(tmp_path / "rain.npy"), size=64, pixel_size=2.0)
+    for part, groups in ((found.validation, found.validation_groups), (found.test, found.test_groups)):
+        assert groups.dtype == torch.int64
+        assert torch.equal(groups, (part.amin((1, 2)) / 20).long())
+    assert found.validation_groups.tolist() == [8] * 4
+    assert found.test_groups.tolist() == [10] * 4 + [11] * 4
+
+    drawn = example.data.read("rain", count=60, size=64)
+    groups = torch.cat([drawn.validation_groups, drawn.test_groups])
+    assert len(groups.unique()) == len(groups) == len(drawn.validation) + len(drawn.test)
 
 
 def test_fields_that_the_losses_do_not_know_are_refused(example, tmp_path, monkeypatch):

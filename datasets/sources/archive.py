@@ -174,11 +174,11 @@ class Archive(Described):
     def find_quantum(self, told: float | None) -> float | None:
         """The step of the values: what is asked for, or what is found in three frames, or what is told."""
         if self._quantum is not None:
-            return self._quantum
+            return self.tiling.step(self._quantum)
         last = len(self) - 1
         values = np.concatenate([self._seen(k) for k in sorted({0, last // 2, last})])
         found = found_quantum(values, FEWEST_VALUES) if np.isfinite(values).any() else None
-        return found or self.converted_step(told)
+        return self.tiling.step(found or self.converted_step(told))
 
     def name_of(self, path: Path) -> str:
         """What a file is called: its place in the folder, wherever that stands."""
@@ -230,9 +230,9 @@ class Archive(Described):
             **self.listed(),
             "frames": len(self.entries),
             "size": None if self.tiling.size is None else list(self.tiling.size),
-            "stride": list(self.tiling.stride_in(self.field_shape)),
+            "stride": list(self.tiling.stride_of(self.field_shape)),
             "min_coverage": self.tiling.min_coverage,
-            **self.tiling.cropping(),
+            **self.tiling.taking(),
             "unit": self.unit,
             **self.conversion(),
             "pixel_size": self.pixel_size,
@@ -294,7 +294,7 @@ class Archive(Described):
             return f"pixel size {sizes[0]} differs from {sizes[1]} of most of the others"
         if told.timed != kind.timed:
             return f"it tells {'a' if told.timed else 'no'} time, unlike most of the others"
-        return self.tiling.misfit(told.shape, kind.shape)
+        return self.tiling.misfit(told.shape, self.tiling.size_in(kind.shape))
 
     def _tell_skipped(self, count: int) -> None:
         if self.skipped:

@@ -44,6 +44,7 @@ class Described(FieldSource):
         stride: Size = None,
         min_coverage: float | None = None,
         crop: Crop = None,
+        coarsen: int = 1,
         wet: float | None = None,
         quantum: float | None = None,
         nodata: float | Sequence[float] | None = None,
@@ -60,6 +61,9 @@ class Described(FieldSource):
             min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
                 frames.
             crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            coarsen: Side of the square blocks of pixels whose means, after conversion, become the pixels of
+                fields: 2 makes pixels of 2 km of those of 1 km. A block of which less than half was measured
+                is NaN. Sizes and strides are in blocks, all else is told as it is in the data.
             wet: See `FieldSource`; by default the data tell.
             quantum: Step that the values lie apart; by default it is found in them, if they have one.
             nodata: Numbers, as they are kept, that stand for nothing measured.
@@ -74,7 +78,7 @@ class Described(FieldSource):
         """
         if min_coverage is None:
             min_coverage = 0.0 if size is None else COVERAGE
-        self.tiling = Tiling.of(size, stride, min_coverage, crop)
+        self.tiling = Tiling.of(size, stride, min_coverage, crop, coarsen)
         self.wet = as_finite("wet", wet)
         self._quantum = None if quantum is None else as_positive("quantum", quantum)
         self.nodata = as_markers(nodata)
@@ -92,16 +96,21 @@ class Described(FieldSource):
             grid: Pixels that they say they have.
 
         Raises:
-            ArgumentError: If the values cannot be converted.
+            ArgumentError: If the values cannot be converted, or reflectivity would be averaged.
         """
         self.own_unit = unit if self._unit is None else self._unit
         self.unit = self.own_unit if self._to_unit is None else self._to_unit
-        self.pixel_size = grid.pixel_size if self._pixel_size is None else self._pixel_size
+        pixel_size = grid.pixel_size if self._pixel_size is None else self._pixel_size
+        self.pixel_size = pixel_size * self.tiling.coarsen
         self.length_unit = grid.length_unit if self._length_unit is None else self._length_unit
         if self._to_unit is not None and not self.own_unit:
             raise ArgumentError(
                 f"{what} does not tell the unit of its values, which cannot be converted to "
                 f"{self._to_unit}; give `unit`."
+            )
+        if self.tiling.coarsen > 1 and is_reflectivity(self.unit):
+            raise ArgumentError(
+                f"{what} has {self.unit}, whose means are none of rain; give to_unit='mm/h' beside `coarsen`."
             )
         _conversion(self.own_unit, self.unit)
 

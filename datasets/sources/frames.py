@@ -63,7 +63,7 @@ class Frames(Described):
         frame = (height, width)
         _refuse_late_times(what, stored.array, self.axes)
         self.field_shape = self.tiling.size_in(frame)
-        misfit = self.tiling.misfit(frame, frame)
+        misfit = self.tiling.misfit(frame, self.field_shape)
         if misfit:
             raise DataError(f"{what}: {misfit}.")
         self.frames = times[0] if times else 1
@@ -103,11 +103,12 @@ class Frames(Described):
 
     def find_quantum(self) -> None:
         """Settle the step of the values, once frames can be read: what is asked for, or what is found."""
-        self.quantum = self._quantum
-        if self.quantum is None:
+        step = self._quantum
+        if step is None:
             seen = [self.frames_at(i, i + 1) for i in (0, self.frames // 2, self.frames - 1)]
             found = found_quantum(self.converted(np.stack(seen)), FEWEST_VALUES)
-            self.quantum = found or self.converted_step(self.packing.step)
+            step = found or self.converted_step(self.packing.step)
+        self.quantum = self.tiling.step(step)
 
     def at(self, first: int, last: int) -> tuple[int | slice, ...]:
         """The index of frames from the first to before the last in the array, which has other axes, too."""
@@ -143,9 +144,9 @@ class Frames(Described):
             "unit": self.unit,
             **self.conversion(),
             "size": list(self.field_shape),
-            "stride": list(self.tiling.stride_in(self.field_shape)),
+            "stride": list(self.tiling.stride_of(self.field_shape)),
             **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),
-            **self.tiling.cropping(),
+            **self.tiling.taking(),
             "quantum": self._quantum,
             **({"nodata": list(self.nodata)} if self.nodata else {}),
         }

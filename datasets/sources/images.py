@@ -53,6 +53,7 @@ class Images(FieldSource):
         wet: float | None = None,
         min_coverage: float = 0.0,
         crop: Crop = None,
+        coarsen: int = 1,
     ) -> None:
         """Find the pictures; a few of them are opened.
 
@@ -70,24 +71,30 @@ class Images(FieldSource):
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
             crop: Part of each picture to take, (first row, first column, height, width); all of it if None.
+            coarsen: Side of the square blocks of pixels whose means become the pixels of fields; sizes and
+                strides are in blocks.
 
         Raises:
             ArgumentError: If an argument is out of range.
             DataError: If the folder is missing or holds no picture, or the first picture cannot be used.
         """
         self.folder = Path(folder)
-        self.pixel_size = as_pixel_size(pixel_size)
         self.unit = as_name("unit", unit, "grey")
         self.nodata = as_markers(nodata)
         self.wet = as_finite("wet", wet)
         self.seed = as_natural("seed", seed)
-        self.tiling = Tiling.of(size, stride, min_coverage, crop)
+        self.tiling = Tiling.of(size, stride, min_coverage, crop, coarsen)
+        self.pixel_size = as_pixel_size(pixel_size) * self.tiling.coarsen
         self.files = _shuffled(_pictures_in(self.folder), self.seed)
         first = _read_grey(self.files[0], self.nodata)
         shape = (first.shape[0], first.shape[1])
         self.field_shape = self.tiling.size_in(shape)
+        misfit = self.tiling.misfit(shape, self.field_shape)
+        if misfit:
+            raise DataError(f"{self.files[0]}: {misfit}.")
         self.chunk = self.tiling.chunk_length(len(self.files), shape)
-        self.quantum = self._found_quantum(first) if quantum is None else as_positive("quantum", quantum)
+        step = self._found_quantum(first) if quantum is None else as_positive("quantum", quantum)
+        self.quantum = self.tiling.step(step)
 
     def __len__(self) -> int:
         return -(-len(self.files) // self.chunk)
@@ -107,9 +114,9 @@ class Images(FieldSource):
             "files": len(self.files),
             "digest": hashlib.sha256(listing.encode()).hexdigest()[:16],
             "size": None if self.tiling.size is None else list(self.tiling.size),
-            "stride": list(self.tiling.stride_in(self.field_shape)),
+            "stride": list(self.tiling.stride_of(self.field_shape)),
             **({"min_coverage": self.tiling.min_coverage} if self.tiling.min_coverage else {}),
-            **self.tiling.cropping(),
+            **self.tiling.taking(),
             "pixel_size": self.pixel_size,
             "unit": self.unit,
             "seed": self.seed,

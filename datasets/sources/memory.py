@@ -44,6 +44,7 @@ class InMemory(Frames):
         wet: float | None = None,
         min_coverage: float = 0.0,
         crop: Crop = None,
+        coarsen: int = 1,
         to_unit: str | None = None,
     ) -> None:
         """Take the array; one that is float32 already is not copied, so leave its values as they are.
@@ -66,6 +67,9 @@ class InMemory(Frames):
             wet: See `FieldSource`; by default the data tell.
             min_coverage: Least share of measured pixels in a field; those with less are left out.
             crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            coarsen: Side of the square blocks of pixels whose means, after conversion, become the pixels of
+                fields: 2 makes pixels of 2 km of those of 1 km. A block of which less than half was measured
+                is NaN. Sizes and strides are in blocks, all else is told as it is in the data.
             to_unit: Unit to convert the values to. Reflectivity in dBZ becomes rain by Z = 200 R^1.6.
 
         Raises:
@@ -87,6 +91,7 @@ class InMemory(Frames):
             stride=stride,
             min_coverage=min_coverage,
             crop=crop,
+            coarsen=coarsen,
             quantum=quantum,
             wet=wet,
             nodata=nodata,

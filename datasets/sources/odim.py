@@ -50,6 +50,7 @@ class Opera(Archive):
         wet: float | None = None,
         nodata: float | Sequence[float] | None = None,
         crop: Crop = None,
+        coarsen: int = 1,
         skip_unreadable: bool = False,
     ) -> None:
         """Find the files and look into each; those that do not fit are left out, see `Archive`.
@@ -68,6 +69,9 @@ class Opera(Archive):
             wet: Rate in mm/h above which pixels count where thresholds are placed at quantiles; 0 by default.
             nodata: Numbers, as they are in the files, that stand for nothing measured, besides what they say.
             crop: Part of each composite to take, (first row, first column, height, width); all of it if None.
+            coarsen: Side of the square blocks of pixels whose mean rates become the pixels of fields: 2 makes
+                pixels of 2 km of those of 1 km. A block of which less than half was measured is NaN. Sizes
+                and strides are in blocks, all else is told as it is in the files.
             skip_unreadable: Leave files out that cannot be read, and count them.
 
         Raises:
@@ -83,6 +87,7 @@ class Opera(Archive):
             stride=half(size) if stride is None else stride,
             min_coverage=min_coverage,
             crop=crop,
+            coarsen=coarsen,
             wet=wet,
             quantum=quantum,
             nodata=nodata,
@@ -132,26 +137,26 @@ class Opera(Archive):
             gain=gain,
             offset=offset,
             hours=1.0 if layout.hours is None else layout.hours,
-            quantum=self.quantum,
+            quantum=self._quantum,
             bounds=self.bounds,
         )
 
     def find_quantum(self, told: float | None) -> float | None:
-        """The step that rates are rounded to."""
-        return self._quantum
+        """The step that rates are rounded to, or that between their means."""
+        return self.tiling.step(self._quantum)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the fields; files count by name and size, wherever the folder stands."""
         return {
             **self.listed(),
             "size": list(self.field_shape),
-            "stride": list(self.tiling.stride_in(self.field_shape)),
+            "stride": list(self.tiling.stride_of(self.field_shape)),
             "min_coverage": self.tiling.min_coverage,
             "bounds": list(self.bounds),
             "quantity": self.quantity,
-            "quantum": self.quantum,
+            "quantum": self._quantum,
             "pixel_size": self.pixel_size,
-            **self.tiling.cropping(),
+            **self.tiling.taking(),
             **({"nodata": list(self.nodata)} if self.nodata else {}),
         }
 

@@ -83,6 +83,7 @@ class PystepsFiles(Archive):
         stride: Size = None,
         min_coverage: float | None = None,
         crop: Crop = None,
+        coarsen: int = 1,
         wet: float | None = None,
         quantum: float | None = None,
         nodata: float | Sequence[float] | None = None,
@@ -106,6 +107,9 @@ class PystepsFiles(Archive):
             min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
                 frames.
             crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            coarsen: Side of the square blocks of pixels whose means, after conversion, become the pixels of
+                fields: 2 makes pixels of 2 km of those of 1 km. A block of which less than half was measured
+                is NaN. Sizes and strides are in blocks, all else is told as it is in the data.
             wet: See `FieldSource`; by default the data tell.
             quantum: Step that the values lie apart; by default it is found in them, if they have one.
             nodata: More values, as the importer gives them, that stand for nothing measured.
@@ -126,6 +130,7 @@ class PystepsFiles(Archive):
             stride=stride,
             min_coverage=min_coverage,
             crop=crop,
+            coarsen=coarsen,
             wet=wet,
             quantum=quantum,
             nodata=nodata,

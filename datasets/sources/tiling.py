@@ -1,4 +1,4 @@
-"""Frames are taken whole, or cut into patches: one mechanism for all sources of fields."""
+"""Frames are taken whole, coarsened, or cut into patches: one mechanism for all sources of fields."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ CHUNK = 64
 class Tiling:
     """How frames become fields.
 
-    Patches start at multiples of the stride from the first corner of what is taken of a frame, row by row.
+    What is taken of a frame becomes means over blocks, and these are cut. Patches start at multiples of the
+    stride from the first corner, row by row.
 
     Attributes:
         size: Size (H, W) of the patches to cut; None leaves frames whole.
@@ -31,15 +32,25 @@ class Tiling:
             by side.
         min_coverage: Least share of measured pixels in a field.
         crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+        coarsen: Side of the square blocks of pixels whose means become the pixels of fields, see
+            `block_means`.
     """
 
     size: Shape | None
     stride: Shape | None
     min_coverage: float
     crop: Crop = None
+    coarsen: int = 1
 
     @classmethod
-    def of(cls, size: Size, stride: Size = None, min_coverage: float = 0.0, crop: Crop = None) -> Tiling:
+    def of(
+        cls,
+        size: Size,
+        stride: Size = None,
+        min_coverage: float = 0.0,
+        crop: Crop = None,
+        coarsen: int = 1,
+    ) -> Tiling:
         """Validate what is asked for; sizes and strides are one number or (height, width).
 
         Raises:
@@ -52,40 +63,56 @@ class Tiling:
             None if stride is None else as_shape("stride", stride),
             as_share("min_coverage", min_coverage),
             None if crop is None else _as_crop(crop),
+            as_count("coarsen", coarsen),
         )
 
     def size_in(self, frame: Shape) -> Shape:
         """Size of the fields of a frame (H, W)."""
         return self.size or self._taken(frame)
 
-    def stride_in(self, frame: Shape) -> Shape:
-        """Distance between the training fields of a frame (H, W)."""
-        return self.size_in(frame) if self.stride is None else self.stride
+    def stride_of(self, fields: Shape) -> Shape:
+        """Distance between training fields of a size (H, W)."""
+        return self.stride or fields
 
-    def cropping(self) -> dict[str, Any]:
+    def taking(self) -> dict[str, Any]:
         """What is taken of each frame, JSON-able; nothing where it is all: a part of a source's `config`."""
-        return {} if self.crop is None else {"crop": list(self.crop)}
+        return {
+            **({} if self.crop is None else {"crop": list(self.crop)}),
+            **({} if self.coarsen == 1 else {"coarsen": self.coarsen}),
+        }
 
-    def _taken(self, frame: Shape) -> Shape:
-        """Size of what is taken of a frame (H, W)."""
+    def step(self, quantum: float | None) -> float | None:
+        """The step between means over whole blocks of values that lie a step apart, if they do."""
+        return None if quantum is None else quantum / self.coarsen**2
+
+    def _cropped(self, frame: Shape) -> Shape:
+        """Size of what is taken of a frame (H, W), in its pixels."""
         return frame if self.crop is None else self.crop[2:]
 
-    def misfit(self, frame: Shape, first: Shape) -> str:
-        """Why a frame (H, W) has no place beside a first one; empty if it has."""
+    def _taken(self, frame: Shape) -> Shape:
+        """Size of what is taken of a frame (H, W), in blocks."""
+        height, width = self._cropped(frame)
+        return height // self.coarsen, width // self.coarsen
+
+    def misfit(self, frame: Shape, fields: Shape) -> str:
+        """Why a frame (H, W) does not give fields of a shape; empty if it does."""
         if self.crop is not None and not _holds(
             frame, (self.crop[0] + self.crop[2], self.crop[1] + self.crop[3])
         ):
             return f"`crop` (={self.crop}) exceeds its shape {frame}"
+        taken = self._taken(frame)
+        if self.coarsen > 1 and 0 in taken:
+            return f"`coarsen` (={self.coarsen}) exceeds its shape {self._cropped(frame)}"
         if self.size is not None:
-            taken = self._taken(frame)
             return "" if _holds(taken, self.size) else f"`size` (={self.size}) exceeds its shape {taken}"
-        if self.crop is not None or frame == first:
+        if self.crop is not None or taken == fields:
             return ""
-        return f"shape {frame} differs from {first}; give `size` to cut patches"
+        return f"shape {taken} differs from {fields}; give `size` to cut patches"
 
     def count(self, frame: Shape) -> int:
         """Number of training fields in a frame (H, W) that is measured everywhere."""
-        sizes = zip(self._taken(frame), self.size_in(frame), self.stride_in(frame), strict=True)
+        size = self.size_in(frame)
+        sizes = zip(self._taken(frame), size, self.stride_of(size), strict=True)
         down, across = (max((n - m) // step + 1, 0) for n, m, step in sizes)
         return down * across
 
@@ -98,14 +125,33 @@ class Tiling:
         if self.crop is not None:
             top, left, height, width = self.crop
             values = values[top : top + height, left : left + width]
-        frame = (values.shape[0], values.shape[1])
-        size = self.size_in(frame)
-        stride = self.stride_in(frame) if role == "train" else size
+        values = block_means(values, self.coarsen)
+        size = self.size or (values.shape[0], values.shape[1])
+        stride = self.stride_of(size) if role == "train" else size
         fields = _windows(values, size, stride)
         if self.min_coverage <= 0:
             return np.ascontiguousarray(fields.reshape(-1, *size))
         measured = _windows(~np.isnan(values), size, stride).sum(axis=(2, 3))
         return np.ascontiguousarray(fields[measured / (size[0] * size[1]) >= self.min_coverage])
+
+
+def block_means(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Means over square blocks of the measured pixels of frames (..., H, W): (..., H // side, W // side).
+
+    Blocks start in the first corner; pixels left over at the last rows and columns are left out. A block of
+    which less than half was measured is NaN.
+    """
+    if side == 1:
+        return values
+    height, width = values.shape[-2] // side, values.shape[-1] // side
+    whole = values[..., : height * side, : width * side]
+    blocks = whole.reshape(*values.shape[:-2], height, side, width, side)
+    measured = ~np.isnan(blocks)
+    counts = measured.sum(axis=(-3, -1))
+    sums = np.where(measured, blocks, 0).sum(axis=(-3, -1), dtype=np.float64)
+    means = np.full(sums.shape, np.nan)
+    np.divide(sums, counts, out=means, where=2 * counts >= side**2)
+    return means.astype(np.float32)
 
 
 def half(size: Size) -> Size:

@@ -84,6 +84,7 @@ class XarrayFiles(Archive):
         stride: Size = None,
         min_coverage: float | None = None,
         crop: Crop = None,
+        coarsen: int = 1,
         wet: float | None = None,
         quantum: float | None = None,
         nodata: float | Sequence[float] | None = None,
@@ -111,6 +112,9 @@ class XarrayFiles(Archive):
             min_coverage: Least share of measured pixels in a field; by default 0.9 of patches, and 0 of whole
                 frames.
             crop: Part of each frame to take, (first row, first column, height, width); all of it if None.
+            coarsen: Side of the square blocks of pixels whose means, after conversion, become the pixels of
+                fields: 2 makes pixels of 2 km of those of 1 km. A block of which less than half was measured
+                is NaN. Sizes and strides are in blocks, all else is told as it is in the data.
             wet: See `FieldSource`; by default the data tell.
             quantum: Step that the values lie apart, in the unit that they come in; by default it is found in
                 them, if they have one.
@@ -145,6 +149,7 @@ class XarrayFiles(Archive):
             length_unit=length_unit,
             skip_unreadable=skip_unreadable,
             crop=crop,
+            coarsen=coarsen,
         )
         self.wanted = Wanted.of(time, rows, columns, select, members)
         self.engine = None if engine is None else as_name("engine", engine, "netcdf4")

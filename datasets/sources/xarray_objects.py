@@ -38,6 +38,7 @@ def of_xarray(
     wet: float | None = None,
     min_coverage: float = 0.0,
     crop: Crop = None,
+    coarsen: int = 1,
     to_unit: str | None = None,
 ) -> FieldSource:
     """The source of the fields of a DataArray or a Dataset, in order of their times.
@@ -60,6 +61,7 @@ def of_xarray(
         wet: See `FieldSource`.
         min_coverage: Least share of measured pixels in a field.
         crop: Part of each frame to take.
+        coarsen: Side of the square blocks of pixels whose means become the pixels of fields.
         to_unit: Unit to convert the values to.
 
     Raises:
@@ -86,6 +88,7 @@ def of_xarray(
         wet=wet,
         min_coverage=min_coverage,
         crop=crop,
+        coarsen=coarsen,
     )
     source.tell_times(times)
     return source

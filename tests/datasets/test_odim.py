@@ -137,6 +137,16 @@ def test_patches_and_coverage(tmp_path):
     assert not np.isnan(full.read(0, "train")).any()
 
 
+def test_rates_are_rounded_and_bounded_before_they_are_averaged(tmp_path):
+    raw = np.array([[0.004, 0.126, 5, NODATA], [0.2, 0.4, NODATA, NODATA], [9, 9, 9, 9]])
+    write(tmp_path / "a.h5", raw)
+    source = Opera(tmp_path, size=(1, 2), coarsen=2, min_coverage=0, bounds=(0.1, 0.3))
+    np.testing.assert_allclose(source.read(0, "test"), [[[(0 + 0.13 + 0.2 + 0.3) / 4, np.nan]]], rtol=1e-6)
+    assert (source.pixel_size, source.quantum) == (4.0, 0.0025)
+    assert source.config()["quantum"] == 0.01
+    assert "coarsen" not in Opera(tmp_path, size=1).config()
+
+
 def test_a_frame_without_measurements_has_no_patches(tmp_path):
     write(tmp_path / "a.h5", np.full((8, 8), NODATA))
     assert Opera(tmp_path, size=4).read(0, "train").shape == (0, 4, 4)

@@ -167,6 +167,20 @@ def test_reflectivity_becomes_rain(tmp_path):
         assert (source.unit, source.dry, source.config()["zr"]) == ("mm/h", 0.0, [a, b])
 
 
+def test_coarse_rain_is_the_mean_of_rates(tmp_path):
+    pixels = levels(0)
+    finnish(tmp_path, "201609281600", pixels)
+    options = {"place": f"fmi_pgm:{tmp_path}"}
+    fine, coarse = PystepsFiles(**options), PystepsFiles(**options, coarsen=3)
+    assert coarse.pixel_size == pytest.approx(3 * fine.pixel_size)
+    blocks = fine.read(0, "test")[0].reshape(4, 3, 5, 3)
+    measured = (~np.isnan(blocks)).mean((1, 3))
+    expected = np.where(measured >= 0.5, np.nanmean(blocks, (1, 3)), np.nan)
+    np.testing.assert_allclose(coarse.read(0, "test")[0], expected, rtol=1e-6)
+    with pytest.raises(ArgumentError, match="has dBZ, whose means are none of rain"):
+        PystepsFiles(**options, coarsen=2, to_unit="dBZ")
+
+
 def test_the_weakest_echo_of_a_wet_frame_is_not_dry(tmp_path):
     finnish(tmp_path, "201609281445", np.arange(100, 200).reshape(10, 10))
     assert PystepsFiles(f"fmi_pgm:{tmp_path}").read(0, "test").min() > 0.1

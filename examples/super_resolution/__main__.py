@@ -27,9 +27,10 @@ from accelerate import PartialState
 from costs import costs
 from data import Fields, read
 from emuloss.errors import EmulossError
+from emuloss.pipeline.parsing import key_values
 from files import finished, whole, write_json
 from limits import descended, predicted_curves, predictor
-from objectives import KINDS, minkowski
+from objectives import KINDS, Objective
 from scores import mean, score
 from torch import Tensor
 
@@ -47,7 +48,10 @@ def main() -> None:
         description="Compare losses in super-resolution of rain.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, or FILE of mm/h at 2 km")
+    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, pysteps:IMPORTER:DIR, FILE, ...")
+    parser.add_argument(
+        "--source-option", nargs="+", action="extend", metavar="KEY=VALUE", help="of the source of fields"
+    )
     parser.add_argument("--count", type=int, default=4096, help="number of synthetic fields")
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
     parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
@@ -67,16 +71,15 @@ def main() -> None:
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
     try:
-        compare(arguments, read(arguments.fields, size=128, **_options(arguments)))
+        compare(arguments, read(arguments.fields, **_options(arguments)))
     except EmulossError as error:
         parser.error(str(error))
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a source is told beside the size of its fields."""
-    if arguments.fields == "rain":
-        return {"count": arguments.count}
-    return {} if arguments.fields.startswith("opera:") else {"pixel_size": minkowski().pixel_size}
+    """What a source is told."""
+    drawn = {"count": arguments.count} if arguments.fields == "rain" else {}
+    return {"size": 128, **drawn, **key_values("--source-option", arguments.source_option or [])}
 
 
 def compare(arguments: argparse.Namespace, fields: Fields) -> None:
@@ -84,14 +87,14 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
     common = {"factor": arguments.factor, "seed": arguments.seed, "precision": arguments.precision}
     first, then = (Options(budget, **common) for budget in (arguments.start, arguments.budget))
     out, processes = arguments.out, PartialState(cpu=not torch.cuda.is_available())
-    train("mse", 0.0, fields, first, out / "start")
+    train(Objective("mse", 0.0), fields, first, out / "start")
     jobs = [("mse", 0.0)]
     jobs += [(name, w) for name in arguments.losses for w in arguments.weights or KINDS[name].weights]
     if processes.is_main_process:
         print(f"{'loss-weight':24}{'log MSE':>10}{'distance':>10}   (test)")
     for name, weight in jobs:
         folder = out / (name if name == "mse" else f"{name}-{weight:g}")
-        train(name, weight, fields, then, folder, start=out / "start")
+        train(Objective(name, weight), fields, then, folder, start=out / "start")
         if processes.is_main_process:
             model = trained(folder, fields)
             keep_scores({x: partial(model.predict, getattr(fields, x)) for x in SPLITS}, fields, folder)

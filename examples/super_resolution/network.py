@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_FOLD = 4
+FOLD = 4
 """Edge in pixels of the blocks that the first convolution sees as one: below it, the input is smooth."""
+WIDTHS = (16, 32, 48, 64, 96)
+"""Channels at full resolution, half of it, and so on."""
 
 
 class UNet(nn.Module):
@@ -19,17 +21,17 @@ class UNet(nn.Module):
         widths: channels at full resolution, half of it, and so on.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64, 96)) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        inner = widths[_FOLD.bit_length() - 1 :]
-        self.entry = _conv(_FOLD**2, inner[0])
-        self.encoders = nn.ModuleList(_Block(width) for width in inner[:-1])
+        inner = widths[FOLD.bit_length() - 1 :]
+        self.entry = conv(FOLD**2, inner[0])
+        self.encoders = nn.ModuleList(Block(width) for width in inner[:-1])
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(inner))
-        self.middle = nn.Sequential(_Block(inner[-1]), _Block(inner[-1]))
+        self.middle = nn.Sequential(Block(inner[-1]), Block(inner[-1]))
         upwards = list(itertools.pairwise(widths[::-1]))
         self.ups = nn.ModuleList(nn.Conv2d(below, 4 * width, 1) for below, width in upwards)
-        self.decoders = nn.ModuleList(_Block(width) for _, width in upwards)
-        self.exit = _conv(widths[0], 1)
+        self.decoders = nn.ModuleList(Block(width) for _, width in upwards)
+        self.exit = conv(widths[0], 1)
 
     def forward(self, smooth: Tensor) -> Tensor:
         """log(1 + rain) (N, 1, H, W) of interpolated coarse rain in mm/h.
@@ -37,7 +39,7 @@ class UNet(nn.Module):
         H and W are multiples of 2^(len(widths) - 1).
         """
         base = torch.log1p(smooth)
-        x = self.entry(F.pixel_unshuffle(base, _FOLD))
+        x = self.entry(F.pixel_unshuffle(base, FOLD))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
@@ -50,18 +52,26 @@ class UNet(nn.Module):
         return F.relu(base + self.exit(F.relu(x)).float())
 
 
-class _Block(nn.Module):
-    """Residual block x + conv(relu(conv(relu(x)))), the identity at first, so that no norm is needed."""
+class Block(nn.Module):
+    """Residual block x + conv(relu(conv(relu(x)))), the identity at first, so that no norm is needed.
+
+    What is between the convolutions may be modulated: (1 + factor) times it, plus a shift.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first, self.second = _conv(width, width), _conv(width, width)
+        self.first, self.second = conv(width, width), conv(width, width)
         for parameter in self.second.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+    def forward(self, x: Tensor, factor: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Features (N, C, H, W) of features; factor and shift (N, C, 1, 1) come together."""
+        features = self.first(F.relu(x))
+        if factor is not None and shift is not None:
+            features = features * (1 + factor) + shift
+        return x + self.second(F.relu(features))
 
 
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+def conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """A convolution of 3 x 3 pixels that keeps the size."""
     return nn.Conv2d(inputs, outputs, 3, padding=1)

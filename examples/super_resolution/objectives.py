@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 OUTPUTS = ("area", "perimeter", "euler", "components")
 """Outputs of the exact Minkowski distance, by which all losses are judged."""
-_RISE = 0.25
+RISE = 0.25
 """Share of the training over which the weight of a loss rises, along a half cosine."""
-_SETTLE = 0.75
+SETTLE = 0.75
 """Share of the training after which a temperature stays at its last value."""
 
 
@@ -85,6 +85,7 @@ KINDS: dict[str, Kind] = {
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
     "components": Kind(_bundled("components-opera"), (0.01, 0.03), _GATED, share=_SHARE),
+    "clusters": Kind(_bundled("clusters-opera"), (0.01, 0.03), _GATED, share=_SHARE),
     "fss": Kind(_bundled("fss-opera"), (0.03, 0.1), share=_SHARE),
     # What else was tried: the bundled surrogate as it is loaded, other temperatures, two of them at once,
     # and outputs that are hard to get right weighing more.
@@ -94,6 +95,11 @@ KINDS: dict[str, Kind] = {
     "relaxed-mixed": Kind(lambda: relaxed(temperature=0.05, tail=(0.5, 0.5)), _ONE),
     "relaxed-weighted": Kind(relaxed, _ONE, (("weights", _HEAVY), *_LABELS), temperature=_COOLING),
 }
+
+
+def risen(progress: float) -> float:
+    """Share of its weight that a loss has at a moment of the training, from 0 to 1."""
+    return 0.5 * (1 - math.cos(math.pi * min(progress / RISE, 1.0)))
 
 
 class Objective(nn.Module):
@@ -106,7 +112,7 @@ class Objective(nn.Module):
 
     def __init__(self, name: str, weight: float) -> None:
         super().__init__()
-        self.weight, self.risen = weight, 1.0
+        self.name, self.weight, self.risen = name, weight, 1.0
         self.loss: Any = None
         self.temperature: tuple[float, float] | None = None
         self.share = 1.0
@@ -116,15 +122,21 @@ class Objective(nn.Module):
             self.temperature, self.share = kind.temperature, kind.share
         self.at(1.0)
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What tells it from others, as JSON gives it back."""
+        settings = KINDS[self.name].settings() if self.name in KINDS else None
+        return {"name": self.name, "weight": self.weight, "settings": settings}
+
     def at(self, progress: float) -> None:
         """Set the weight and the temperature of a moment of the training, from 0 to 1."""
-        self.risen = 0.5 * (1 - math.cos(math.pi * min(progress / _RISE, 1.0)))
+        self.risen = risen(progress)
         if self.temperature:
-            self.loss.anneal(progress / _SETTLE, *self.temperature)
+            self.loss.anneal(progress / SETTLE, *self.temperature)
 
     def settled(self, progress: float) -> bool:
         """Whether weight and temperature will stay as they are."""
-        return self.loss is None or progress >= _SETTLE
+        return self.loss is None or progress >= SETTLE
 
     def labels(self, targets: Tensor) -> Tensor | None:
         """Exact curves (N, C, Q) of targets (N, H, W), if the loss compares with these.

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from data import Coarsening, Fields
+from data import Fields
 from emuloss.datasets import random_symmetry
 from files import check_asked, finished, whole, write_json
-from network import UNet
-from objectives import KINDS, Objective
+from models import Downscaler, Ensemble, Options, network_of
+from objectives import Objective
+from recipes import Recipe
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 _WARMUP = 0.05
@@ -27,67 +28,8 @@ _BATCH = 64
 """Fields at once where no gradient is taken."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What decides a training, beside data and objective.
-
-    Attributes:
-        budget: fields seen at most.
-        factor: side of a coarse cell, in pixels.
-        batch_size: fields a step, over all processes.
-        learning_rate: peak; it rises linearly and falls along a half cosine.
-        clip: largest norm of the gradient.
-        validations: number of them over the budget.
-        patience: validations in a row without improvement after which training stops, counted from when
-            weight and temperature of the loss have settled.
-        seed: of weights and batches.
-        precision: "bf16" or "no".
-    """
-
-    budget: int
-    factor: float = 12.5
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    clip: float = 1.0
-    validations: int = 10
-    patience: int = 4
-    seed: int = 0
-    precision: str = "bf16"
-
-
-class Downscaler(nn.Module):
-    """A coarse observer and the network that undoes it.
-
-    Args:
-        shape: (H, W) of the fields.
-        options: of the training.
-    """
-
-    def __init__(self, shape: tuple[int, int], options: Options) -> None:
-        super().__init__()
-        torch.manual_seed(options.seed)
-        self.coarsening = Coarsening(shape, options.factor)
-        self.network = UNet()
-        self.network.to(memory_format=torch.channels_last)
-
-    def forward(self, fields: Tensor) -> Tensor:
-        """log(1 + rain) (N, H, W) of what is seen of fields (N, H, W) in mm/h."""
-        with torch.autocast(fields.device.type, enabled=False):
-            smooth = self.coarsening.interpolate(self.coarsening(fields))[:, None]
-        return self.network(smooth.to(memory_format=torch.channels_last))[:, 0]
-
-    @torch.no_grad()
-    def predict(self, fields: Tensor) -> Tensor:
-        """Rain in mm/h (N, H, W), in float32, in batches."""
-        self.eval()
-        device = self.coarsening.means_of_rows.device
-        batches = tqdm(fields.split(_BATCH), "predicting", delay=3.0, leave=False)
-        return torch.cat([torch.expm1(self(batch.to(device))).cpu() for batch in batches])
-
-
 def train(
-    name: str,
-    weight: float,
+    objective: Objective | Recipe,
     fields: Fields,
     options: Options,
     folder: Path,
@@ -98,8 +40,7 @@ def train(
     """Train until the budget is spent or the objective on the validation fields stops to improve.
 
     Args:
-        name: of the objective: "mse", or one of `objectives.KINDS`.
-        weight: of the surrogate loss in it.
+        objective: for as many members as the options have.
         fields: to train on, and to validate on.
         options: see there.
         folder: gets weights.safetensors, the best ones; training.json, what happened; and state.pt, from
@@ -112,19 +53,17 @@ def train(
     """
     accelerator = Accelerator(mixed_precision=options.precision, cpu=not torch.cuda.is_available())
     asked = {
-        "name": name,
-        "weight": weight,
-        "settings": KINDS[name].settings() if name in KINDS else None,
+        **objective.asked,
         "start": str(start and start.name),
         "source": fields.source,
         **asdict(options),
     }
     if finished(folder / "training.json", asked):
         return
-    model = Downscaler(tuple(fields.train.shape[1:]), options)
+    model = network_of(tuple(fields.train.shape[1:]), options)
     if start:
         model.load_state_dict(load_file(start / "weights.safetensors"))
-    objective = Objective(name, weight).to(accelerator.device)
+    objective = objective.to(accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99))
     parallel, optimizer = accelerator.prepare(model, optimizer)
     wet = fields.train[(fields.train.nan_to_num(0.0) > 0).flatten(1).any(1)]
@@ -147,7 +86,7 @@ def train(
     bar = tqdm(
         total=steps,
         initial=done["step"],
-        desc=f"{name} {weight:g}",
+        desc=folder.name,
         unit="step",
         disable=not (progress and accelerator.is_main_process),
     )
@@ -162,7 +101,8 @@ def train(
         target = turned[own].to(accelerator.device)
         curves = None if labels is None else labels[chosen[own]].to(accelerator.device)
         with accelerator.autocast():
-            prediction = parallel(target)
+            drawn = model.draws(options.seed, done["step"], accelerator.process_index)
+            prediction = parallel(target, *drawn)
         total, error = objective(prediction.float(), target, curves)
         optimizer.zero_grad()
         accelerator.backward(total)
@@ -208,7 +148,11 @@ def batch_of(fields: Tensor, options: Options, step: int) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def _validate(
-    model: Downscaler, objective: Objective, fields: Tensor, labels: Tensor | None, accelerator: Accelerator
+    model: Downscaler | Ensemble,
+    objective: Objective | Recipe,
+    fields: Tensor,
+    labels: Tensor | None,
+    accelerator: Accelerator,
 ) -> Tensor:
     """The objective with its full weight and last temperature, and the squared error, (2,)."""
     model.eval()
@@ -218,16 +162,16 @@ def _validate(
         batch = fields[part].to(accelerator.device)
         curves = None if labels is None else labels[part].to(accelerator.device)
         with accelerator.autocast():
-            prediction = model(batch)
+            prediction = model(batch, *model.draws(0, int(part[0])))
         found = torch.stack(objective(prediction.float(), batch, curves))
         values.append(found * len(batch) / len(fields))
     return torch.stack(values).sum(0)
 
 
-def trained(folder: Path, fields: Fields) -> Downscaler:
+def trained(folder: Path, fields: Fields) -> Any:
     """The network of a finished training on fields of this shape."""
     asked = json.loads((folder / "training.json").read_text())["asked"]
     options = {name: asked[name] for name in Options.__dataclass_fields__}
-    model = Downscaler(tuple(fields.train.shape[1:]), Options(**options))
+    model = network_of(tuple(fields.train.shape[1:]), Options(**options))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     return model

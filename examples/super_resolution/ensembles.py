@@ -1,0 +1,145 @@
+"""Ensembles of rain by what they are trained on: whether they are right in distribution, and look like rain.
+
+    python examples/super_resolution/ensembles.py [--fields rain | opera:DIR] [--objectives NAME ...]
+
+Fields are coarsened, and a generator draws members of what they may have been. It is trained on the CRPS of
+pixels and on terms beside it: `crps`, `crps+relaxed+spectra:0.02`; see `terms`. A deterministic
+network is trained on squared error and such terms: `mse`, `mse+relaxed`. Fields held out are drawn and scored
+exactly. What was interrupted goes on, and what is finished is not repeated, so that further commands add
+objectives and seeds. The folder --out then holds report.md and its pictures; `board.py` writes one page of
+several such folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import board
+import numpy as np
+import torch
+from data import Fields, read
+from emuloss.errors import EmulossError
+from files import finished, whole, write_json
+from models import Ensemble, Options
+from recipes import Recipe
+from torch import Tensor
+from verification import verify
+
+from training import train, trained
+
+_DEFAULT = ("mse", "mse+relaxed", "crps", "crps+relaxed+spectra")
+_SAMPLES = 12
+"""Fields whose members are kept for the picture."""
+
+
+def main() -> None:
+    """Read, train, draw, score, and write the report."""
+    parser = argparse.ArgumentParser(
+        description="Compare what ensembles of rain are trained on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, or any source of mm/h at 2 km")
+    parser.add_argument("--count", type=int, default=2048, help="number of synthetic fields")
+    parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
+    parser.add_argument(
+        "--objectives", nargs="+", type=_recipe, default=_DEFAULT, help="crps or mse, + terms"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of weights, batches and noise")
+    parser.add_argument("--budget", type=int, default=6000, help="fields seen by each network")
+    parser.add_argument("--members", type=int, default=8, help="drawn of each field held out")
+    parser.add_argument("--precision", choices=("bf16", "no"), default="bf16", help="of the networks")
+    parser.add_argument("--out", type=Path, default=Path("runs/ensembles/rain"), help="folder of the runs")
+    arguments = parser.parse_args()
+    for name in ("count", "factor", "budget"):
+        if not getattr(arguments, name) > 0:
+            parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
+    if arguments.members < 2:
+        parser.error(f"--members must be at least 2, got {arguments.members}")
+    options = {"count": arguments.count} if arguments.fields == "rain" else {}
+    try:
+        compare(arguments, read(arguments.fields, size=128, **options))
+    except EmulossError as error:
+        parser.error(str(error))
+    board.write(arguments.out / "report.md", [arguments.out])
+    print(f"report: {arguments.out / 'report.md'}")
+
+
+def _recipe(name: str) -> str:
+    """A known objective."""
+    try:
+        Recipe(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
+
+
+def compare(arguments: argparse.Namespace, fields: Fields) -> None:
+    """Train each objective with each seed, and score what is drawn of the fields held out."""
+    describe(fields, arguments)
+    print(
+        f"{'objective, seed':36}{'CRPS':>9}{'energy':>9}{'distance':>10}{'spectrum':>10}{'AUC':>7}   (test)"
+    )
+    for seed in arguments.seeds:
+        for name in arguments.objectives:
+            recipe = Recipe(name)
+            options = Options(
+                arguments.budget,
+                factor=arguments.factor,
+                batch_size=8,
+                learning_rate=2e-3,
+                seed=seed,
+                precision=arguments.precision,
+                members=recipe.members,
+            )
+            folder = arguments.out / f"{name.replace(':', '-')}-seed{seed}"
+            train(recipe, fields, options, folder)
+            score(folder, fields, arguments.members)
+
+
+def describe(fields: Fields, arguments: argparse.Namespace) -> None:
+    """Keep what the runs of a folder have in common."""
+    asked = {"source": fields.source, "factor": arguments.factor}
+    if not finished(arguments.out / "fields.json", asked):
+        counts = {name: len(getattr(fields, name)) for name in ("train", "validation", "test")}
+        composites = len(np.unique(fields.test_groups))
+        facts = {"asked": asked, "pixel_size": fields.pixel_size, **counts, "test_composites": composites}
+        write_json(arguments.out / "fields.json", facts)
+
+
+def score(folder: Path, fields: Fields, members: int) -> None:
+    """Draw members of the test fields, score them into a folder, and print the scores that matter most."""
+    asked = {"members": members, "source": fields.source}
+    if not finished(folder / "scores.json", asked):
+        drawn = draw(trained(folder, fields), fields.test, members)
+        by_field, figures = verify(drawn, fields.test, fields.test_groups)
+        with whole(folder / "scores.npz") as part, part.open("wb") as file:
+            np.savez(file, groups=fields.test_groups, **by_field)
+        chosen = samples(fields.test)
+        with whole(folder / "samples.npz") as part, part.open("wb") as file:
+            np.savez_compressed(file, members=drawn[chosen].half(), observed=fields.test[chosen].half())
+        write_json(folder / "scores.json", {"asked": asked, **figures})
+    figures = json.loads((folder / "scores.json").read_text())
+    with np.load(folder / "scores.npz") as scores:
+        crps, energy, distance = (scores[name].mean() for name in ("crps", "energy", "distance"))
+    told = f"{crps:9.5f}{energy:9.3f}{distance:10.3f}{figures['spectrum']:10.3f}{figures['auc']:7.3f}"
+    print(f"{folder.name:36}{told}", flush=True)
+
+
+def draw(model: Any, fields: Tensor, members: int) -> Tensor:
+    """Members (N, M, H, W) in mm/h of what is seen of fields (N, H, W); one of a deterministic network."""
+    if isinstance(model, Ensemble):
+        return model.predict(fields, members)
+    return model.predict(fields)[:, None]
+
+
+def samples(fields: Tensor) -> Tensor:
+    """Which fields are shown: from wet ones to such of middling rain."""
+    order = (fields >= 0.1).flatten(1).float().mean(1).argsort(descending=True)
+    return order[torch.linspace(0, len(order) / 2, min(_SAMPLES, len(order)) + 2).long()[1:-1]]
+
+
+if __name__ == "__main__":
+    main()

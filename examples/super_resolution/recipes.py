@@ -1,0 +1,75 @@
+"""Objectives of generators: a score or error of pixels, and terms beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from objectives import SETTLE, risen
+from terms import BASES, TERMS
+from torch import Tensor, nn
+
+
+class Recipe(nn.Module):
+    """A sum such as crps+relaxed+spectra:0.02, read from left to right.
+
+    Args:
+        name: "crps" or "mse", and names of `terms.TERMS`, each with its weight behind a colon if it shall not
+            have its own.
+
+    Raises:
+        ValueError: a name that is not known, or a weight that is no positive number.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        base, *others = name.split("+")
+        if base not in BASES:
+            raise ValueError(f"objectives begin with {' or '.join(BASES)}, got {name!r}")
+        build, self.members = BASES[base]
+        self.base, self.name = build(), name
+        self.terms = nn.ModuleList()
+        self.weights: list[float] = []
+        for other in others:
+            kind, _, weight = other.partition(":")
+            if kind not in TERMS:
+                raise ValueError(f"terms are {', '.join(TERMS)}, got {kind!r} in {name!r}")
+            self.weights.append(float(weight or TERMS[kind].weight))
+            self.terms.append(TERMS[kind].build(self.members))
+        if not all(weight > 0 for weight in self.weights):
+            raise ValueError(f"weights must be positive, got {name!r}")
+        self.at(1.0)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What tells it from others, JSON-able."""
+        return {"name": self.name, "weights": self.weights}
+
+    def at(self, progress: float) -> None:
+        """Set weights and temperatures of a moment of the training, from 0 to 1."""
+        self.risen = risen(progress)
+        for term in self.terms:
+            if at := getattr(term, "at", None):
+                at(progress)
+
+    def settled(self, progress: float) -> bool:
+        """Whether weights and temperatures will stay as they are."""
+        return not self.terms or progress >= SETTLE
+
+    def labels(self, targets: Tensor) -> None:
+        """Nothing: all is computed in each step."""
+
+    def forward(self, drawn: Tensor, target: Tensor, labels: None = None) -> tuple[Tensor, Tensor]:
+        """The objective, and the score of pixels alone.
+
+        Args:
+            drawn: log(1 + rain), members (N, M, H, W) or one prediction (N, H, W).
+            target: rain in mm/h, (N, H, W), NaN where nothing was measured.
+            labels: those of `labels`.
+        """
+        observed = target.log1p()
+        members = drawn if drawn.ndim == 4 else drawn[:, None]
+        pixels = self.base(members, observed)
+        total = pixels
+        for weight, term in zip(self.weights, self.terms, strict=True):
+            total = total + self.risen * weight * term(members, observed)
+        return total, pixels

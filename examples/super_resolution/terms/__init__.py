@@ -1,0 +1,50 @@
+"""What generators are trained on, by name: each term compares members with what was observed.
+
+A term maps members (N, M, H, W) and a target (N, H, W), NaN where nothing was measured, onto the mean over
+ensembles. Both are log(1 + rain), rain in mm/h. A term that changes while training goes on has a method `at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from objectives import KINDS
+from torch import nn
+
+from .curves import Curves
+from .patches import Patches
+from .pixels import Crps, SquaredError
+from .spectra import Amplitudes, Spectra
+
+
+class Term(NamedTuple):
+    """A term of an objective.
+
+    Attributes:
+        build: makes it, given the number of members.
+        weight: of it, unless another is asked for.
+    """
+
+    build: Callable[[int], nn.Module]
+    weight: float
+
+
+def _plain(build: Callable[[], nn.Module], weight: float) -> Term:
+    return Term(lambda members: build(), weight)
+
+
+BASES: dict[str, tuple[Callable[[], nn.Module], int]] = {"mse": (SquaredError, 1), "crps": (Crps, 2)}
+"""What an objective begins with, and the number of members that are drawn for it."""
+
+_CURVES = {"relaxed": 0.005, "excursion": 0.005, "components": 0.01, "clusters": 0.005}
+"""Weights of the surrogates' curves."""
+
+TERMS: dict[str, Term] = {
+    "multiscale": _plain(partial(Crps, (4, 16)), 1.0),
+    "amse": _plain(Amplitudes, 2.0),
+    "patches": _plain(Patches, 0.5),
+    "spectra": _plain(Spectra, 0.01),
+    **{name: Term(partial(Curves, KINDS[name]), weight) for name, weight in _CURVES.items()},
+}

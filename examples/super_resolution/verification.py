@@ -1,0 +1,108 @@
+"""Exact scores of members against what was observed, and whether they look like it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import emuloss
+import numpy as np
+import torch
+from emuloss.emulators.distances import CurveDistance
+from emuloss.evaluation.ensembles import EnsembleScores, ensemble_scores
+from emuloss.evaluation.realism import energy_test, grid_harmonics, log_spectrum, main_axes, spectrum_error
+from emuloss.evaluation.two_sample import classifier_test
+from numpy.typing import NDArray
+from objectives import minkowski
+from terms.pixels import crps
+from torch import Tensor
+
+RATES = (0.5, 2.0, 10.0)
+"""Thresholds of the fractions skill score in mm/h; half a step of the data (0.01) less is compared."""
+GRIDS = (2, 4, 8, 16)
+"""Periods in pixels that a network which halves and doubles may leave."""
+_BATCH = 16
+_WINDOW = 5
+"""Edge in pixels of the windows of the fractions skill score."""
+_REPORTED, _STEP = 0.1, 0.01
+"""Least rain that radar reports, and the step of its values, in mm/h."""
+
+
+def verify(
+    members: Tensor, observed: Tensor, groups: Tensor
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Scores by field, and figures of all fields together.
+
+    Args:
+        members: (N, M, H, W) in mm/h; M = 1 is of a deterministic prediction, whose scores are errors.
+        observed: (N, H, W), NaN where nothing was measured.
+        groups: (N,), fields of one composite have one number.
+
+    Returns:
+        By field "crps" of log(1 + rain), "distance" and "energy" of the exact curves, and "fss R" (N,) of
+        each rate, NaN where no such rain was observed; members' means but for scores of all. And JSON-able:
+        "spectrum", "auc", "harmonics", "axes" (p-value), "strength" of the axes over the observed one, "q99"
+        and "wet" over the observed ones, "spread_to_skill" and "ranks" by output (None of a single member).
+    """
+    members = members.masked_fill(observed.isnan()[:, None], torch.nan)
+    scored = (
+        None if members.shape[1] == 1 else ensemble_scores(minkowski(), members.numpy(), observed.numpy())
+    )
+    by_field = _scores(members, observed, scored)
+    fields = [_reported(members[:, 0]), _reported(observed)]
+    logs = [fields.log1p().numpy() for fields in fields]
+    axes = [main_axes(x) for x in logs]
+    strengths = [float(np.nanmean(np.hypot(*x.T))) for x in axes]
+    harmonics = [[grid_harmonics(x, step) for step in GRIDS] for x in logs]
+    measured = [x[~x.isnan()].numpy() for x in fields]
+    auc = classifier_test(logs[0], logs[1], groups=groups.numpy(), observed_groups=groups.numpy())
+    return by_field, {
+        "members": members.shape[1],
+        "spectrum": spectrum_error(fields[0].numpy(), fields[1].numpy()),
+        "log_spectra": [log_spectrum(x.numpy()).tolist() for x in fields],
+        "auc": auc.auc,
+        "harmonics": (np.array(harmonics[0]) / harmonics[1]).tolist(),
+        "axes": energy_test(*axes).p_value,
+        "strength": strengths[0] / strengths[1],
+        "q99": float(np.quantile(measured[0], 0.99) / np.quantile(measured[1], 0.99)),
+        "wet": float((measured[0] >= _REPORTED).mean() / (measured[1] >= _REPORTED).mean()),
+        **_calibration(scored),
+    }
+
+
+def _scores(members: Tensor, observed: Tensor, scored: EnsembleScores | None) -> dict[str, NDArray[Any]]:
+    """The scores of each field, given those of its curves, unless there is one member alone."""
+    logs, truth = members.log1p(), observed.log1p()
+    if scored is None:
+        metric = minkowski()
+        curves = [torch.from_numpy(metric(x.numpy())) for x in (members[:, 0], observed)]
+        distance = CurveDistance(metric.levels, metric.scales)(*curves).sum(1).numpy()
+        pixels, energy = (logs[:, 0] - truth).abs(), distance
+    else:
+        distance, energy = scored.distance.sum(1), scored.energy.sum(1)
+        batches = zip(logs.split(_BATCH), truth.split(_BATCH), strict=True)
+        pixels = torch.cat([crps(*batch, fairness=1.0) for batch in batches])
+    thresholds = [rate - _STEP / 2 for rate in RATES]
+    fss = emuloss.metric("fss", thresholds=thresholds, windows=[_WINDOW])
+    skill = np.mean([fss(each.numpy(), observed.numpy())[:, 0] for each in members.unbind(1)], axis=0)
+    reached = np.stack([(observed >= u).flatten(1).any(1).numpy() for u in thresholds], 1)
+    skill = np.where(reached, skill, np.nan)
+    return {
+        "crps": pixels.nanmean((1, 2)).numpy(),
+        "distance": distance,
+        "energy": energy,
+        **{f"fss {rate:g}": skill[:, k] for k, rate in enumerate(RATES)},
+    }
+
+
+def _calibration(scored: EnsembleScores | None) -> dict[str, Any]:
+    """Spread over skill, and counts of ranks, by output."""
+    names = ("spread_to_skill", "ranks")
+    if scored is None:
+        return dict.fromkeys(names)
+    outputs = scored.as_dict()["outputs"]
+    return {name: {output: told[name] for output, told in outputs.items()} for name in names}
+
+
+def _reported(fields: Tensor) -> Tensor:
+    """Fields as radar reports them: generated and observed ones shall not differ by what it leaves out."""
+    return torch.where(fields < _REPORTED, 0.0, (fields / _STEP).round() * _STEP)

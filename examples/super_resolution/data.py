@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from emuloss.datasets import assign_splits, open_source
+from emuloss.datasets import FieldSource, assign_splits, open_source
+from emuloss.datasets.sources.archive import SAME_SIZE
+from emuloss.datasets.sources.opening import options_taken
+from emuloss.datasets.sources.tiling import half
 from emuloss.errors import ArgumentError
 from objectives import minkowski
 from torch import Tensor, nn
@@ -37,17 +41,21 @@ class Fields(NamedTuple):
 
 
 def read(spec: str, **options: Any) -> Fields:
-    """Read the fields of a source such as "rain" or "opera:DIR", split as `assign_splits` does.
+    """Read the fields of a source such as "rain" or "pysteps:fmi_pgm:DIR", split as `assign_splits` does.
 
-    Radar is split by time with a gap before the test; of overlapping patches only training has any. A
-    file that names no unit is taken to have mm/h.
+    Radar is split by time with a gap before the test; of overlapping patches only training has any, half a
+    size apart. Finer pixels become means over blocks of as many as fill those of the losses' metric. A file
+    that names no unit is taken to have mm/h, and one that tells no size of its pixels to have, after
+    `coarsen` if that is given, those of the metric.
 
     Raises:
-        ArgumentError: the fields are no rain in mm/h, or their pixels are not those of the losses' metric.
+        ArgumentError: the fields are no rain in mm/h, or no block of their pixels is one of the losses'
+            metric.
     """
-    source, expected = open_source(spec, **options), minkowski().pixel_size
+    expected = minkowski().pixel_size
+    source = _opened(spec, options, expected)
     in_mm = source.unit == "mm/h" or (source.unit == "" and source.name != "images")
-    if not in_mm or source.pixel_size != expected:
+    if not in_mm or not math.isclose(source.pixel_size, expected, rel_tol=SAME_SIZE):
         raise ArgumentError(
             f"the losses are for rain in mm/h on pixels of {expected:g} km, {spec!r} has "
             f"{source.unit or 'no unit'} on {source.pixel_size:g} {source.length_unit}"
@@ -75,6 +83,20 @@ def read(spec: str, **options: Any) -> Fields:
         belonging["validation"],
         belonging["test"],
     )
+
+
+def _opened(spec: str, options: dict[str, Any], pixel_size: float) -> FieldSource:
+    """The source whose pixels come as close as can be to a size in km."""
+    taken = options_taken(spec)
+    if "stride" in taken:
+        options = {"stride": half(options.get("size")), **options}
+    source = open_source(spec, **options)
+    if source.length_unit == "pixel" and "pixel_size" not in options:
+        return open_source(spec, **options, pixel_size=pixel_size / options.get("coarsen", 1))
+    side = round(pixel_size / source.pixel_size)
+    if side > 1 and "coarsen" in taken and "coarsen" not in options:
+        return open_source(spec, **options, coarsen=side)
+    return source
 
 
 class Coarsening(nn.Module):

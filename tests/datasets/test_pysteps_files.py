@@ -9,12 +9,12 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+from array_files import swiss
 from emuloss.datasets import PystepsFiles, open_source
 from emuloss.datasets.sources.pysteps_importers import importers
 from emuloss.errors import ArgumentError, DataError
 
 pytest.importorskip("pysteps")
-from PIL import Image
 from pysteps.io import importers as of_pysteps
 
 GEOGRAPHY = (
@@ -38,14 +38,6 @@ def finnish(folder, time, pixels, opened=gzip.open):
     with opened(path, "wb") as file:
         file.write(head.encode() + pixels.astype(np.uint8).tobytes())
     return path
-
-
-def swiss(folder, name, pixels):
-    """Write a composite as the Swiss service does: a GIF."""
-    picture = Image.fromarray(pixels.astype(np.uint8)).convert("P")
-    picture.putpalette([level for level in range(256) for _ in "RGB"][::-1])
-    picture.save(folder / name, optimize=False)
-    return folder / name
 
 
 def swiss_depth(path):

@@ -16,6 +16,7 @@ import pytest
 import skimage.io
 import torch
 from accelerate.state import AcceleratorState
+from array_files import swiss
 from drawn import read_all
 from emuloss import train_surrogate
 from emuloss.datasets import Rain
@@ -74,7 +75,7 @@ def test_fields_of_a_file_are_read_and_split(example, tmp_path):
     fields = rain(60)
     fields[:, 0, 0] = torch.arange(60)  # dry ones would be alike
     np.save(tmp_path / "rain.npy", fields.numpy())
-    found = example.data.read(str(tmp_path / "rain.npy"), size=64, pixel_size=2.0)
+    found = example.data.read(str(tmp_path / "rain.npy"), size=64)
     parts = [found.train, found.validation, found.test]
     assert all(len(part) for part in parts)
     read = {field.tobytes() for part in parts for field in part.numpy()}
@@ -86,7 +87,7 @@ def test_groups_are_the_times_that_fields_come_from(example, tmp_path):
     frames = rain(12, size=128)
     frames += 20 * torch.arange(12)[:, None, None]  # which tells the time of a patch
     np.save(tmp_path / "rain.npy", frames.numpy())
-    found = example.data.read(str(tmp_path / "rain.npy"), size=64, pixel_size=2.0)
+    found = example.data.read(str(tmp_path / "rain.npy"), size=64)
     for part, groups in ((found.validation, found.validation_groups), (found.test, found.test_groups)):
         assert groups.dtype == torch.int64
         assert torch.equal(groups, (part.amin((1, 2)) / 20).long())
@@ -98,10 +99,41 @@ def test_groups_are_the_times_that_fields_come_from(example, tmp_path):
     assert len(groups.unique()) == len(groups) == len(drawn.validation) + len(drawn.test)
 
 
+def test_finer_pixels_become_means_of_rates(example, tmp_path):
+    pytest.importorskip("pysteps")
+    levels = np.random.default_rng(0).integers(0, 200, (12, 131, 261))
+    levels[:, :, 128:135] = 255  # where nothing was measured
+    for k, each in enumerate(levels):
+        swiss(tmp_path, f"AQC16193{2000 + 5 * k}V_00005.801.gif", each)
+    found = example.data.read(f"pysteps:mch_gif:{tmp_path}", size=64)
+
+    rates = np.where(levels < 2, 0, 12 * (10 ** ((levels - 71.5) / 20) / 316) ** (1 / 1.5))
+    rates[levels == 255] = np.nan
+    blocks = rates[:, :128, :256].reshape(12, 64, 2, 128, 2)
+    coarse = np.nansum(blocks, axis=(2, 4)) / 4
+    coarse[:, :, 64:67], coarse[:, :, 67] = np.nan, 2 * coarse[:, :, 67]  # of which half was measured
+    assert found.pixel_size == 2.0
+    patches = [coarse[k, :, left : left + 64] for k in (10, 11) for left in (0, 64)]
+    np.testing.assert_allclose(found.test, patches, rtol=1e-5)
+    assert found.test_groups.tolist() == [10, 10, 11, 11]
+    assert len(found.train) == 8 * 3  # half a patch apart
+    given = example.data.read(f"pysteps:mch_gif:{tmp_path}", size=64, coarsen=2, stride=64)
+    assert torch.equal(given.test.nan_to_num(-1), found.test.nan_to_num(-1))
+    assert len(given.train) == 8 * 2
+
+
+def test_files_that_tell_no_size_have_that_of_the_metric(example, tmp_path):
+    fine = rain(12, size=128)
+    np.save(tmp_path / "rain.npy", fine.numpy())
+    for options in ({"coarsen": 2}, {"pixel_size": 1.0}):
+        found = example.data.read(str(tmp_path / "rain.npy"), size=64, **options)
+        torch.testing.assert_close(found.test, F.avg_pool2d(fine[-2:, None], 2)[:, 0])
+
+
 def test_fields_that_the_losses_do_not_know_are_refused(example, tmp_path, monkeypatch):
     np.save(tmp_path / "rain.npy", rain(8).numpy())
-    with pytest.raises(emuloss.errors.ArgumentError, match=r"pixels of 2 km, .*rain.npy' has .* on 1 "):
-        example.data.read(str(tmp_path / "rain.npy"), size=64)
+    with pytest.raises(emuloss.errors.ArgumentError, match=r"pixels of 2 km, .*rain.npy' has .* on 1.6 "):
+        example.data.read(str(tmp_path / "rain.npy"), size=32, pixel_size=0.8)
     (tmp_path / "images").mkdir()
     skimage.io.imsave(tmp_path / "images" / "x.png", np.zeros((64, 64), np.uint8), check_contrast=False)
     with pytest.raises(emuloss.errors.ArgumentError, match="no unit on 2 "):

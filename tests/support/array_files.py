@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from PIL import Image
 
 CF = {"scale_factor": 0.1, "add_offset": 20.0, "_FillValue": np.int16(-9999), "units": "mm h-1"}
 """How `packed` numbers say what they mean."""
@@ -31,6 +32,14 @@ def write_hdf5(path: Path, numbers: np.ndarray, attributes: dict[str, Any], plac
         file[place] = numbers
         file[place].attrs.update(attributes)
     return path
+
+
+def swiss(folder: Path, name: str, pixels: np.ndarray) -> Path:
+    """A composite as the Swiss service writes it: a GIF of levels (rows, columns), 255 where none is."""
+    picture = Image.fromarray(pixels.astype(np.uint8)).convert("P")
+    picture.putpalette([level for level in range(256) for _ in "RGB"][::-1])
+    picture.save(folder / name, optimize=False)
+    return folder / name
 
 
 def write_netcdf(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,27 +13,21 @@ import numpy as np
 import torch
 from data import Fields
 from emuloss.emulators.curves import signed_log1p
-from matplotlib import colormaps
-from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from objectives import OUTPUTS, minkowski
+from pages import add_bar, draw_rain, reading
 from scores import RATES, Scores, interval, mean
 
 from training import trained
 
 _POINTS = (0.05, 0.20)
 """Shares of squared error that an operating point may add to that of squared error alone."""
-_READING = re.compile(r"(<!-- reading -->\n).*?(?=<!-- end -->)", re.DOTALL)
-"""What people write into the page, which is kept."""
 _AIMS = {0.05: 30.0, 0.20: 15.0}
 """At each of them the share of the distance, in %, that we aimed at: grey bars in the fronts."""
 _LEAST = 14.0
 """Where its axis begins, in %."""
 _MARKS = "osD^vPX"
 _SAMPLES = 3
-_RAIN = colormaps["YlGnBu"].with_extremes(under="white", bad="lightgrey")
-_RATES = LogNorm(0.1, 20)
-"""Colours of rain in mm/h: white where it is dry, grey where nothing was measured."""
 _COLUMNS = {
     "log MSE": "log MSE",
     "MSE": "MSE",
@@ -87,13 +80,12 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
     _draw_samples([base, *drawn], fields, pictures / "samples.png")
     winning = {run.folder for winners in points.values() for run in winners.values()}
     chosen = [run for run in found if run is base or run.folder in winning]
-    kept = _READING.search(page.read_text()) if page.exists() else None
     text = "\n\n".join(
         [
             "# Super-resolution of rain with each loss",
             _setting(base, fields, runs),
             f"![Exact Minkowski distance against squared error]({pictures.name}/fronts.png)",
-            (kept[0] if kept else "<!-- reading -->\n") + "<!-- end -->",
+            reading(page),
             "## Operating points",
             "Weights are chosen on the validation fields: the least exact distance within the allowed "
             "squared error (log space). Figures are of the test fields, over those of squared error alone; "
@@ -291,9 +283,7 @@ def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
     )
     for row in range(_SAMPLES):
         for axis, (name, drawn) in zip(axes[row], columns.items(), strict=False):
-            # Zeros have no place on a log scale.
-            image = axis.imshow(drawn[row].clamp(min=0.01).numpy(), norm=_RATES, cmap=_RAIN)
-            axis.set(xticks=[], yticks=[])
+            image = draw_rain(axis, drawn[row].numpy())
             if row == 0:
                 axis.set_title(name, fontsize="small")
         for c, axis in enumerate(axes[row, len(columns) :]):
@@ -312,10 +302,7 @@ def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
                 axis.set_title(f"log {OUTPUTS[c]}", fontsize="small")
             if row == _SAMPLES - 1:
                 axis.set_xlabel("quantile level", fontsize="x-small")
-    bar = figure.colorbar(image, ax=axes[:, : len(columns)], location="bottom", aspect=60, extend="both")
-    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    bar.set_label("rain in mm/h", fontsize="small")
+    add_bar(figure, image, axes[:, : len(columns)])
     lines, names = axes[0, -1].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower right", ncols=len(names), fontsize="small")
     figure.savefig(path, dpi=100)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import emuloss
@@ -21,46 +20,18 @@ from drawn import read_all
 from emuloss import train_surrogate
 from emuloss.datasets import Rain
 from safetensors.torch import load_file
+from super_resolution import FOLDER, importable, rain, started
 from torch.nn import functional as F
 
-FOLDER = Path(train_surrogate.__file__).resolve().parent / "examples" / "super_resolution"
-NAMES = (
-    "data",
-    "network",
-    "objectives",
-    "scores",
-    "training",
-    "costs",
-    "limits",
-    "files",
-    "report",
-    "__main__",
-)
+MODULES = ("data", "network", "objectives", "scores", "training", "costs", "limits", "report")
 
 
 @pytest.fixture
 def example():
-    """The modules of the example, which stand in no package."""
-    kept = {name: sys.modules.pop(name, None) for name in NAMES}
-    sys.path.insert(0, str(FOLDER))
-    AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        found = {name: importlib.import_module(name) for name in NAMES if name != "__main__"}
-        spec = importlib.util.spec_from_file_location("super_resolution", FOLDER / "__main__.py")
-        found["main"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found["main"])
-        yield SimpleNamespace(**found)
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)  # it outlives its Accelerator
-        sys.path.remove(str(FOLDER))
-        sys.modules.update({name: module for name, module in kept.items() if module})
-        for name in set(NAMES) - {name for name, module in kept.items() if module}:
-            sys.modules.pop(name, None)
-
-
-def rain(count=8, seed=0, size=64):
-    source = Rain(count, size=size, seed=seed, regimes=("stratiform", "convective"))
-    return torch.from_numpy(read_all(source))
+    """The modules of the example."""
+    with importable():
+        found = {name: importlib.import_module(name) for name in MODULES}
+        yield SimpleNamespace(**found, main=started())
 
 
 @pytest.fixture
@@ -239,17 +210,23 @@ def test_training_compares_each_field_with_its_own_curves(example, fields, tmp_p
 
     monkeypatch.setattr(example.objectives.Objective, "forward", checked)
     options = example.training.Options(32, batch_size=8, validations=2, precision="no")
-    example.training.train("relaxed", 0.01, fields, options, tmp_path / "run", progress=False)
+    example.training.train(
+        example.objectives.Objective("relaxed", 0.01), fields, options, tmp_path / "run", progress=False
+    )
     assert batches == [True, True, False, True, True, False]
 
 
 def test_a_loss_with_other_settings_is_another_training(example, fields, tmp_path, monkeypatch):
     options = example.training.Options(8, batch_size=8, validations=1, precision="no")
-    example.training.train("relaxed", 0.01, fields, options, tmp_path / "run", progress=False)
+    example.training.train(
+        example.objectives.Objective("relaxed", 0.01), fields, options, tmp_path / "run", progress=False
+    )
     kind = replace(example.objectives.KINDS["relaxed"], arguments=())
     monkeypatch.setitem(example.objectives.KINDS, "relaxed", kind)
     with pytest.raises(SystemExit, match="a run with settings"):
-        example.training.train("relaxed", 0.01, fields, options, tmp_path / "run", progress=False)
+        example.training.train(
+            example.objectives.Objective("relaxed", 0.01), fields, options, tmp_path / "run", progress=False
+        )
 
 
 def test_labels_are_of_losses_that_compare_with_exact_curves(example):
@@ -300,7 +277,9 @@ def test_scores_of_other_fields(example):
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(example, fields, tmp_path, monkeypatch):
     options = example.training.Options(64, batch_size=8, validations=4, precision="no")
-    example.training.train("relaxed", 0.01, fields, options, tmp_path / "whole", progress=False)
+    example.training.train(
+        example.objectives.Objective("relaxed", 0.01), fields, options, tmp_path / "whole", progress=False
+    )
     batch, calls = example.training.batch_of, []
 
     def dying(*arguments):
@@ -310,11 +289,13 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(example, fields, t
         return batch(*arguments)
 
     monkeypatch.setattr(example.training, "batch_of", dying)
-    arguments = ("relaxed", 0.01, fields, options, tmp_path / "parts")
+    arguments = (example.objectives.Objective("relaxed", 0.01), fields, options, tmp_path / "parts")
     with pytest.raises(KeyboardInterrupt):
         example.training.train(*arguments, progress=False)
     with pytest.raises(SystemExit, match=r"weight 0\.01, not 0\.02"):
-        example.training.train("relaxed", 0.02, fields, options, tmp_path / "parts", progress=False)
+        example.training.train(
+            example.objectives.Objective("relaxed", 0.02), fields, options, tmp_path / "parts", progress=False
+        )
     example.training.train(*arguments, progress=False)
     assert len(calls) == 6 + 4  # from the last validation, after 4 of 8 steps, on
     whole, parts = (example.training.trained(tmp_path / name, fields) for name in ("whole", "parts"))
@@ -324,12 +305,16 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(example, fields, t
     assert len(calls) == 10
     other = fields._replace(source="other rain")
     with pytest.raises(SystemExit, match="source 'drawn rain', not 'other rain'"):
-        example.training.train("relaxed", 0.01, other, options, tmp_path / "parts", progress=False)
+        example.training.train(
+            example.objectives.Objective("relaxed", 0.01), other, options, tmp_path / "parts", progress=False
+        )
 
 
 def test_training_learns(example, fields, tmp_path):
     options = example.training.Options(480, batch_size=8)
-    example.training.train("mse", 0.0, fields, options, tmp_path / "run", progress=False)
+    example.training.train(
+        example.objectives.Objective("mse", 0.0), fields, options, tmp_path / "run", progress=False
+    )
     model = example.training.trained(tmp_path / "run", fields)
     smooth = torch.log1p(model.coarsening.interpolate(model.coarsening(fields.train)))
     learnt = torch.log1p(model.predict(fields.train))
@@ -345,7 +330,9 @@ def test_training_stops_early_once_its_objective_has_settled(
     values = iter(range(1, 100))
     monkeypatch.setattr(example.training, "_validate", lambda *_: torch.tensor([next(values), 0.0]))
     options = example.training.Options(80, batch_size=8, validations=10, patience=2, precision="no")
-    example.training.train(name, 0.01, fields, options, tmp_path / "run", progress=False)
+    example.training.train(
+        example.objectives.Objective(name, 0.01), fields, options, tmp_path / "run", progress=False
+    )
     assert next(values) == expected + 1
     assert json.loads((tmp_path / "run" / "training.json").read_text())["fields"] == 8 * expected
 
@@ -354,7 +341,9 @@ def test_an_objective_that_is_never_finite_is_said(example, fields, tmp_path, mo
     monkeypatch.setattr(example.training, "_validate", lambda *_: torch.tensor([math.nan, 0.0]))
     options = example.training.Options(16, batch_size=8, precision="no")
     with pytest.raises(SystemExit, match="never finite"):
-        example.training.train("mse", 0.0, fields, options, tmp_path / "run", progress=False)
+        example.training.train(
+            example.objectives.Objective("mse", 0.0), fields, options, tmp_path / "run", progress=False
+        )
 
 
 def test_descent_brings_curves_closer_and_leaves_gaps(example, fields):

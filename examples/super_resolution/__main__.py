@@ -43,6 +43,8 @@ from training import Options, train, trained
 
 _DEFAULT = ("relaxed", "certified")
 SPLITS = ("validation", "test")
+_TURNS = 25
+"""In which costs are measured."""
 _DESCENTS = (0.003, 0.01, 0.03)
 """Weights of the loss in descent at inference."""
 
@@ -113,7 +115,10 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
     settings = {name: KINDS[name].settings() for name in arguments.losses}
     asked = [name for name in settings if known["losses"].get(name) != settings[name]]
     if asked:
-        known["costs"] |= costs(trained(out / "start", fields), fields.train, asked)
+        losses = {name: Objective(name, 0.01) for name in asked}
+        known["costs"] |= costs(
+            trained(out / "start", fields), fields.train, Objective("mse", 0.0), losses, turns=_TURNS
+        )
         write_json(path, {"losses": known["losses"] | settings, "costs": known["costs"]})
     page = arguments.page or out / "report.md"
     report.write(page, out, fields)

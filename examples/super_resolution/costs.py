@@ -1,51 +1,70 @@
-"""What each loss costs, in shares of the training step of the network alone."""
+"""What objectives cost, in shares of the training step of the network alone."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+from models import Downscaler, Ensemble, Options
 from objectives import Objective
+from recipes import Recipe
 from torch import Tensor, nn
 
-from training import Downscaler, Options
 
-_TURNS = 25
-_BATCH = 16
+def costs(
+    model: Downscaler | Ensemble,
+    fields: Tensor,
+    base: Objective | Recipe,
+    others: Mapping[str, Objective | Recipe],
+    *,
+    turns: int,
+    batch_size: int = Options.batch_size,
+) -> dict[str, float]:
+    """Time added to a training step by each of some objectives, over that of the step on their base.
 
-
-def costs(model: Downscaler, fields: Tensor, losses: Sequence[str]) -> dict[str, float]:
-    """Time added to a training step by each of some losses, over that of the step on squared error.
-
-    Steps with all losses are taken in turn, each time in another order, so that other work on the machine
+    Steps with all of them are taken in turn, each time in another order, so that other work on the machine
     slows all alike; the median of the ratios within a turn counts.
+
+    Args:
+        model: whose weights stay as they are.
+        fields: to train on, (N, H, W).
+        base: what the others add to.
+        others: by name.
+        turns: number of them, after one that warms up.
+        batch_size: fields a step.
     """
-    objectives = {"mse": Objective("mse", 0.0)} | {name: Objective(name, 0.01) for name in losses}
+    objectives = {"": base, **others}
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)  # at full cost, but the weights stay
     rng = np.random.default_rng(0)
-    ratios: dict[str, list[float]] = {name: [] for name in losses}
-    for turn in range(_TURNS + 1):
-        target = fields[rng.integers(len(fields), size=_BATCH)]
+    ratios: dict[str, list[float]] = {name: [] for name in others}
+    for turn in range(turns + 1):
+        target = fields[rng.integers(len(fields), size=batch_size)]
         seconds = {
-            name: _step(model, optimizer, objectives[name], target)
+            name: _step(model, optimizer, objectives[name], target, turn)
             for name in rng.permutation(list(objectives))
         }
         if turn:  # the first one warms up
-            for name in losses:
-                ratios[name].append(seconds[name] / seconds["mse"] - 1)
+            for name in others:
+                ratios[name].append(seconds[name] / seconds[""] - 1)
     return {name: float(np.median(values)) for name, values in ratios.items()}
 
 
-def _step(model: Downscaler, optimizer: torch.optim.Optimizer, objective: Objective, target: Tensor) -> float:
+def _step(
+    model: Downscaler | Ensemble,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective | Recipe,
+    target: Tensor,
+    turn: int,
+) -> float:
     """Seconds of one step; labels are there beforehand, as in training."""
     model.train()
     objective.train().at(0.5)
     labels = objective.labels(target)
     began = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
-        prediction = model(target)
+        prediction = model(target, *model.draws(turn))
     total, _ = objective(prediction.float(), target, labels)
     optimizer.zero_grad()
     total.backward()

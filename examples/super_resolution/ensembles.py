@@ -7,7 +7,7 @@ pixels and on terms beside it: `crps`, `crps+relaxed+spectra:0.02`; see `terms`.
 network is trained on squared error and such terms: `mse`, `mse+relaxed`. Fields held out are drawn and scored
 exactly. What was interrupted goes on, and what is finished is not repeated, so that further commands add
 objectives and seeds. The folder --out then holds report.md and its pictures; `board.py` writes one page of
-several such folders.
+several such folders. With --costs, the objectives that are there are timed, and nothing is trained.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ from typing import Any
 import board
 import numpy as np
 import torch
+from costs import costs
 from data import Fields, read
 from emuloss.errors import EmulossError
 from files import finished, whole, write_json
 from models import Ensemble, Options
 from recipes import Recipe
+from terms import BASES
 from torch import Tensor
 from verification import verify
 
 from training import train, trained
 
 _DEFAULT = ("mse", "mse+relaxed", "crps", "crps+relaxed+spectra")
+_BATCH = 4
 _SAMPLES = 12
 """Fields whose members are kept for the picture."""
+_TURNS = 9
+"""In which costs are measured."""
 
 
 def main() -> None:
@@ -51,6 +56,9 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=6000, help="fields seen by each network")
     parser.add_argument("--members", type=int, default=8, help="drawn of each field held out")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16", help="of the networks")
+    parser.add_argument(
+        "--costs", action="store_true", help="time what is trained, and train nothing: on a quiet machine"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/ensembles/rain"), help="folder of the runs")
     arguments = parser.parse_args()
     for name in ("count", "factor", "budget"):
@@ -60,7 +68,8 @@ def main() -> None:
         parser.error(f"--members must be at least 2, got {arguments.members}")
     options = {"count": arguments.count} if arguments.fields == "rain" else {}
     try:
-        compare(arguments, read(arguments.fields, size=128, **options))
+        fields = read(arguments.fields, size=128, **options)
+        (measure if arguments.costs else compare)(arguments, fields)
     except EmulossError as error:
         parser.error(str(error))
     board.write(arguments.out / "report.md", [arguments.out])
@@ -88,15 +97,37 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
             options = Options(
                 arguments.budget,
                 factor=arguments.factor,
-                batch_size=8,
+                batch_size=_BATCH,
                 learning_rate=2e-3,
                 seed=seed,
                 precision=arguments.precision,
                 members=recipe.members,
             )
-            folder = arguments.out / f"{name.replace(':', '-')}-seed{seed}"
+            folder = _folder(arguments, name, seed)
             train(recipe, fields, options, folder)
             score(folder, fields, arguments.members)
+
+
+def measure(arguments: argparse.Namespace, fields: Fields) -> None:
+    """Measure what objectives add to a training step that were trained, and not measured before."""
+    path, seed = arguments.out / "costs.json", arguments.seeds[0]
+    known = json.loads(path.read_text())["costs"] if path.exists() else {}
+    asked = [name for name in arguments.objectives if name not in {*known, *BASES}]
+    asked = [name for name in asked if (_folder(arguments, name, seed) / "training.json").exists()]
+    for base in BASES:
+        others = {name: Recipe(name) for name in asked if name.partition("+")[0] == base}
+        if others:
+            model = trained(_folder(arguments, next(iter(others)), seed), fields)
+            known |= costs(model, fields.train, Recipe(base), others, batch_size=_BATCH, turns=_TURNS)
+            write_json(path, {"costs": known})
+    for name in asked:
+        print(f"{name:36}{100 * known[name]:+6.1f} % of a training step")
+
+
+def _folder(arguments: argparse.Namespace, name: str, seed: int) -> Path:
+    """Where a run is kept."""
+    folder: Path = arguments.out / f"{name.replace(':', '-')}-seed{seed}"
+    return folder
 
 
 def describe(fields: Fields, arguments: argparse.Namespace) -> None:

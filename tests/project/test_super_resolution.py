@@ -365,7 +365,7 @@ def test_the_whole_command(example, monkeypatch, tmp_path, capsys):
         return capsys.readouterr().out
 
     common = ("--count", "30", "--start", "64", "--budget", "32", "--losses", "relaxed")
-    monkeypatch.setattr(example.costs, "_TURNS", 1)
+    monkeypatch.setattr(example.main, "_TURNS", 1)
     first = command(*common, "--weights", "0.01")
     page = tmp_path / "report.md"
     text = page.read_text()

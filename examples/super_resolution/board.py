@@ -1,0 +1,367 @@
+"""The page of ensembles of rain: what was aimed at, what was reached, and how it looks.
+
+    python examples/super_resolution/board.py runs/ensembles/opera runs/ensembles/mch --page docs/ensembles.md
+
+Folders are those of `ensembles.py`, one a weather; the first is told in full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pages import reading
+from pictures import draw_fields, draw_ranks, draw_spectra
+from results import FIGURES, SCORES, Row, Weather, collect
+from safetensors import safe_open
+
+_APART = 0.10
+"""How much less the AUC shall be than that of others."""
+_LOOKS = {
+    "auc": "AUC",
+    "spectrum": "spectrum error",
+    "harmonics": "harmonics",
+    "axes": "axes, p",
+    "strength": "strength",
+    "q99": "q99",
+    "wet": "wet",
+    "spread": "spread/skill",
+    "ranks": "ranks, %",
+}
+_DIGITS = {"crps": ".4f", "axes": ".3f", "ranks": ".0f", "spectrum": ".3f"}
+_MEANINGS = """\
+Figures are of test fields that no network was trained on, and exact: no surrogate judges. Less is better, but
+for FSS and where another aim is given.
+
+- CRPS: of log(1 + rain), pixel by pixel; the mean absolute error of a single prediction.
+- Energy: the score of the members' Minkowski curves (area, perimeter, Euler number, components at each
+  threshold), all members together. Distance: of a single member's curves from the observed ones. For a
+  single prediction the energy score is this distance.
+- FSS: fractions skill score of a member at 0.5, 2 and 10 mm/h in windows of 5 pixels, over fields where such
+  rain was observed.
+- AUC: how well a network that is trained to do so tells members from observed fields: 0.5 not at all, 1
+  always.
+- Spectrum error: mean error of the logarithm (base 10) of the power at each scale; 0.3 is a factor of 2.
+- Harmonics: power at the wavenumbers of a grid of 2, 4, 8 or 16 pixels, over that of observed fields; the
+  grid that is furthest from 1 counts. Above 1, members show a regular pattern.
+- Axes: p-value of a test whether members lean in the directions of observed fields; small where they do not
+  (the least over seeds). Strength: how much they lean, over the observed.
+- q99 and wet: 99 % quantile of rain, and share of wet pixels (0.1 mm/h), over the observed ones.
+- Spread/skill: spread of the members over the error of their mean, curve by curve; the output that is
+  furthest from 1 counts. Ranks: how far the share of a rank of the observed value among the members is at
+  most from what it would be if all ranks were as frequent, in % of it."""
+
+
+def main() -> None:
+    """Write the page of the folders that are named."""
+    parser = argparse.ArgumentParser(
+        description="Write the page of ensembles of rain.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="--out of ensembles.py, one a weather")
+    parser.add_argument("--page", type=Path, default=Path("docs/ensembles.md"), help="to write")
+    arguments = parser.parse_args()
+    write(arguments.page, arguments.folders)
+    print(f"page: {arguments.page}")
+
+
+def write(page: Path, folders: Sequence[Path]) -> None:
+    """Write the page of some folders of runs, with pictures and all figures in a folder beside it.
+
+    Args:
+        page: to write; the reading between its marks is kept.
+        folders: of runs, one a weather; the first is told in full.
+
+    Raises:
+        SystemExit: a folder holds no finished run.
+    """
+    weathers = [collect(folder) for folder in folders]
+    first, *others = weathers
+    pictures = page.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    _write_figures(weathers, pictures / "figures.csv")
+    shown = _shown(first)
+    draw_fields(first, [row for row in shown if row.name != "mse"] or shown, pictures / "fields.png")
+    draw_spectra(first, shown, pictures / "spectra.png")
+    drawn = [row for row in shown if not row.deterministic]
+    if drawn:
+        draw_ranks(shown, pictures / "ranks.png")
+    parts = [
+        "# Ensembles of rain",
+        _setting(first),
+        f"![Input, observed fields, and what is drawn of them]({pictures.name}/fields.png)",
+        _caption(first),
+        reading(page),
+        *_aims_section(first),
+        "## All objectives",
+        _notes(first),
+        _scores_table(first),
+        "How members look, and whether they are spread as they should be:",
+        _looks_table(first),
+        f"[All figures of all weathers]({pictures.name}/figures.csv).",
+        "## What the figures are",
+        _MEANINGS,
+        "## Scales and ranks",
+        f"![Power at each scale]({pictures.name}/spectra.png)",
+        *([f"![Ranks of the observed values]({pictures.name}/ranks.png)"] if drawn else []),
+        *([_RANKS] if drawn else []),
+        *_elsewhere(first, others),
+    ]
+    page.write_text("\n\n".join(parts) + "\n")
+
+
+_RANKS = """\
+How often so many members of a field had a smaller value than the observed one, over all thresholds of its
+Minkowski curves. Where members vary as the weather does, no number of them is more frequent than others
+(dashed; grey: 20 % more or less). High at both ends: members differ too little. High at the right end alone:
+they have too little of it; at the left: too much."""
+
+
+def _shown(weather: Weather) -> list[Row]:
+    """The rows of the pictures: squared error alone and beside curves, CRPS alone, and the best, the last."""
+    names = [weather.rows.get("mse"), weather.rows.get("mse+relaxed") or weather.sharpest]
+    found = [*names, weather.control, weather.best]
+    if weather.best is None:  # without CRPS alone, or with nothing as good
+        found.append(min(weather.rows.values(), key=lambda row: row.score("energy")))
+    return list({row.name: row for row in found if row}.values())
+
+
+def _setting(weather: Weather) -> str:
+    facts, rows = weather.facts, list(weather.rows.values())
+    factor = facts["asked"]["factor"]
+    run = rows[-1].runs[0]
+    with np.load(run.folder / "samples.npz") as kept:
+        height, width = kept["observed"].shape[1:]
+    budgets = sorted({run.training["asked"]["budget"] for row in rows for run in row.runs})
+    members = max(run.figures["members"] for row in rows for run in row.runs)
+    kinds = {row.deterministic: row for row in rows}
+    networks = [
+        f"{'a network that predicts one field' if deterministic else 'a generator that draws members'} "
+        f"({_weights(row):,} weights)"
+        for deterministic, row in sorted(kinds.items())
+    ]
+    return (
+        f"Rain of {weather.title} on {height} x {width} pixels of {facts['pixel_size']:g} km is averaged "
+        f"over cells of {factor * facts['pixel_size']:g} km ({factor:g} pixels). What fine rain may have "
+        f"been there? We compare what networks are trained on to answer that: {' and '.join(networks)}, each "
+        f"trained from scratch on at most {' or '.join(f'{budget:,}' for budget in budgets)} fields, repeats "
+        "included. "
+        f"There are {facts['train']:,} fields to train on, {facts['validation']:,} to validate and "
+        f"{facts['test']:,} to test, of {facts['test_composites']:,} "
+        f"time{'s' * (facts['test_composites'] > 1)}; {members} members are drawn of each."
+    )
+
+
+def _weights(row: Row) -> int:
+    """How many numbers the network of a row learns."""
+    with safe_open(row.runs[0].folder / "weights.safetensors", "np") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+
+def _caption(weather: Weather) -> str:
+    if weather.best is None:
+        return "White is dry, grey was not measured."
+    return (
+        f"White is dry, grey was not measured. The last columns are three members of `{weather.best.name}`, "
+        "which we call the best combination: of the objectives that add terms to CRPS, and whose CRPS is at "
+        "most 1.5 % above that of CRPS alone, it has the least energy score. It is chosen by the fields that "
+        "it is judged by, which flatters it a little where others come close."
+    )
+
+
+class _Aim(NamedTuple):
+    """What the best combination shall reach.
+
+    Attributes:
+        name: of a score or figure.
+        aim: in words.
+        met: whether a value does, given that of CRPS alone.
+        relative: whether values are told over that of CRPS alone.
+    """
+
+    name: str
+    aim: str
+    met: Callable[[float, float], bool]
+    relative: bool = False
+
+
+def _aims(sharpest: Row | None) -> Iterator[tuple[str, _Aim]]:
+    """The aims, with their titles."""
+    yield "CRPS", _Aim("crps", "at most 1.5 % more", lambda x, alone: x <= 1.015 * alone, True)
+    yield "energy score", _Aim("energy", "at most 25 % of it", lambda x, alone: x <= 0.25 * alone, True)
+    yield (
+        "a member's distance",
+        _Aim("distance", "at most 50 % of it", lambda x, alone: x <= 0.5 * alone, True),
+    )
+    yield "spectrum error", _Aim("spectrum", "at most 0.08", lambda x, _: x <= 0.08)
+    least = math.inf if sharpest is None else sharpest.figure("auc")
+    beside = "" if sharpest is None else f", and below `{sharpest.name}` ({least:.2f})"
+    yield "AUC", _Aim("auc", f"0.10 below it{beside}", lambda x, alone: x <= min(alone, least) - _APART)
+    yield "spread/skill", _Aim("spread", "0.9 to 1.1, each output", lambda x, _: 0.9 <= x <= 1.1)
+    yield "ranks, off flat", _Aim("ranks", "at most 20 %, each output", lambda x, _: x <= 20)
+    yield (
+        "harmonics",
+        _Aim("harmonics", "within a factor of 1.2, each grid", lambda x, _: 1 / 1.2 <= x <= 1.2),
+    )
+    yield "axes, p", _Aim("axes", "at least 0.01", lambda x, _: x >= 0.01)
+
+
+def _aims_section(weather: Weather) -> list[str]:
+    control, best = weather.control, weather.best
+    if control is None or best is None:
+        return []
+    rows = [f"| | aim | `crps` alone | `{best.name}` | |", "| --- | --- | --- | --- | --- |"]
+    for title, aim in _aims(weather.sharpest):
+        alone, reached = (_value(row, aim.name) for row in (control, best))
+        told = _told(aim.name, reached)
+        if aim.relative:
+            told = f"{told}: {100 * reached / alone:.1f} % of it"
+            if found := best.interval(aim.name, than=control):
+                told += f" ({100 * found[0]:.1f} to {100 * found[1]:.1f})"
+        verdict = "met" if aim.met(reached, alone) else "**missed**"
+        rows.append(f"| {title} | {aim.aim} | {_told(aim.name, alone)} | {told} | {verdict} |")
+    strengths = " and ".join(f"{row.figure('strength'):.2f} of `{row.name}`" for row in (control, best))
+    text = (
+        "Aims are for the best combination; those of CRPS, energy score, distance and AUC are set against "
+        f"CRPS alone. Strength of the axes, for which none is set, over the observed one: {strengths}."
+    )
+    return ["## Aims", text, "\n".join(rows)]
+
+
+def _value(row: Row, name: str) -> float:
+    return row.score(name) if name in SCORES else row.figure(name)
+
+
+def _told(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:{_DIGITS.get(name, '.2f')}}" + " %" * (name == "ranks")
+
+
+def _notes(weather: Weather) -> str:
+    """What stands in brackets, and what is added to what."""
+    notes = [
+        "An objective is a score or error of pixels (`crps` of two members, `mse` of one prediction), and "
+        "terms beside it, each with its own weight or that behind a colon. Figures are means over seeds. "
+        "Bold: the best combination."
+    ]
+    if any(row.interval("crps") for row in weather.rows.values()):
+        notes.append(
+            "In brackets: the middle 95 % over resampled seeds and times, in the second table the range over "
+            "seeds; nothing where there is a single seed."
+        )
+    if weather.costs:
+        notes.append("Cost: time added to a training step of `crps` alone, or of `mse`, on a CPU.")
+    return " ".join(notes)
+
+
+def _scores_table(weather: Weather) -> str:
+    titles = [name.upper() if name.startswith("fss") else name for name in SCORES]
+    titles[0] = "CRPS"
+    rows = [_header("objective", "seeds", *titles, "cost")]
+    for row in weather.rows.values():
+        cells = [_with_range(name, row.score(name), row.interval(name)) for name in SCORES]
+        cost = weather.costs.get(row.name)
+        cells.append("-" if cost is None else f"{100 * cost:+.0f} %")
+        rows.append(f"| {_marked(weather, row)} | {len(row.runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _looks_table(weather: Weather) -> str:
+    rows = [_header("objective", *_LOOKS.values())]
+    for row in weather.rows.values():
+        cells = [_with_range(name, row.figure(name), row.range(name)).replace(" %", "") for name in _LOOKS]
+        rows.append(f"| {_marked(weather, row)} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _header(*titles: str) -> str:
+    """The first two lines of a table whose cells but the first are numbers."""
+    return f"| {' | '.join(titles)} |\n| --- |{' ---: |' * (len(titles) - 1)}"
+
+
+def _marked(weather: Weather, row: Row) -> str:
+    """The name of an objective, the best one in bold."""
+    return f"**{row.name}**" if weather.best is row else row.name
+
+
+def _with_range(name: str, value: float, found: tuple[float, float] | None) -> str:
+    if found is None:
+        return _told(name, value)
+    told, low, high = (_told(name, each) for each in (value, *found))
+    return told if low == told == high else f"{told} ({low} to {high})"
+
+
+def _elsewhere(first: Weather, others: Sequence[Weather]) -> list[str]:
+    """What holds in other weathers, too."""
+    parts = ["## Other weathers"] if others else []
+    for weather in others:
+        parts += [f"### {weather.title}", _order(first, weather), _short_table(weather)]
+    return parts
+
+
+def _order(first: Weather, other: Weather) -> str:
+    """Whether objectives stand in the same order by energy score, in words."""
+    common = [name for name in first.rows if name in other.rows]
+    if len(common) < 2:
+        return "It has no two objectives in common with the first."
+    orders = [
+        sorted(common, key=lambda name: weather.rows[name].score("energy")) for weather in (first, other)
+    ]
+    there, here = (", ".join(f"`{name}`" for name in order) for order in orders)
+    if here == there:
+        order = f"The order by energy score is that of {first.title}: {here}, the best first."
+    else:
+        same = orders[0][0] == orders[1][0]
+        order = (
+            f"The order by energy score is not that of {first.title}, {'though' if same else 'and not'} the "
+            f"same objective leads: here {here}, there {there}, the best first."
+        )
+    facts, factor = other.facts, other.facts["asked"]["factor"]
+    return (
+        f"{facts['train']:,} fields to train on and {facts['test']:,} to test, of "
+        f"{facts['test_composites']:,} times; cells of {factor * facts['pixel_size']:g} km. {order}"
+    )
+
+
+def _short_table(weather: Weather) -> str:
+    names = ("crps", "energy", "distance", "auc", "spectrum", "spread")
+    titles = ("CRPS", "energy", "distance", "AUC", "spectrum error", "spread/skill")
+    rows = [_header("objective", "seeds", *titles)]
+    for row in weather.rows.values():
+        cells = " | ".join(_told(name, _value(row, name)) for name in names)
+        rows.append(f"| {_marked(weather, row)} | {len(row.runs)} | {cells} |")
+    return "\n".join(rows)
+
+
+def _write_figures(weathers: Sequence[Weather], path: Path) -> None:
+    """All scores and figures, as CSV: means over seeds, with the middle 95 %, or the range over seeds."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["weather", "objective", "seeds", "figure", "value", "low", "high"])
+        for weather in weathers:
+            for row in weather.rows.values():
+                told = {name: (row.score(name), row.interval(name)) for name in SCORES}
+                told |= {name: (row.figure(name), row.range(name)) for name in FIGURES}
+                if weather.control and row is not weather.control and not row.deterministic:
+                    for name in SCORES[:3]:
+                        over = row.score(name) / weather.control.score(name)
+                        told[f"{name} over crps alone"] = over, row.interval(name, than=weather.control)
+                minutes = [run.training["seconds"] / 60 for run in row.runs]
+                told["minutes"] = float(np.mean(minutes)), None
+                if row.name in weather.costs:
+                    told["cost"] = weather.costs[row.name], None
+                for name, (value, found) in told.items():
+                    ends = ["", ""] if found is None else [f"{end:.5g}" for end in found]
+                    writer.writerow(
+                        [weather.folder.name, row.name, len(row.runs), name, f"{value:.5g}", *ends]
+                    )
+
+
+if __name__ == "__main__":
+    main()

@@ -8,10 +8,10 @@ folder --out then holds report.md and its pictures; what was interrupted goes on
 repeated, so that a second command adds losses and weights. To train on several devices:
 `accelerate launch examples/super_resolution/__main__.py`.
 
-Finer pixels are averaged, in mm/h, over blocks of whole pixels to 2 km before patches are cut. Radar that says
-its pixels have 1 km needs no more than its name: `--fields pysteps:fmi_pgm:DIR`, `--fields pysteps:mch_gif:DIR`.
-MRMS has degrees: `--fields xarray:DIR --source-option pixel_size=1 nodata=[-3,-1]` takes its 0.01 degrees, which
-are 1.1 by 0.85 km at 40 degrees north, for 1 km, and so two of them for 2 km.
+Finer pixels are averaged, in mm/h, over blocks of whole pixels to 2 km before patches are cut. Radar that
+says that it has 1 km needs no more than its name: `--fields pysteps:fmi_pgm:DIR`, `pysteps:mch_gif:DIR`.
+MRMS has degrees: `--fields xarray:DIR --source-option pixel_size=1 nodata=[-3,-1]` takes its 0.01 degrees,
+which are 1.1 by 0.85 km at 40 degrees north, for 1 km, and so two of them for 2 km.
 """
 
 from __future__ import annotations

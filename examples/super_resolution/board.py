@@ -97,7 +97,7 @@ def write(page: Path, folders: Sequence[Path]) -> None:
         f"![Input, observed fields, and what is drawn of them]({pictures.name}/fields.png)",
         _caption(first),
         reading(page),
-        *_aims_section(first),
+        *aims_section(first),
         "## All objectives",
         _notes(first),
         _scores_table(first),
@@ -211,7 +211,8 @@ def _aims(sharpest: Row | None) -> Iterator[tuple[str, _Aim]]:
     yield "axes, p", _Aim("axes", "at least 0.01", lambda x, _: x >= 0.01)
 
 
-def _aims_section(weather: Weather) -> list[str]:
+def aims_section(weather: Weather) -> list[str]:
+    """The parts of the page that tell which aims are met; none without CRPS alone or a combination."""
     control, best = weather.control, weather.best
     if control is None or best is None:
         return []

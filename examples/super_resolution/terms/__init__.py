@@ -13,8 +13,11 @@ from typing import NamedTuple
 from objectives import KINDS
 from torch import nn
 
+from .betti_matching import BettiMatching
 from .curves import Curves
+from .paper import MinkowskiImageLoss
 from .patches import Patches
+from .persistence import PersistenceDistance
 from .pixels import Crps, SquaredError
 from .spectra import Amplitudes, Spectra
 
@@ -47,4 +50,7 @@ TERMS: dict[str, Term] = {
     "patches": _plain(Patches, 0.5),
     "spectra": _plain(Spectra, 0.01),
     **{name: Term(partial(Curves, KINDS[name]), weight) for name, weight in _CURVES.items()},
+    "paper": _plain(MinkowskiImageLoss, 1e-3),
+    "betti-matching": _plain(BettiMatching, 2e-4),
+    "persistence": _plain(PersistenceDistance, 6e-4),
 }

@@ -16,9 +16,9 @@ class Spectra(nn.Module):
     """Almost fair kernel score of the logarithm of the power by scale and direction.
 
     The periodogram of a field under a Hann window is averaged over rings of wavenumbers, cut into sectors.
-    The distance of two fields is the mean over these of |log P - log P'|. It is of negative type, and the
-    score proper. It sees textures that lean one way, or lack scales, and lets each field be as irregular as
-    the observed ones are.
+    The distance of two fields is the mean over these of |log P - log P'|, of log(1 + rain) and of rain, in
+    which heavy cells weigh more. It is of negative type, and the score proper. It sees textures that lean one
+    way, or lack scales, and lets each field be as irregular as the observed ones are.
 
     Args:
         rings: number of them, equally wide in log wavenumber up to that of 2 pixels.
@@ -33,7 +33,8 @@ class Spectra(nn.Module):
         """Mean over ensembles; members (N, M, H, W), target (N, H, W), NaN of which counts as 0."""
         measured = ~target.isnan()
         fields = torch.cat([members * measured[:, None], target.nan_to_num(0.0)[:, None]], 1)
-        spectra = self._spectra(fields.flatten(0, 1)).unflatten(0, fields.shape[:2])
+        both = [self._spectra(x.flatten(0, 1)) for x in (fields, fields.exp() - 1)]
+        spectra = torch.cat(both, 1).unflatten(0, fields.shape[:2])
         drawn, truth = spectra[:, :-1], spectra[:, -1:]
         first, second = pairs_of(drawn.shape[1], drawn.device)
         to_truth = (drawn - truth).abs().mean(-1)

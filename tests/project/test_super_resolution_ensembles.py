@@ -499,7 +499,7 @@ def test_the_page_of_two_weathers(example, tmp_path, monkeypatch):
     assert "is not that of OPERA (Europe), and not the same objective leads: here `crps+relaxed`," in text
 
 
-@pytest.mark.parametrize("objectives", [("crps",), ("mse",), ("crps", "crps+relaxed"), ("mse", "crps")])
+@pytest.mark.parametrize("objectives", [("crps",), ("mse",), ("crps", "crps+relaxed")])
 def test_the_page_of_few_runs(example, tmp_path, objectives):
     folder = fabricated(tmp_path / "runs", objectives, seeds=(0,), composites=1, size=32)
     page = tmp_path / "page.md"
@@ -551,7 +551,6 @@ def test_the_whole_command(example, quick, monkeypatch, tmp_path, capsys):
     costs = json.loads((tmp_path / "costs.json").read_text())["costs"]
     assert set(costs) == {"mse+relaxed", "crps+spectra:0.1"}  # what was trained, and adds something
     assert measured.count("% of a training step") == 2
-    assert "of a training step" not in command("--objectives", "mse+relaxed", "--costs")
     with pytest.raises(SystemExit, match="members 3, not 4"):
         command("--objectives", "crps", "--members", "4")
 

@@ -33,7 +33,7 @@ from verification import verify
 from training import train, trained
 
 _DEFAULT = ("mse", "mse+relaxed", "crps", "crps+relaxed+spectra")
-_BATCH = 4
+_BATCH = 2
 _SAMPLES = 12
 """Fields whose members are kept for the picture."""
 _TURNS = 9
@@ -98,7 +98,7 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
                 arguments.budget,
                 factor=arguments.factor,
                 batch_size=_BATCH,
-                learning_rate=2e-3,
+                learning_rate=1.5e-3,
                 seed=seed,
                 precision=arguments.precision,
                 members=recipe.members,

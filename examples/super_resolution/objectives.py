@@ -97,9 +97,9 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def risen(progress: float) -> float:
-    """Share of its weight that a loss has at a moment of the training, from 0 to 1."""
-    return 0.5 * (1 - math.cos(math.pi * min(progress / RISE, 1.0)))
+def risen(progress: float, rise: float = RISE) -> float:
+    """Share of its weight that a loss has at a moment of the training, from 0 to 1, risen after `rise`."""
+    return 0.5 * (1 - math.cos(math.pi * min(progress / rise, 1.0)))
 
 
 class Objective(nn.Module):

@@ -8,6 +8,9 @@ from objectives import SETTLE, risen
 from terms import BASES, TERMS
 from torch import Tensor, nn
 
+_RISE = 0.1
+"""Share of the training over which the weights of terms rise."""
+
 
 class Recipe(nn.Module):
     """A sum such as crps+relaxed+spectra:0.02, read from left to right.
@@ -46,7 +49,7 @@ class Recipe(nn.Module):
 
     def at(self, progress: float) -> None:
         """Set weights and temperatures of a moment of the training, from 0 to 1."""
-        self.risen = risen(progress)
+        self.risen = risen(progress, _RISE)
         for term in self.terms:
             if at := getattr(term, "at", None):
                 at(progress)

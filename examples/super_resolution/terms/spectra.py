@@ -10,57 +10,74 @@ from torch import Tensor, nn
 
 _LEAST = 1e-4
 """Added to the power: below lies what rounding to 0.01 mm/h adds."""
+_FLAT = 1e-8
+"""Added to squared lengths: a root has no derivative at 0."""
+_HARMONICS = (2, 4)
 
 
 class Spectra(nn.Module):
-    """Almost fair kernel score of the logarithm of the power by scale and direction.
+    """Almost fair kernel score of the power of fields by scale, and of their directions at each.
 
-    The periodogram of a field under a Hann window is averaged over rings of wavenumbers, cut into sectors.
-    The distance of two fields is the mean over these of |log P - log P'|, of log(1 + rain) and of rain, in
-    which heavy cells weigh more. It is of negative type, and the score proper. It sees textures that lean one
-    way, or lack scales, and lets each field be as irregular as the observed ones are.
+    The periodogram of a field under a Hann window is parted into rings of wavenumbers. Of each ring count the
+    logarithm of the mean power, of log(1 + rain) and of rain, in which heavy cells weigh more; and for
+    log(1 + rain) the share of the power in the angular harmonics 2 and 4, the vector (sum P cos k t,
+    sum P sin k t) / sum P, which says how strongly the texture runs along one axis, or two that cross. The
+    distance of two fields is the mean over rings of the differences' sizes. It is of negative type, and the
+    score proper: each field may be as irregular as the observed ones are, in any direction, but a texture
+    that always leans one way, leans never, or lacks scales costs.
 
     Args:
         rings: number of them, equally wide in log wavenumber up to that of 2 pixels.
-        sectors: number of directions, over half a turn.
+        directions: weight of the harmonics beside that of the logarithms.
     """
 
-    def __init__(self, rings: int = 10, sectors: int = 8) -> None:
+    def __init__(self, rings: int = 12, directions: float = 2.0) -> None:
         super().__init__()
-        self.rings, self.sectors = rings, sectors
+        self.rings, self.directions = rings, directions
 
     def forward(self, members: Tensor, target: Tensor) -> Tensor:
         """Mean over ensembles; members (N, M, H, W), target (N, H, W), NaN of which counts as 0."""
         measured = ~target.isnan()
         fields = torch.cat([members * measured[:, None], target.nan_to_num(0.0)[:, None]], 1)
-        both = [self._spectra(x.flatten(0, 1)) for x in (fields, fields.exp() - 1)]
-        spectra = torch.cat(both, 1).unflatten(0, fields.shape[:2])
-        drawn, truth = spectra[:, :-1], spectra[:, -1:]
-        first, second = pairs_of(drawn.shape[1], drawn.device)
-        to_truth = (drawn - truth).abs().mean(-1)
-        between = (drawn[:, first] - drawn[:, second]).abs().mean(-1)
-        return kernel_score(to_truth, between, drawn.shape[1], ALMOST).mean()
+        powers, axes = self._of(fields.flatten(0, 1))
+        heavy, _ = self._of(fields.flatten(0, 1).exp() - 1)
+        powers = torch.cat([powers, heavy], 1).unflatten(0, fields.shape[:2])
+        axes = axes.unflatten(0, fields.shape[:2])
 
-    def _spectra(self, fields: Tensor) -> Tensor:
-        """Logarithms (N, B) of the mean power of fields (N, H, W) in each cell that has wavenumbers."""
+        def distance(i: Tensor | slice, j: Tensor | slice) -> Tensor:
+            lengths = ((axes[:, i] - axes[:, j]).square().sum(-1) + _FLAT).sqrt()
+            return (powers[:, i] - powers[:, j]).abs().mean(-1) + self.directions * lengths.mean(-1)
+
+        count = members.shape[1]
+        first, second = pairs_of(count, members.device)
+        return kernel_score(
+            distance(slice(count), slice(count, None)), distance(first, second), count, ALMOST
+        ).mean()
+
+    def _of(self, fields: Tensor) -> tuple[Tensor, Tensor]:
+        """Of fields (N, H, W) the logarithms (N, R) and the harmonics (N, 2 R, 2) of rings that hold any."""
         power = periodogram(fields).flatten(1)
-        cells = self._cells(fields.shape[1], fields.shape[2]).to(fields.device)
-        number = self.rings * self.sectors
-        counts = torch.bincount(cells, minlength=number + 1)[:number]
-        sums = power.new_zeros(len(power), number + 1).index_add(1, cells, power)[:, :number]
+        rings, angles = self._places(fields)
+        waves = [torch.ones_like(angles)] + [
+            f(k * angles) for k in _HARMONICS for f in (torch.cos, torch.sin)
+        ]
+        sums = power.new_zeros(len(waves), len(power), self.rings + 1)
+        sums = sums.index_add(2, rings, torch.stack(waves)[:, None] * power)[..., : self.rings]
+        counts = torch.bincount(rings, minlength=self.rings + 1)[: self.rings]
         held = counts > 0
-        return torch.log(sums[:, held] / counts[held] + _LEAST)
+        sums, counts = sums[..., held], counts[held]
+        shares = (sums[1:] / (sums[0] + _LEAST * counts)).unflatten(0, (-1, 2))
+        return torch.log(sums[0] / counts + _LEAST), shares.permute(2, 0, 3, 1).flatten(1, 2)
 
-    def _cells(self, height: int, width: int) -> Tensor:
-        """The cell of each wavenumber, (H * W,); that after the last holds those of no ring."""
+    def _places(self, fields: Tensor) -> tuple[Tensor, Tensor]:
+        """The ring of each wavenumber, the one after the last if it is in none, and its angle, (H * W,)."""
+        height, width = fields.shape[1:]
         rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None]
-        length = torch.hypot(rows, columns)
         lowest = 1.5 / min(height, width)
-        ring = (torch.log(length / lowest) / math.log(0.5 / lowest) * self.rings).floor()
-        sector = (torch.atan2(rows, columns) / math.pi * self.sectors).floor() % self.sectors
-        cell = ring * self.sectors + sector
+        ring = (torch.log(torch.hypot(rows, columns) / lowest) / math.log(0.5 / lowest) * self.rings).floor()
         inside = (ring >= 0) & (ring < self.rings)
-        return torch.where(inside, cell, self.rings * self.sectors).long().flatten()
+        rings = torch.where(inside, ring, self.rings).long().flatten()
+        return rings.to(fields.device), torch.atan2(rows, columns).flatten().to(fields.device)
 
 
 class Amplitudes(nn.Module):

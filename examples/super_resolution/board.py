@@ -146,7 +146,7 @@ def _setting(weather: Weather) -> str:
         for deterministic, row in sorted(kinds.items())
     ]
     return (
-        f"Rain of {weather.title} on {height} x {width} pixels of {facts['pixel_size']:g} km is averaged "
+        f"Fields of {weather.title}, {height} x {width} pixels of {facts['pixel_size']:g} km, are averaged "
         f"over cells of {factor * facts['pixel_size']:g} km ({factor:g} pixels). What fine rain may have "
         f"been there? We compare what networks are trained on to answer that: {' and '.join(networks)}, each "
         f"trained from scratch on at most {' or '.join(f'{budget:,}' for budget in budgets)} fields, repeats "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ _SHOWN = 3
 _OUTPUTS = {"euler": "Euler number", "components": "number of components"}
 _LEAST = 1e-3
 """Share of the observed power below which none is drawn."""
+_WIDTH = 26
+"""Characters of a title over a column."""
 _FLAT = 0.2
 """What the share of a rank may deviate from flatness, of it: the grey band."""
 
@@ -37,10 +40,10 @@ def draw_fields(weather: Weather, rows: Sequence[Row], path: Path) -> None:
             columns = {**_seen(weather, observed), "observed": observed}
         members = np.where(np.isnan(observed)[:, None], np.nan, members)
         if row.deterministic:
-            columns[f"{row.name}\n(one prediction)"] = members[:, 0]
+            columns[f"{_lines(row.label)}\n(one prediction)"] = members[:, 0]
             continue
         for k in range(_SHOWN if row is rows[-1] else 1):
-            columns[f"{row.name}\nmember {k + 1}"] = members[:, k % members.shape[1]]
+            columns[f"{_lines(row.label)}\nmember {k + 1}"] = members[:, k % members.shape[1]]
     count = len(next(iter(columns.values())))
     figure, axes = plt.subplots(
         count,
@@ -56,6 +59,11 @@ def draw_fields(weather: Weather, rows: Sequence[Row], path: Path) -> None:
     add_bar(figure, image, axes)
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def _lines(label: str) -> str:
+    """A label in lines that fit over a column."""
+    return "\n".join(textwrap.wrap(label.replace("+", " +"), _WIDTH)).replace(" +", "+")
 
 
 def _seen(weather: Weather, observed: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -77,7 +85,7 @@ def draw_spectra(weather: Weather, rows: Sequence[Row], path: Path) -> None:
     right.axhline(1.0, color="k", linewidth=2.5)
     for k, row in enumerate(rows):
         power = np.mean([run.figures["log_spectra"][0] for run in row.runs], axis=0)
-        left.plot(lengths, 10**power, color=f"C{k}", linewidth=1.4, label=row.name)
+        left.plot(lengths, 10**power, color=f"C{k}", linewidth=1.4, label=row.label)
         right.plot(lengths, 10 ** (power - observed), color=f"C{k}", linewidth=1.4)
     for axes in (left, right):
         axes.set(xscale="log", yscale="log", xlabel="wavelength in km (fine scales to the right)")
@@ -109,7 +117,7 @@ def draw_ranks(rows: Sequence[Row], path: Path) -> None:
         for k, ((color, row), found) in enumerate(zip(drawn, counts, strict=True)):
             shares = found[output] / max(found[output].mean(), 1)
             places = np.arange(len(shares)) + 0.8 * ((k + 0.5) / len(drawn) - 0.5)
-            axis.bar(places, shares, 0.8 / len(drawn), color=color, label=row.name)
+            axis.bar(places, shares, 0.8 / len(drawn), color=color, label=row.label)
         axis.set_title(_OUTPUTS.get(output, output), fontsize="medium")
         axis.set_xlabel("members below the observed")
         axis.set_xticks(np.arange(len(shares)))

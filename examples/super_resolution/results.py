@@ -79,6 +79,11 @@ class Row(NamedTuple):
     runs: list[Run]
 
     @property
+    def label(self) -> str:
+        """The objective, in words where nothing is beside its score of pixels."""
+        return self.name if "+" in self.name else f"{self.name} alone"
+
+    @property
     def deterministic(self) -> bool:
         """Whether it predicts one field, and draws none."""
         return self.runs[0].figures["members"] == 1
@@ -161,8 +166,9 @@ class Weather(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its name in words."""
-        return _TITLES.get(self.folder.name, self.folder.name)
+        """Its name in words: that of its folder, or else of its source, if these are known."""
+        source = self.facts["asked"]["source"].partition(" ")[0]
+        return _TITLES.get(self.folder.name) or _TITLES.get(source) or self.folder.name
 
     @property
     def control(self) -> Row | None:

@@ -169,7 +169,7 @@ def draw(model: Any, fields: Tensor, members: int) -> Tensor:
 def samples(fields: Tensor) -> Tensor:
     """Which fields are shown: from wet ones to such of middling rain."""
     order = (fields >= 0.1).flatten(1).float().mean(1).argsort(descending=True)
-    return order[torch.linspace(0, len(order) / 2, min(_SAMPLES, len(order)) + 2).long()[1:-1]]
+    return order[torch.linspace(0, len(order) / 2, min(_SAMPLES, len(order)) + 2).long()[1:-1].unique()]
 
 
 if __name__ == "__main__":

@@ -26,12 +26,14 @@ from .realism import (
 from .shift import shift, shifted
 from .slopes import largest_slope
 from .timing import milliseconds_per_field
+from .two_sample import ClassifierTest, classifier_test
 
 if TYPE_CHECKING:
     from .ensemble_panels import write_ensembles
     from .report import write_report
 
 __all__ = [
+    "ClassifierTest",
     "Descended",
     "Descent",
     "EnergyTest",
@@ -42,6 +44,7 @@ __all__ = [
     "Inverted",
     "Plan",
     "blurred",
+    "classifier_test",
     "curve_distance",
     "descend",
     "descent",

@@ -40,7 +40,7 @@ def log_spectrum(fields: Any, bins: int | None = None) -> NDArray[np.float64]:
     Raises:
         ArgumentError: an argument out of range, or no fields.
     """
-    fields = np.nan_to_num(_as_fields("fields", fields))
+    fields = np.nan_to_num(as_finite_fields("fields", fields))
     # A constant leaves nothing, no rounding either.
     fields = np.where(np.ptp(fields, axis=(1, 2), keepdims=True) > 0, fields, 0)
     count = max(min(fields.shape[1:]) // 2, 1) if bins is None else as_count("bins", bins)
@@ -66,7 +66,7 @@ def spectrum_error(fields: Any, observed: Any, bins: int | None = None) -> float
     Raises:
         ArgumentError: an argument out of range, no fields, or fields of different sizes.
     """
-    first, second = _as_fields("fields", fields), _as_fields("observed", observed)
+    first, second = as_finite_fields("fields", fields), as_finite_fields("observed", observed)
     if first.shape[1:] != second.shape[1:]:
         raise ArgumentError(
             f"fields and observed must have one size (H, W), got {first.shape[1:]} and {second.shape[1:]}"
@@ -96,7 +96,7 @@ def structure_function(fields: Any, lags: Sequence[int], order: float = 2.0) -> 
     Raises:
         ArgumentError: an argument out of range, or no fields.
     """
-    fields, lags = _as_fields("fields", fields), as_counts("lags", lags)
+    fields, lags = as_finite_fields("fields", fields), as_counts("lags", lags)
     order = as_positive("order", order)
     if lags[-1] >= min(fields.shape[1:]):
         raise ArgumentError(f"lags must be below both sides {fields.shape[1:]} of the fields, got {lags[-1]}")
@@ -133,7 +133,7 @@ def main_axes(fields: Any) -> NDArray[np.float64]:
     Raises:
         ArgumentError: no fields.
     """
-    fields = _as_fields("fields", fields)
+    fields = as_finite_fields("fields", fields)
     y, x = _wavenumbers(fields.shape[1:])
     square = np.where(np.hypot(x, y) < 0.5, x**2 + y**2, 0)
     double = np.stack([y**2 - x**2, -2 * x * y]) * (square > 0)
@@ -214,7 +214,7 @@ def grid_harmonics(fields: Any, step: int) -> float:
     Raises:
         ArgumentError: an argument out of range, or no fields.
     """
-    fields, step = _as_fields("fields", fields), as_count("step", step)
+    fields, step = as_finite_fields("fields", fields), as_count("step", step)
     rows, columns = (side - side % step for side in fields.shape[1:])
     if step < 2 or min(rows, columns) < _PERIODS * step:
         raise ArgumentError(
@@ -239,7 +239,7 @@ def grid_harmonics(fields: Any, step: int) -> float:
     return float(np.mean(ratios))
 
 
-def _as_fields(name: str, fields: Any) -> NDArray[Any]:
+def as_finite_fields(name: str, fields: Any) -> NDArray[Any]:
     """Validated fields (N, H, W) in floating point, finite or NaN."""
     found = pixels.as_fields(name, fields)
     if infinite := int(np.isinf(found).sum()):

@@ -14,10 +14,7 @@ import numpy as np
 import pytest
 import skimage.io
 import torch
-from accelerate.state import AcceleratorState
 from array_files import swiss
-from drawn import read_all
-from emuloss import train_surrogate
 from emuloss.datasets import Rain
 from safetensors.torch import load_file
 from super_resolution import FOLDER, importable, rain, started

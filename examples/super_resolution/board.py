@@ -20,6 +20,8 @@ from pictures import draw_fields, draw_ranks, draw_spectra
 from results import FIGURES, SCORES, Row, Weather, collect
 from safetensors import safe_open
 
+_FEW = 10
+"""Times that intervals of 95 % take at least to be about right."""
 _APART = 0.10
 """How much less the AUC shall be than that of others."""
 _LOOKS = {
@@ -139,6 +141,7 @@ def _setting(weather: Weather) -> str:
         height, width = kept["observed"].shape[1:]
     budgets = sorted({run.training["asked"]["budget"] for row in rows for run in row.runs})
     members = max(run.figures["members"] for row in rows for run in row.runs)
+    drawn = f"; {members} members are drawn of each" * (members > 1)
     kinds = {row.deterministic: row for row in rows}
     networks = [
         f"{'a network that predicts one field' if deterministic else 'a generator that draws members'} "
@@ -153,7 +156,7 @@ def _setting(weather: Weather) -> str:
         "included. "
         f"There are {facts['train']:,} fields to train on, {facts['validation']:,} to validate and "
         f"{facts['test']:,} to test, of {facts['test_composites']:,} "
-        f"time{'s' * (facts['test_composites'] > 1)}; {members} members are drawn of each."
+        f"time{'s' * (facts['test_composites'] > 1)}{drawn}."
     )
 
 
@@ -248,14 +251,19 @@ def _notes(weather: Weather) -> str:
     """What stands in brackets, and what is added to what."""
     notes = [
         "An objective is a score or error of pixels (`crps` of two members, `mse` of one prediction), and "
-        "terms beside it, each with its own weight or that behind a colon. Figures are means over seeds. "
-        "Bold: the best combination."
+        "terms beside it, each with its own weight or that behind a colon. Figures are means over seeds."
     ]
+    if weather.best is not None:
+        notes.append("Bold: the best combination.")
     if any(row.interval("crps") for row in weather.rows.values()):
         notes.append(
             "In brackets: the middle 95 % over resampled seeds and times, in the second table the range over "
             "seeds; nothing where there is a single seed."
         )
+        if weather.facts["test_composites"] < _FEW:
+            notes.append(
+                f"From {weather.facts['test_composites']} times the former are rough, and too narrow."
+            )
     if weather.costs:
         notes.append("Cost: time added to a training step of `crps` alone, or of `mse`, on a CPU.")
     return " ".join(notes)

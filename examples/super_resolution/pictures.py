@@ -17,6 +17,8 @@ from pages import add_bar, draw_rain
 from results import Row, Weather
 
 _SAMPLES = 4
+_WET = 0.6
+"""Up to which place among the kept fields, the wettest first, some are shown."""
 _SHOWN = 3
 """Members of the best combination."""
 _OUTPUTS = {"euler": "Euler number", "components": "number of components"}
@@ -34,7 +36,8 @@ def draw_fields(weather: Weather, rows: Sequence[Row], path: Path) -> None:
     for row in rows:
         with np.load(row.runs[0].folder / "samples.npz") as kept:
             members, observed = (kept[name].astype(np.float32) for name in ("members", "observed"))
-        chosen = np.linspace(0, len(observed) - 1, min(_SAMPLES, len(observed))).round().astype(int)
+        count = min(_SAMPLES, len(observed))
+        chosen = np.linspace(0, _WET * (len(observed) - 1), count).round().astype(int)
         members, observed = members[chosen], observed[chosen]
         if not columns:
             columns = {**_seen(weather, observed), "observed": observed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from network import FOLD, WIDTHS, Block, conv
@@ -13,7 +14,10 @@ _LOCAL = 4
 """Channels of noise at each scale."""
 _GLOBAL = 16
 """Numbers that modulate the features of a member everywhere (Alet et al. 2025, arXiv 2506.10772)."""
-_MODULATION = 0.02
+_HEAVIEST = math.log1p(150.0)
+"""Most that is drawn: rain of 150 mm/h, the most that radar composites tell. A single pixel beyond it costs a
+score of the logarithm little, and is most of the power of a field."""
+_MODULATION = 0.05
 """Standard deviation of the first weights that turn these into factors of features."""
 
 
@@ -56,7 +60,7 @@ class Generator(nn.Module):
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False)
             x = decoder(x + skips.pop() if skips else x, shared, draw)
-        return F.relu(base + self.exit(F.relu(x)).float())
+        return (base + self.exit(F.relu(x)).float()).clamp(0.0, _HEAVIEST)
 
 
 class _Drawn(nn.Module):

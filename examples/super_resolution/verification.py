@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import emuloss
@@ -21,6 +22,8 @@ RATES = (0.5, 2.0, 10.0)
 GRIDS = (2, 4, 8, 16)
 """Periods in pixels that a network which halves and doubles may leave."""
 _BATCH = 16
+_FOLDS, _FEWEST = 4, 100
+"""Parts of the fields in which a network is tried to tell them apart, and fields of which it may learn to."""
 _WINDOW = 5
 """Edge in pixels of the windows of the fractions skill score."""
 _REPORTED, _STEP = 0.1, 0.01
@@ -40,7 +43,7 @@ def verify(
     Returns:
         By field "crps" of log(1 + rain), "distance" and "energy" of the exact curves, and "fss R" (N,) of
         each rate, NaN where no such rain was observed; members' means but for scores of all. And JSON-able:
-        "spectrum", "auc", "harmonics", "axes" (p-value), "strength" of the axes over the observed one, "q99"
+        "spectrum", "auc" (NaN of few fields), "harmonics", "axes" (p-value), "strength" of the axes, "q99"
         and "wet" over the observed ones, "spread_to_skill" and "ranks" by output (None of a single member).
     """
     members = members.masked_fill(observed.isnan()[:, None], torch.nan)
@@ -54,12 +57,11 @@ def verify(
     strengths = [float(np.nanmean(np.hypot(*x.T))) for x in axes]
     harmonics = [[grid_harmonics(x, step) for step in GRIDS] for x in logs]
     measured = [x[~x.isnan()].numpy() for x in fields]
-    auc = classifier_test(logs[0], logs[1], groups=groups.numpy(), observed_groups=groups.numpy())
     return by_field, {
         "members": members.shape[1],
         "spectrum": spectrum_error(fields[0].numpy(), fields[1].numpy()),
         "log_spectra": [log_spectrum(x.numpy()).tolist() for x in fields],
-        "auc": auc.auc,
+        "auc": _told_apart(logs[0], logs[1], groups.numpy()),
         "harmonics": (np.array(harmonics[0]) / harmonics[1]).tolist(),
         "axes": energy_test(*axes).p_value,
         "strength": strengths[0] / strengths[1],
@@ -101,6 +103,14 @@ def _calibration(scored: EnsembleScores | None) -> dict[str, Any]:
         return dict.fromkeys(names)
     outputs = scored.as_dict()["outputs"]
     return {name: {output: told[name] for output, told in outputs.items()} for name in names}
+
+
+def _told_apart(generated: NDArray[Any], observed: NDArray[Any], groups: NDArray[np.int64]) -> float:
+    """How well a network tells the two sets apart; composites are kept together where there are enough."""
+    if len(observed) < _FEWEST:
+        return math.nan
+    labels = groups if len(np.unique(groups)) >= _FOLDS else None
+    return classifier_test(generated, observed, groups=labels, observed_groups=labels, folds=_FOLDS).auc
 
 
 def _reported(fields: Tensor) -> Tensor:

@@ -11,24 +11,28 @@ from torch import Tensor, nn
 _LEAST = 1e-4
 """Added to the power: below lies what rounding to 0.01 mm/h adds."""
 _FLAT = 1e-8
-"""Added to squared lengths: a root has no derivative at 0."""
+"""Added to squared lengths, as a root has no derivative at 0, and to the power of what may be flat."""
 _HARMONICS = (2, 4)
 
 
 class Spectra(nn.Module):
-    """Almost fair kernel score of the power of fields by scale, and of their directions at each.
+    """Almost fair kernel score of the power of fields by scale, and of their directions.
 
-    The periodogram of a field under a Hann window is parted into rings of wavenumbers. Of each ring count the
-    logarithm of the mean power, of log(1 + rain) and of rain, in which heavy cells weigh more; and for
-    log(1 + rain) the share of the power in the angular harmonics 2 and 4, the vector (sum P cos k t,
-    sum P sin k t) / sum P, which says how strongly the texture runs along one axis, or two that cross. The
-    distance of two fields is the mean over rings of the differences' sizes. It is of negative type, and the
-    score proper: each field may be as irregular as the observed ones are, in any direction, but a texture
-    that always leans one way, leans never, or lacks scales costs.
+    The periodogram P of a field under a Hann window is parted into rings of wavenumbers f. Of each ring count
+    the logarithm of the mean power, of log(1 + rain) and of rain, in which heavy cells weigh more; and of
+    log(1 + rain), of each ring and of all together, the vectors
+
+        (sum |f|^2 P cos k t, sum |f|^2 P sin k t) / sum |f|^2 P,  k = 2, 4,
+
+    which say how strongly slopes run along one axis, or two that cross (of all rings and k = 2, this is
+    `emuloss.evaluation.main_axes`). The distance of two fields is the mean over rings of the differences'
+    sizes, to which those of all together are added. It is of negative type, and the score proper: each field
+    may be as irregular as the observed ones are, in any direction, but a texture that always leans one way,
+    leans never, or lacks scales costs.
 
     Args:
         rings: number of them, equally wide in log wavenumber up to that of 2 pixels.
-        directions: weight of the harmonics beside that of the logarithms.
+        directions: weight of the vectors beside that of the logarithms.
     """
 
     def __init__(self, rings: int = 12, directions: float = 2.0) -> None:
@@ -39,14 +43,27 @@ class Spectra(nn.Module):
         """Mean over ensembles; members (N, M, H, W), target (N, H, W), NaN of which counts as 0."""
         measured = ~target.isnan()
         fields = torch.cat([members * measured[:, None], target.nan_to_num(0.0)[:, None]], 1)
-        powers, axes = self._of(fields.flatten(0, 1))
-        heavy, _ = self._of(fields.flatten(0, 1).exp() - 1)
-        powers = torch.cat([powers, heavy], 1).unflatten(0, fields.shape[:2])
-        axes = axes.unflatten(0, fields.shape[:2])
+        light, heavy = (periodogram(x.flatten(0, 1)).flatten(1) for x in (fields, fields.exp() - 1))
+        rings, angles, slope = self._places(fields)
+        waves = [torch.ones_like(angles)]
+        waves += [wave(k * angles) for k in _HARMONICS for wave in (torch.cos, torch.sin)]
+
+        def sums(values: Tensor) -> Tensor:
+            """Over each ring, (..., R), of values (..., H * W)."""
+            found = values.new_zeros(*values.shape[:-1], self.rings + 1)
+            return found.index_add(-1, rings, values)[..., : self.rings]
+
+        counts = sums(waves[0]).clamp(min=1)
+        logs = torch.log(torch.cat([sums(x) for x in (light, heavy)], -1) / counts.repeat(2) + _LEAST)
+        slopes = sums(torch.stack(waves)[:, None] * (slope * light))
+        slopes = torch.cat([slopes, slopes.sum(-1, keepdim=True)], -1)
+        axes = (slopes[1:] / (slopes[:1] + _FLAT)).unflatten(0, (-1, 2)).permute(2, 0, 3, 1)
+        logs, axes = (x.unflatten(0, fields.shape[:2]) for x in (logs, axes))
 
         def distance(i: Tensor | slice, j: Tensor | slice) -> Tensor:
-            lengths = ((axes[:, i] - axes[:, j]).square().sum(-1) + _FLAT).sqrt()
-            return (powers[:, i] - powers[:, j]).abs().mean(-1) + self.directions * lengths.mean(-1)
+            lengths = ((axes[:, i] - axes[:, j]).square().sum(-1) + _FLAT).sqrt().mean(2)
+            turned = lengths[..., :-1].mean(-1) + lengths[..., -1]
+            return (logs[:, i] - logs[:, j]).abs().mean(-1) + self.directions * turned
 
         count = members.shape[1]
         first, second = pairs_of(count, members.device)
@@ -54,30 +71,15 @@ class Spectra(nn.Module):
             distance(slice(count), slice(count, None)), distance(first, second), count, ALMOST
         ).mean()
 
-    def _of(self, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """Of fields (N, H, W) the logarithms (N, R) and the harmonics (N, 2 R, 2) of rings that hold any."""
-        power = periodogram(fields).flatten(1)
-        rings, angles = self._places(fields)
-        waves = [torch.ones_like(angles)] + [
-            f(k * angles) for k in _HARMONICS for f in (torch.cos, torch.sin)
-        ]
-        sums = power.new_zeros(len(waves), len(power), self.rings + 1)
-        sums = sums.index_add(2, rings, torch.stack(waves)[:, None] * power)[..., : self.rings]
-        counts = torch.bincount(rings, minlength=self.rings + 1)[: self.rings]
-        held = counts > 0
-        sums, counts = sums[..., held], counts[held]
-        shares = (sums[1:] / (sums[0] + _LEAST * counts)).unflatten(0, (-1, 2))
-        return torch.log(sums[0] / counts + _LEAST), shares.permute(2, 0, 3, 1).flatten(1, 2)
-
-    def _places(self, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """The ring of each wavenumber, the one after the last if it is in none, and its angle, (H * W,)."""
-        height, width = fields.shape[1:]
-        rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None]
-        lowest = 1.5 / min(height, width)
-        ring = (torch.log(torch.hypot(rows, columns) / lowest) / math.log(0.5 / lowest) * self.rings).floor()
+    def _places(self, fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each wavenumber f its ring, the one after the last if it is in none, its angle, and |f|^2."""
+        rows, columns = (torch.fft.fftfreq(side, device=fields.device) for side in fields.shape[-2:])
+        length = torch.hypot(rows[:, None], columns).flatten()
+        lowest = 1.5 / min(fields.shape[-2:])
+        ring = (torch.log(length / lowest) / math.log(0.5 / lowest) * self.rings).floor()
         inside = (ring >= 0) & (ring < self.rings)
-        rings = torch.where(inside, ring, self.rings).long().flatten()
-        return rings.to(fields.device), torch.atan2(rows, columns).flatten().to(fields.device)
+        rings = torch.where(inside, ring, self.rings).long()
+        return rings, torch.atan2(rows[:, None], columns).flatten(), length.square()
 
 
 class Amplitudes(nn.Module):

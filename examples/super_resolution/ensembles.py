@@ -99,6 +99,7 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
                 factor=arguments.factor,
                 batch_size=_BATCH,
                 learning_rate=1.5e-3,
+                validations=4,
                 seed=seed,
                 precision=arguments.precision,
                 members=recipe.members,

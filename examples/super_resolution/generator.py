@@ -17,7 +17,7 @@ _GLOBAL = 16
 _HEAVIEST = math.log1p(150.0)
 """Most that is drawn: rain of 150 mm/h, the most that radar composites tell. A single pixel beyond it costs a
 score of the logarithm little, and is most of the power of a field."""
-_MODULATION = 0.05
+_MODULATION = 0.02
 """Standard deviation of the first weights that turn these into factors of features."""
 
 

@@ -9,7 +9,7 @@ FIELDS ?= rain
 DEMO := train_surrogate.py --metric minkowski --fields rain --out runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench scaling ablation super-resolution constraints clean
+.PHONY: help install demo test test-all lint format bench scaling ablation super-resolution ensembles constraints clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -45,6 +45,9 @@ ablation: $(INSTALLED)  ## Train and compare the whole family: make ablation OPE
 
 super-resolution: $(INSTALLED)  ## Compare losses in super-resolution of synthetic rain: make super-resolution FIELDS=rain
 	$(BIN)/python examples/super_resolution --fields $(FIELDS)
+
+ensembles: $(INSTALLED)  ## Compare what ensembles of synthetic rain are trained on: make ensembles FIELDS=rain
+	$(BIN)/python examples/super_resolution/ensembles.py --fields $(FIELDS)
 
 constraints:  ## Recompile constraints.txt at the newest versions
 	$(PYTHON) -m venv build/uv

@@ -23,16 +23,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import report
 import torch
 from accelerate import PartialState
 from costs import costs
-from data import Fields, read
+from data import Fields, add_arguments, read_asked
 from emuloss.errors import EmulossError
-from emuloss.pipeline.parsing import key_values
 from files import finished, whole, write_json
 from limits import descended, predicted_curves, predictor
 from objectives import KINDS, Objective
@@ -55,11 +53,7 @@ def main() -> None:
         description="Compare losses in super-resolution of rain.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, pysteps:IMPORTER:DIR, FILE, ...")
-    parser.add_argument(
-        "--source-option", nargs="+", action="extend", metavar="KEY=VALUE", help="of the source of fields"
-    )
-    parser.add_argument("--count", type=int, default=4096, help="number of synthetic fields")
+    add_arguments(parser, count=4096)
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
     parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
     parser.add_argument("--weights", nargs="+", type=float, help="of each loss; default: its own")
@@ -78,15 +72,9 @@ def main() -> None:
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
     try:
-        compare(arguments, read(arguments.fields, **_options(arguments)))
+        compare(arguments, read_asked(arguments))
     except EmulossError as error:
         parser.error(str(error))
-
-
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a source is told."""
-    drawn = {"count": arguments.count} if arguments.fields == "rain" else {}
-    return {"size": 128, **drawn, **key_values("--source-option", arguments.source_option or [])}
 
 
 def compare(arguments: argparse.Namespace, fields: Fields) -> None:

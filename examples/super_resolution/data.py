@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ from emuloss.datasets.sources.archive import SAME_SIZE
 from emuloss.datasets.sources.opening import options_taken
 from emuloss.datasets.sources.tiling import half
 from emuloss.errors import ArgumentError
+from emuloss.pipeline.parsing import key_values
 from objectives import minkowski
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -97,6 +99,22 @@ def _opened(spec: str, options: dict[str, Any], pixel_size: float) -> FieldSourc
     if side > 1 and "coarsen" in taken and "coarsen" not in options:
         return open_source(spec, **options, coarsen=side)
     return source
+
+
+def add_arguments(parser: argparse.ArgumentParser, count: int) -> None:
+    """The options of a command that say which fields it reads; `count` synthetic ones by default."""
+    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, pysteps:IMPORTER:DIR, FILE, ...")
+    parser.add_argument(
+        "--source-option", nargs="+", action="extend", metavar="KEY=VALUE", help="of the source of fields"
+    )
+    parser.add_argument("--count", type=int, default=count, help="number of synthetic fields")
+
+
+def read_asked(arguments: argparse.Namespace) -> Fields:
+    """Read patches of 128 x 128 pixels of the source that these options name; errors as of `read`."""
+    drawn = {"count": arguments.count} if arguments.fields == "rain" else {}
+    told = key_values("--source-option", arguments.source_option or [])
+    return read(arguments.fields, **{"size": 128, **drawn, **told})
 
 
 class Coarsening(nn.Module):

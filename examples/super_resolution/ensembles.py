@@ -21,12 +21,12 @@ import board
 import numpy as np
 import torch
 from costs import costs
-from data import Fields, read
+from data import Fields, add_arguments, read_asked
 from emuloss.errors import EmulossError
 from files import finished, whole, write_json
 from models import Ensemble, Options
 from recipes import Recipe
-from terms import BASES
+from terms import BASES, TERMS
 from torch import Tensor
 from verification import verify
 
@@ -46,14 +46,17 @@ def main() -> None:
         description="Compare what ensembles of rain are trained on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--fields", default="rain", help="rain, opera:DIR, or any source of mm/h at 2 km")
-    parser.add_argument("--count", type=int, default=2048, help="number of synthetic fields")
+    add_arguments(parser, count=2048)
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
     parser.add_argument(
-        "--objectives", nargs="+", type=_recipe, default=_DEFAULT, help="crps or mse, + terms"
+        "--objectives",
+        nargs="+",
+        type=_recipe,
+        default=_DEFAULT,
+        help=f"mse or crps, and + terms beside it: {', '.join(TERMS)}; behind a colon another weight",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of weights, batches and noise")
-    parser.add_argument("--budget", type=int, default=6000, help="fields seen by each network")
+    parser.add_argument("--budget", type=int, default=3000, help="fields seen by each network")
     parser.add_argument("--members", type=int, default=8, help="drawn of each field held out")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16", help="of the networks")
     parser.add_argument(
@@ -66,9 +69,8 @@ def main() -> None:
             parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
     if arguments.members < 2:
         parser.error(f"--members must be at least 2, got {arguments.members}")
-    options = {"count": arguments.count} if arguments.fields == "rain" else {}
     try:
-        fields = read(arguments.fields, size=128, **options)
+        fields = read_asked(arguments)
         (measure if arguments.costs else compare)(arguments, fields)
     except EmulossError as error:
         parser.error(str(error))

@@ -187,9 +187,15 @@ class Weather(NamedTuple):
 
     @property
     def sharpest(self) -> Row | None:
-        """Of the deterministic objectives, the one that is hardest to tell from what was observed."""
+        """Of the deterministic objectives, the one that is hardest to tell from what was observed.
+
+        Where fields are too few for that, the one of the least energy score.
+        """
         found = [row for row in self.rows.values() if row.deterministic]
-        return min(found, key=lambda row: row.figure("auc"), default=None)
+        told = [row for row in found if not math.isnan(row.figure("auc"))]
+        if told:
+            return min(told, key=lambda row: row.figure("auc"))
+        return min(found, key=lambda row: row.score("energy"), default=None)
 
 
 def collect(folder: Path) -> Weather:

@@ -36,8 +36,9 @@ def _no_accelerator():
 @pytest.fixture
 def quick(example, monkeypatch):
     """A classifier that learns for a moment."""
-    test = partial(example.verification.classifier_test, folds=2, steps=4)
+    test = partial(example.verification.classifier_test, steps=4)
     monkeypatch.setattr(example.verification, "classifier_test", test)
+    monkeypatch.setattr(example.verification, "_FEWEST", 48)
 
 
 def logs(count, members, size=64, seed=0):
@@ -290,6 +291,7 @@ def test_members_of_the_observed_distribution_are_told_so(example, quick):
     assert set(by_field) == {"crps", "energy", "distance", "fss 0.5", "fss 2", "fss 10"}
     assert {values.shape for values in by_field.values()} == {(48,)}
     assert json.loads(json.dumps(figures)) == figures
+    assert 0 <= figures["auc"] <= 1
     assert (by_field["energy"] <= by_field["distance"]).all()
     assert figures["members"] == 4
     assert all(0.75 < ratio < 1.3 for ratio in figures["spread_to_skill"].values())
@@ -340,6 +342,7 @@ def test_a_single_prediction_has_errors_for_scores(example, quick):
     observed, predicted = rain(6), rain(6, seed=1)
     by_field, figures = example.verification.verify(predicted[:, None], observed, torch.arange(6))
     assert figures["members"] == 1
+    assert np.isnan(figures["auc"])  # they are too few
     assert figures["ranks"] is None
     assert figures["spread_to_skill"] is None
     np.testing.assert_array_equal(by_field["energy"], by_field["distance"])

@@ -127,7 +127,7 @@ def _shown(weather: Weather) -> list[Row]:
     """The rows of the pictures: squared error alone and beside curves, CRPS alone, and the best, the last."""
     names = [weather.rows.get("mse"), weather.rows.get("mse+relaxed") or weather.sharpest]
     found = [*names, weather.control, weather.best]
-    if weather.best is None:  # without CRPS alone, or with nothing as good
+    if weather.best is None:
         found.append(min(weather.rows.values(), key=lambda row: row.score("energy")))
     return list({row.name: row for row in found if row}.values())
 
@@ -168,11 +168,15 @@ def _weights(row: Row) -> int:
 def _caption(weather: Weather) -> str:
     if weather.best is None:
         return "White is dry, grey was not measured."
-    return (
+    text = (
         f"White is dry, grey was not measured. The last columns are three members of `{weather.best.name}`, "
         "which we call the best combination: of the objectives that add terms to CRPS, and whose CRPS is at "
-        "most 1.5 % above that of CRPS alone, it has the least energy score. It is chosen by the fields that "
-        "it is judged by, which flatters it a little where others come close."
+        "most 1.5 % above that of CRPS alone, it has the least energy score. "
+    )
+    if not weather.close(weather.best):
+        text += "Here no CRPS is as low, and it has the least energy score of all of them. "
+    return text + (
+        "It is chosen by the fields that it is judged by, which flatters it a little where others come close."
     )
 
 

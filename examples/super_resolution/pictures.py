@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from data import Coarsening
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 from pages import add_bar, draw_rain
 from results import Row, Weather
@@ -26,6 +26,8 @@ _LEAST = 1e-3
 """Share of the observed power below which none is drawn."""
 _WIDTH = 26
 """Characters of a title over a column."""
+_MOST = 2.2
+"""Where bars of ranks are cut, with their value beside."""
 _FLAT = 0.2
 """What the share of a rank may deviate from flatness, of it: the grey band."""
 
@@ -100,6 +102,8 @@ def draw_spectra(weather: Weather, rows: Sequence[Row], path: Path) -> None:
     left.set_title("Power of rain, in (mm/h)²", fontsize="medium")
     right.set_title("Over the observed power", fontsize="medium")
     right.set_ylim(bottom=max(right.get_ylim()[0], _LEAST))
+    right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    right.yaxis.set_minor_locator(NullLocator())
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(rows) + 1)
     figure.savefig(path, dpi=100)
@@ -121,9 +125,14 @@ def draw_ranks(rows: Sequence[Row], path: Path) -> None:
             shares = found[output] / max(found[output].mean(), 1)
             places = np.arange(len(shares)) + 0.8 * ((k + 0.5) / len(drawn) - 0.5)
             axis.bar(places, shares, 0.8 / len(drawn), color=color, label=row.label)
+            for place, share in zip(places, shares, strict=True):
+                if share > _MOST:
+                    side, way = (0.6, "left") if place < len(shares) / 2 else (-0.6, "right")
+                    axis.text(place + side, 0.97 * _MOST, f"{share:.1f}", va="top", ha=way, color=color)
         axis.set_title(_OUTPUTS.get(output, output), fontsize="medium")
         axis.set_xlabel("members below the observed")
         axis.set_xticks(np.arange(len(shares)))
+    axes[0, 0].set_ylim(top=min(axes[0, 0].get_ylim()[1], _MOST))
     axes[0, 0].set_ylabel("how often,\nover an equal share")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(drawn))
     figure.savefig(path, dpi=100)

@@ -177,13 +177,16 @@ class Weather(NamedTuple):
 
     @property
     def best(self) -> Row | None:
-        """Of combinations whose CRPS is at most 1.5 % above CRPS alone, that of the least energy score."""
+        """Of combinations `close` to CRPS alone, that of the least energy score; of all if none is."""
         if self.control is None:
             return None
-        limit = _ALLOWED * self.control.score("crps")
         drawn = [row for row in self.rows.values() if not row.deterministic and row is not self.control]
-        within = [row for row in drawn if row.score("crps") <= limit]
-        return min(within, key=lambda row: row.score("energy"), default=None)
+        within = [row for row in drawn if self.close(row)]
+        return min(within or drawn, key=lambda row: row.score("energy"), default=None)
+
+    def close(self, row: Row) -> bool:
+        """Whether the CRPS of a row is at most 1.5 % above CRPS alone."""
+        return self.control is not None and row.score("crps") <= _ALLOWED * self.control.score("crps")
 
     @property
     def sharpest(self) -> Row | None:

@@ -431,7 +431,15 @@ def test_the_best_combination_is_the_least_energy_score_within_the_crps(example,
     assert list(weather.rows)[:3] == ["mse", "mse+relaxed", "crps"]
     assert weather.control.name == "crps"
     assert weather.best.name == "crps+relaxed+spectra"  # crps+patches has less, and too much CRPS
+    assert weather.close(weather.best)
     assert weather.sharpest.name == "mse+relaxed"
+
+
+def test_without_a_close_combination_the_best_is_told_and_misses(example, tmp_path):
+    folder = fabricated(tmp_path / "runs", ("crps", "crps+patches"), size=32)
+    assert not verdicts(example, folder)["CRPS"]
+    example.board.write(tmp_path / "page.md", [folder])
+    assert "Here no CRPS is as low" in (tmp_path / "page.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -239,9 +239,9 @@ def test_a_network_that_gives_back_what_it_gets_is_turned_back(example, fields, 
         return smooth.log1p()
 
     monkeypatch.setattr(model.network, "forward", given_back)
-    smooth = model.coarsening.interpolate(model.coarsening(fields.test))
-    for member in model.predict(fields.test, 16).unbind(1):
-        torch.testing.assert_close(member, smooth)
+    first, *others = model.predict(fields.test, 16).unbind(1)
+    for member in others:
+        torch.testing.assert_close(member, first, rtol=1e-4, atol=1e-4)
     ways = seen[0].unflatten(0, (16, 6))[:, 0]
     assert 4 < len({way.numpy().tobytes() for way in ways}) <= 8
 

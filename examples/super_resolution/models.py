@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 _BATCH = 64
 """Fields at once where no gradient is taken."""
+_TRACE = 0.02
+"""Rain in mm/h that is added to coarse means before their ratio is taken."""
 _FEW = 16
 """The same of an ensemble: few, as each batch is turned in ways of its own."""
 
@@ -85,6 +87,11 @@ class Downscaler(nn.Module):
 class Ensemble(nn.Module):
     """A coarse observer and the generator that draws what it may have seen.
 
+    Members keep what was seen: they are multiplied by the ratio of the seen coarse means to their own,
+    interpolated between cells (after Harder et al. 2023, "Hard-constrained deep learning for climate
+    downscaling", JMLR 24, whose ratios are constant within a cell and leave its edges). A pixel that is far
+    too heavy, which a score of the logarithm hardly sees, is so bounded by its cell.
+
     Each member is drawn from the coarse field turned and mirrored in one of the 8 ways, and turned back: no
     direction of the network is one of the fields.
 
@@ -110,11 +117,22 @@ class Ensemble(nn.Module):
     def forward(self, fields: Tensor, draw: torch.Generator) -> Tensor:
         """log(1 + rain) (N, M, H, W) of members of what is seen of fields (N, H, W) in mm/h."""
         with torch.autocast(fields.device.type, enabled=False):
-            smooth = self.coarsening.interpolate(self.coarsening(fields))[:, None]
+            coarse = self.coarsening(fields)
+            smooth = self.coarsening.interpolate(coarse)[:, None]
         ways = torch.randint(8, (self.members,), generator=draw, device=fields.device).tolist()
         turned = torch.cat([_turned(smooth, way) for way in ways])
         drawn = self.network(turned.to(memory_format=torch.channels_last), draw)
-        return torch.cat([_back(x, way) for x, way in zip(drawn.chunk(self.members), ways, strict=True)], 1)
+        members = [_back(x, way) for x, way in zip(drawn.chunk(self.members), ways, strict=True)]
+        with torch.autocast(fields.device.type, enabled=False):
+            return self._kept(torch.cat(members, 1), coarse, fields.isnan())
+
+    def _kept(self, members: Tensor, coarse: Tensor, missing: Tensor) -> Tensor:
+        """Members (N, M, H, W), multiplied so that their coarse means are near the seen ones (N, h, w)."""
+        rain = members.exp() - 1
+        hidden = rain.masked_fill(missing[:, None], torch.nan)
+        means = self.coarsening(hidden.flatten(0, 1)).unflatten(0, members.shape[:2])
+        ratios = (coarse[:, None] + _TRACE) / (means + _TRACE)
+        return (rain * self.coarsening.interpolate(ratios)).log1p()
 
     @torch.no_grad()
     def predict(self, fields: Tensor, members: int, seed: int = 0) -> Tensor:

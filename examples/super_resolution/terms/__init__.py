@@ -41,14 +41,14 @@ def _plain(build: Callable[[], nn.Module], weight: float) -> Term:
 BASES: dict[str, tuple[Callable[[], nn.Module], int]] = {"mse": (SquaredError, 1), "crps": (Crps, 2)}
 """What an objective begins with, and the number of members that are drawn for it."""
 
-_CURVES = {"relaxed": 0.007, "excursion": 0.007, "components": 0.01, "clusters": 0.005}
+_CURVES = {"relaxed": 0.004, "excursion": 0.004, "components": 0.01, "clusters": 0.005}
 """Weights of the surrogates' curves."""
 
 TERMS: dict[str, Term] = {
     "multiscale": _plain(partial(Crps, (4, 16)), 1.0),
     "amse": _plain(Amplitudes, 2.0),
     "patches": _plain(Patches, 0.5),
-    "spectra": _plain(Spectra, 0.02),
+    "spectra": _plain(Spectra, 0.01),
     **{name: Term(partial(Curves, KINDS[name]), weight) for name, weight in _CURVES.items()},
     "paper": _plain(MinkowskiImageLoss, 1e-3),
     "betti-matching": _plain(BettiMatching, 2e-4),

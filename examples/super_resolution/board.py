@@ -138,7 +138,6 @@ def _setting(weather: Weather) -> str:
     run = rows[-1].runs[0]
     with np.load(run.folder / "samples.npz") as kept:
         height, width = kept["observed"].shape[1:]
-    budgets = sorted({run.training["asked"]["budget"] for row in rows for run in row.runs})
     members = max(run.figures["members"] for row in rows for run in row.runs)
     drawn = f"; {members} members are drawn of each" * (members > 1)
     kinds = {row.deterministic: row for row in rows}
@@ -151,12 +150,17 @@ def _setting(weather: Weather) -> str:
         f"Fields of {weather.title}, {height} x {width} pixels of {facts['pixel_size']:g} km, are averaged "
         f"over cells of {factor * facts['pixel_size']:g} km ({factor:g} pixels). What fine rain may have "
         f"been there? We compare what networks are trained on to answer that: {' and '.join(networks)}, each "
-        f"trained from scratch on at most {' or '.join(f'{budget:,}' for budget in budgets)} fields, repeats "
-        "included. "
+        f"trained from scratch on at most {_budget(weather)} fields, repeats included. "
         f"There are {facts['train']:,} fields to train on, {facts['validation']:,} to validate and "
         f"{facts['test']:,} to test, of {facts['test_composites']:,} "
         f"time{'s' * (facts['test_composites'] > 1)}{drawn}."
     )
+
+
+def _budget(weather: Weather) -> str:
+    """How many fields its networks saw, in words."""
+    budgets = {run.training["asked"]["budget"] for row in weather.rows.values() for run in row.runs}
+    return " or ".join(f"{budget:,}" for budget in sorted(budgets))
 
 
 def _weights(row: Row) -> int:
@@ -319,10 +323,11 @@ def _with_range(name: str, value: float, found: tuple[float, float] | None) -> s
 
 
 def _elsewhere(first: Weather, others: Sequence[Weather]) -> list[str]:
-    """What holds in other weathers, too."""
-    parts = ["## Other weathers"] if others else []
+    """What holds in other weathers, or after other numbers of fields, too."""
+    parts = ["## Other weathers and budgets"] if others else []
     for weather in others:
-        parts += [f"### {weather.title}", _order(first, weather), _short_table(weather)]
+        title = f"### {weather.title}, networks that saw {_budget(weather)} fields"
+        parts += [title, _order(first, weather), _short_table(weather)]
     return parts
 
 

@@ -246,6 +246,19 @@ def test_a_network_that_gives_back_what_it_gets_is_turned_back(example, fields, 
     assert 4 < len({way.numpy().tobytes() for way in ways}) <= 8
 
 
+def test_members_keep_the_coarse_means_that_were_seen(example, monkeypatch):
+    model = example.models.network_of((64, 64), ensemble(example))
+    monkeypatch.setattr(model.network, "forward", lambda smooth, draw: torch.full_like(smooth, 2.0).log1p())
+    seen = torch.full((1, 64, 64), 6.0)
+    seen[0, :9, :9] = torch.nan
+    trace = 0.02
+    members = model.predict(seen, 2)
+    torch.testing.assert_close(members, torch.full_like(members, 2.0 * (6.0 + trace) / (2.0 + trace)))
+    # Where it is dry, what was drawn is a trace.
+    members = model.predict(torch.zeros(1, 64, 64), 2)
+    torch.testing.assert_close(members, torch.full_like(members, 2.0 * trace / (2.0 + trace)))
+
+
 def test_without_noise_members_of_one_way_are_alike(example, fields):
     model = example.models.network_of((64, 64), ensemble(example, members=8))
     for name, weight in model.named_parameters():
@@ -483,7 +496,7 @@ def test_the_page_of_two_weathers(example, tmp_path, monkeypatch):
     example.board.main()
     text = page.read_text()
     order = ["# Ensembles", "(page/fields.png)", "<!-- reading -->", "## Aims", "## All objectives",
-             "## Scales", "## Other weathers", "### MeteoSwiss"]  # fmt: skip
+             "## Scales", "## Other weathers and budgets", "### MeteoSwiss"]  # fmt: skip
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     for fact in ("25 km", "6,000 fields", "1,200 weights", "24 to test, of 4 times", "8 members"):

@@ -30,7 +30,8 @@ class Distance(nn.Module, abc.ABC):
         arity: of the metrics that it is for.
         averaged: whether a loss averages over outputs, rather than adding them up.
         negative_type: whether it is symmetric, of negative type, and differentiable in both curves, so that
-            its kernel score is proper and can be trained on. Norms of differences of L1 and L2 are.
+            its kernel score is proper and can be trained on. Norms of differences of L1 and L2 are. Of a
+            pairwise metric: whether it is where the metric's values are.
     """
 
     arity: int = 1
@@ -74,6 +75,7 @@ class Shortfall(Distance):
 
     arity = 2
     averaged = True
+    negative_type = True
     weights: Tensor
     signs: Tensor
     offsets: Tensor

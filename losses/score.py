@@ -38,7 +38,9 @@ class SurrogateScore(Comparison):
     The score says nothing of what curves do not see: train on it beside one of pixels, such as the CRPS. Its
     cost is that of the members' curves: pairs are of curves, not of fields.
 
-    Of a pairwise metric it is the mean over members of the loss, which is no proper score.
+    Of a pairwise metric it is the mean over members of the loss, which is no proper score; of one that says
+    that it is of negative type, such as "betti-error", the kernel score of its distances between fields, at
+    the cost of all pairs.
 
     Args:
         surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable.
@@ -56,15 +58,18 @@ class SurrogateScore(Comparison):
         across_processes: whether the processes of torch.distributed hold members of the same ensembles, as
             many each. Their curves are gathered, and each process gets the score of all members. Gradients
             are to be averaged over processes, as `DistributedDataParallel` does: they are then those of
-            one process with all members.
+            one process with all members. Not for a pairwise metric of negative type: its score compares
+            fields with each other, and these are not gathered.
         in_state_dict: as for `SurrogateLoss`.
 
     Raises:
-        ArgumentError: an argument out of range, or a distance that is not of negative type.
+        ArgumentError: an argument out of range, a distance that is not of negative type, or members over
+            processes where their fields are compared.
     """
 
     member_dim: int
     across_processes: bool
+    _compares_members: bool
 
     @torch.inference_mode(False)
     def __init__(
@@ -105,6 +110,12 @@ class SurrogateScore(Comparison):
             raise ArgumentError(f"member_dim must be a whole number, such as 1, got {member_dim!r}")
         self.member_dim = int(member_dim)
         self.across_processes = as_flag("across_processes", across_processes)
+        self._compares_members = self.metric.negative_type and self.distance.negative_type
+        if self.across_processes and self.metric.arity == 2 and self._compares_members:
+            raise ArgumentError(
+                f"across_processes is not for metric {self.metric.title!r}, whose score compares members; "
+                "draw all members of an ensemble in one process"
+            )
 
     def forward(
         self,
@@ -162,12 +173,29 @@ class SurrogateScore(Comparison):
         self.watch.look(fields, target)
         if self.metric.arity == 2:
             assert target is not None  # `check_inputs` has seen to it
-            curves = self._curves(stacked(fields, _repeated(target.detach(), count)))
-            with full_precision(curves):
-                scores = self._of_all(self.distance(curves, None).unflatten(0, (number, count))).mean(1)
+            scores = self._of_pairs(members, _repeated(target.detach(), count))
         else:
             scores = self._scores(self._curves(fields).unflatten(0, (number, count)), target, target_curves)
         return scores if told is None else scores + told
+
+    def _of_pairs(self, members: Tensor, targets: Tensor) -> Tensor:
+        """Scores (N, C) of members (N, M, ...), each given its target (N M, ...), by a pairwise metric."""
+        number, count = members.shape[:2]
+
+        def between(first: Tensor, second: Tensor) -> Tensor:
+            curves = self._curves(stacked(first, second.detach()))
+            with full_precision(curves):
+                return self.distance(curves, None).unflatten(0, (number, -1))
+
+        to_target = between(members.flatten(0, 1), targets)
+        if not self._compares_members:
+            return self._of_all(to_target).mean(1)
+        i, j = pairs_of(count, members.device)
+        one, other = (members[:, k].flatten(0, 1) for k in (i, j))
+        # Second fields get no gradient: each is the first one once, and the value is the mean of both.
+        both = between(one, other) + between(other, one)
+        pairs = both - both.detach() / 2
+        return kernel_score(to_target.movedim(1, 2), pairs.movedim(1, 2), count, self.fairness)
 
     def _in_order(self, members: Tensor) -> Tensor:
         """Members with their dimension the second one, (N, M, ...); checked."""

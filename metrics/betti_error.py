@@ -46,6 +46,7 @@ class BettiError(ExcursionMetric):
     invariant = True
     lower_better = True
     symmetric = True
+    negative_type = True
     identity = 0.0
 
     def __init__(

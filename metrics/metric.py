@@ -45,6 +45,9 @@ class Metric(abc.ABC):
         lower_better: of a pairwise metric, whether smaller values mean a better prediction; None for a
             metric of one field, which is neither good nor bad.
         symmetric: of a pairwise metric, whether swapping prediction and observation changes nothing.
+        negative_type: of a symmetric pairwise metric, whether its values are distances of negative type, such
+            as the size of the difference of two numbers, each computed from one field: ensembles then have a
+            kernel score by it.
         identity: of a pairwise metric, its value for a field and itself, in every output and at every
             level; None where that depends on the field or on the output.
         best: of a pairwise metric whose outputs have different values for a field and itself: that of each
@@ -78,6 +81,7 @@ class Metric(abc.ABC):
     }
     lower_better: bool | None = None
     symmetric: bool = False
+    negative_type: bool = False
     identity: float | None = None
     best: ClassVar[Mapping[str, float]] = {}
     outputs: tuple[str, ...]

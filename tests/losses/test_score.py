@@ -224,6 +224,50 @@ def test_of_a_pairwise_metric_it_is_the_mean_loss():
     torch.testing.assert_close(surrogate.as_score()(members, target), expected)
 
 
+class Apart(Differentiable):
+    """How far two fields of one pixel are apart."""
+
+    stride = 1
+
+    def __init__(self, negative_type=True) -> None:
+        super().__init__()
+        self.metric = emuloss.metric(
+            lambda one, other: float(abs(one - other).mean()), arity=2, symmetric=True, identity=0.0,
+            lower_better=True,
+        )  # fmt: skip
+        self.metric.negative_type = negative_type
+
+    def arguments(self):
+        return {}
+
+    def forward(self, pairs):
+        return (pairs[:, 0] - pairs[:, 1]).abs().mean((1, 2))[:, None, None]
+
+
+class Itself(Distance):
+    arity = 2
+    negative_type = True
+
+    def forward(self, curves, reference):
+        return curves.sum(2)
+
+
+@each_estimator
+def test_of_a_pairwise_metric_of_negative_type_it_is_the_kernel_score(estimator):
+    fields = normal((20, 5, 1, 1), seed=3).requires_grad_(), normal((20, 1, 1), seed=4)
+    pairwise = SurrogateScore(Apart(), distance=Itself(), estimator=estimator, reduction="none")
+    scores = [score(*fields) for score in (pairwise, crps(estimator))]
+    torch.testing.assert_close(*scores)
+    torch.testing.assert_close(*(torch.autograd.grad(score.sum(), fields[0])[0] for score in scores))
+    mean = SurrogateScore(Apart(negative_type=False), distance=Itself(), reduction="none")(*fields)
+    torch.testing.assert_close(mean, (fields[0] - fields[1][:, None]).abs().mean((1, 2, 3)))
+
+
+def test_fields_of_several_processes_are_not_compared():
+    with pytest.raises(ArgumentError, match="across_processes is not for metric"):
+        SurrogateScore(Apart(), across_processes=True)
+
+
 def test_annealing():
     score = emuloss.relax(TEACHER).as_score()
     members, target = ensembles(2, 3)

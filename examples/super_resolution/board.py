@@ -25,6 +25,7 @@ _FEW = 10
 _LOOKS = {
     "auc": "AUC",
     "spectrum": "spectrum error",
+    "rain_spectrum": "of rain",
     "harmonics": "harmonics",
     "axes": "axes, p",
     "strength": "strength",
@@ -33,7 +34,7 @@ _LOOKS = {
     "spread": "spread/skill",
     "ranks": "ranks, %",
 }
-_DIGITS = {"crps": ".4f", "axes": ".3f", "ranks": ".0f", "spectrum": ".3f"}
+_DIGITS = {"crps": ".4f", "axes": ".3f", "ranks": ".0f", "spectrum": ".3f", "rain_spectrum": ".2f"}
 _MEANINGS = """\
 Figures are of test fields that no network was trained on, and exact: no surrogate judges. Less is better, but
 for FSS and where another aim is given.
@@ -46,7 +47,9 @@ for FSS and where another aim is given.
   rain was observed.
 - AUC: how well a network that is trained to do so tells members from observed fields: 0.5 not at all, 1
   always. None of fewer than 100 fields.
-- Spectrum error: mean error of the logarithm (base 10) of the power at each scale; 0.3 is a factor of 2.
+- Spectrum error: mean error of the logarithm (base 10) of the power at each scale; 0.3 is a factor of 2. It
+  is that of log(1 + rain), and in the next column that of rain, which a few heavy cells decide: two halves of
+  the observed fields differ by {halves:.3f} and {rain_halves:.2f}.
 - Harmonics: power at the wavenumbers of a grid of 2, 4, 8 or 16 pixels, over that of observed fields; the
   grid that is furthest from 1 counts. Above 1, members show a regular pattern.
 - Axes: p-value of a test whether members lean in the directions of observed fields; small where they do not
@@ -106,7 +109,7 @@ def write(page: Path, folders: Sequence[Path]) -> None:
         _looks_table(first),
         f"[All figures of all weathers]({pictures.name}/figures.csv).",
         "## What the figures are",
-        _MEANINGS,
+        _meanings(first),
         "## Scales and ranks",
         f"![Power at each scale]({pictures.name}/spectra.png)",
         *([f"![Ranks of the observed values]({pictures.name}/ranks.png)"] if drawn else []),
@@ -155,6 +158,13 @@ def _setting(weather: Weather) -> str:
         f"{facts['test']:,} to test, of {facts['test_composites']:,} "
         f"time{'s' * (facts['test_composites'] > 1)}{drawn}."
     )
+
+
+def _meanings(weather: Weather) -> str:
+    """What the figures are, and how far halves of what was observed are apart."""
+    figures = next(iter(weather.rows.values())).runs[0].figures
+    halves, rain_halves = (figures[f"{name}_of_halves"] for name in ("spectrum", "rain_spectrum"))
+    return _MEANINGS.format(halves=halves, rain_halves=rain_halves)
 
 
 def _budget(weather: Weather) -> str:

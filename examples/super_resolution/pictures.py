@@ -99,7 +99,7 @@ def draw_spectra(weather: Weather, rows: Sequence[Row], path: Path) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid(alpha=0.3)
-    left.set_title("Power of rain, in (mm/h)²", fontsize="medium")
+    left.set_title("Power of log(1 + rain)", fontsize="medium")
     right.set_title("Over the observed power", fontsize="medium")
     right.set_ylim(bottom=max(right.get_ylim()[0], _LEAST))
     right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

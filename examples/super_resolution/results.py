@@ -45,6 +45,7 @@ def _unevenness(figures: dict[str, Any]) -> float:
 FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "auc": lambda figures: figures["auc"],
     "spectrum": lambda figures: figures["spectrum"],
+    "rain_spectrum": lambda figures: figures["rain_spectrum"],
     "harmonics": lambda figures: _furthest(figures["harmonics"]),
     "axes": lambda figures: figures["axes"],
     "strength": lambda figures: figures["strength"],

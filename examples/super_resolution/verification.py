@@ -43,8 +43,10 @@ def verify(
     Returns:
         By field "crps" of log(1 + rain), "distance" and "energy" of the exact curves, and "fss R" (N,) of
         each rate, NaN where no such rain was observed; members' means but for scores of all. And JSON-able:
-        "spectrum", "auc" (NaN of few fields), "harmonics", "axes" (p-value), "strength" of the axes, "q99"
-        and "wet" over the observed ones, "spread_to_skill" and "ranks" by output (None of a single member).
+        "spectrum" error of log(1 + rain), "rain_spectrum" of rain, those between two halves of the observed
+        fields, "log_spectra" of log(1 + rain), "auc" (NaN of few fields), "harmonics", "axes" (p-value),
+        "strength" of the axes, "q99" and "wet" over the observed ones, "spread_to_skill" and "ranks" by
+        output (None of a single member).
     """
     members = members.masked_fill(observed.isnan()[:, None], torch.nan)
     scored = (
@@ -52,15 +54,18 @@ def verify(
     )
     by_field = _scores(members, observed, scored)
     fields = [_reported(members[:, 0]), _reported(observed)]
-    logs = [fields.log1p().numpy() for fields in fields]
+    rain, logs = [x.numpy() for x in fields], [x.log1p().numpy() for x in fields]
     axes = [main_axes(x) for x in logs]
     strengths = [float(np.nanmean(np.hypot(*x.T))) for x in axes]
     harmonics = [[grid_harmonics(x, step) for step in GRIDS] for x in logs]
     measured = [x[~x.isnan()].numpy() for x in fields]
     return by_field, {
         "members": members.shape[1],
-        "spectrum": spectrum_error(fields[0].numpy(), fields[1].numpy()),
-        "log_spectra": [log_spectrum(x.numpy()).tolist() for x in fields],
+        "spectrum": spectrum_error(logs[0], logs[1]),
+        "spectrum_of_halves": spectrum_error(logs[1][::2], logs[1][1::2]),
+        "rain_spectrum": spectrum_error(rain[0], rain[1]),
+        "rain_spectrum_of_halves": spectrum_error(rain[1][::2], rain[1][1::2]),
+        "log_spectra": [log_spectrum(x).tolist() for x in logs],
         "auc": _told_apart(logs[0], logs[1], groups.numpy()),
         "harmonics": (np.array(harmonics[0]) / harmonics[1]).tolist(),
         "axes": energy_test(*axes).p_value,

@@ -54,6 +54,9 @@ def _run(folder, name, seed, groups, hard, observed, rng):
     told = {
         "members": members,
         "spectrum": spectrum,
+        "spectrum_of_halves": 0.04,
+        "rain_spectrum": 4 * spectrum,
+        "rain_spectrum_of_halves": 0.21,
         "log_spectra": [(truth - slant).tolist(), truth.tolist()],
         "auc": auc + 0.01 * (seed - 1),
         "harmonics": [1.0, harmonics, 1.05, 0.98],

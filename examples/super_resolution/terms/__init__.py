@@ -41,7 +41,7 @@ def _plain(build: Callable[[], nn.Module], weight: float) -> Term:
 BASES: dict[str, tuple[Callable[[], nn.Module], int]] = {"mse": (SquaredError, 1), "crps": (Crps, 2)}
 """What an objective begins with, and the number of members that are drawn for it."""
 
-_CURVES = {"relaxed": 0.004, "excursion": 0.004, "components": 0.01, "clusters": 0.005}
+_CURVES = {"relaxed": 0.006, "excursion": 0.006, "components": 0.01, "clusters": 0.005}
 """Weights of the surrogates' curves."""
 
 TERMS: dict[str, Term] = {

@@ -35,7 +35,7 @@ class Spectra(nn.Module):
         directions: weight of the vectors beside that of the logarithms.
     """
 
-    def __init__(self, rings: int = 12, directions: float = 4.0) -> None:
+    def __init__(self, rings: int = 12, directions: float = 1.0) -> None:
         super().__init__()
         self.rings, self.directions = rings, directions
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from pages import reading
 from pictures import draw_fields, draw_ranks, draw_spectra
-from results import FIGURES, SCORES, Row, Weather, collect
+from results import ALLOWED, FIGURES, SCORES, Row, Weather, collect
 from safetensors import safe_open
 
 _FEW = 10
@@ -30,34 +30,44 @@ _LOOKS = {
     "axes": "axes, p",
     "strength": "strength",
     "q99": "q99",
+    "q99.99": "q99.99",
     "wet": "wet",
     "spread": "spread/skill",
     "ranks": "ranks, %",
 }
 _DIGITS = {"crps": ".4f", "axes": ".3f", "ranks": ".0f", "spectrum": ".3f", "rain_spectrum": ".2f"}
 _MEANINGS = """\
-Figures are of test fields that no network was trained on, and exact: no surrogate judges. Less is better, but
-for FSS and where another aim is given.
+Figures are of test fields that no network was trained on, and exact: no surrogate judges.
+
+In the first table less is better, but for FSS:
 
 - CRPS: of log(1 + rain), pixel by pixel; the mean absolute error of a single prediction.
 - Energy: the score of the members' Minkowski curves (area, perimeter, Euler number, components at each
   threshold), all members together. Distance: of a single member's curves from the observed ones. For a
   single prediction the energy score is this distance.
 - FSS: fractions skill score of a member at 0.5, 2 and 10 mm/h in windows of 5 pixels, over fields where such
-  rain was observed.
-- AUC: how well a network that is trained to do so tells members from observed fields: 0.5 not at all, 1
-  always. None of fewer than 100 fields.
-- Spectrum error: mean error of the logarithm (base 10) of the power at each scale; 0.3 is a factor of 2. It
-  is that of log(1 + rain), and in the next column that of rain, which a few heavy cells decide: two halves of
-  the observed fields differ by {halves:.3f} and {rain_halves:.2f}.
+  rain was observed; what is drawn elsewhere does not count.
+
+In the second, figures are of the first member of each field, but for spread and ranks. 1 is best, but for
+these:
+
+- AUC: how well a network that is trained to do so tells members from observed fields: 0.5, which is best, not
+  at all, 1 always. None of fewer than 100 fields.
+- Spectrum error (0 is best): mean error of the logarithm (base 10) of the power at each scale; 0.3 is a
+  factor of 2. It is that of log(1 + rain), and in the next column that of rain, which a few heavy cells
+  decide: two halves of the observed fields differ by {halves:.3f} and {rain_halves:.2f}.
 - Harmonics: power at the wavenumbers of a grid of 2, 4, 8 or 16 pixels, over that of observed fields; the
-  grid that is furthest from 1 counts. Above 1, members show a regular pattern.
-- Axes: p-value of a test whether members lean in the directions of observed fields; small where they do not
-  (the least over seeds). Strength: how much they lean, over the observed.
-- q99 and wet: 99 % quantile of rain, and share of wet pixels (0.1 mm/h), over the observed ones.
+  grid that is furthest from 1 counts. Above, members show a pattern of such a period; others are not seen.
+- Axes: p-value of a test whether members lean in the directions of observed fields, small where they do not.
+  Strength: how much they lean, over the observed.
+- q99, q99.99 and wet: quantiles of rain, and share of wet pixels (0.1 mm/h), over the observed ones.
 - Spread/skill: spread of the members over the error of their mean, curve by curve; the output that is
-  furthest from 1 counts. Ranks: how far the share of a rank of the observed value among the members is at
-  most from what it would be if all ranks were as frequent, in % of it."""
+  furthest from 1 counts. Ranks (0 is best): how far the share of a rank of the observed value among the
+  members is at most from what it would be if all ranks were as frequent, in % of it. Values that all members
+  equal, such as those of dry fields, are left out.
+
+Of several seeds the mean counts, but of harmonics, axes, spread and ranks the worst: faults of two seeds
+shall not cancel."""
 
 
 def main() -> None:
@@ -143,20 +153,21 @@ def _setting(weather: Weather) -> str:
         height, width = kept["observed"].shape[1:]
     members = max(run.figures["members"] for row in rows for run in row.runs)
     drawn = f"; {members} members are drawn of each" * (members > 1)
-    kinds = {row.deterministic: row for row in rows}
-    networks = [
-        f"{'a network that predicts one field' if deterministic else 'a generator that draws members'} "
-        f"({_weights(row):,} weights)"
-        for deterministic, row in sorted(kinds.items())
-    ]
+    later = " later than those trained on" * (facts["test_composites"] < facts["test"])
+    networks = {row.deterministic: f"{_weights(row):,}" for row in rows}
+    told = " and ".join(
+        f"{'a single prediction' if deterministic else 'members drawn from noise'} ({weights} weights)"
+        for deterministic, weights in sorted(networks.items())
+    )
     return (
         f"Fields of {weather.title}, {height} x {width} pixels of {facts['pixel_size']:g} km, are averaged "
         f"over cells of {factor * facts['pixel_size']:g} km ({factor:g} pixels). What fine rain may have "
-        f"been there? We compare what networks are trained on to answer that: {' and '.join(networks)}, each "
-        f"trained from scratch on at most {_budget(weather)} fields, repeats included. "
+        f"been there? We compare what a network is trained on to answer that, by {told}. All are one U-Net, "
+        "with and without noise, whose output is scaled, cell by cell, to the means that it was given. "
+        f"Each is trained from scratch on at most {_budget(weather)} fields, repeats included. "
         f"There are {facts['train']:,} fields to train on, {facts['validation']:,} to validate and "
         f"{facts['test']:,} to test, of {facts['test_composites']:,} "
-        f"time{'s' * (facts['test_composites'] > 1)}{drawn}."
+        f"time{'s' * (facts['test_composites'] > 1)}{later}{drawn}."
     )
 
 
@@ -218,7 +229,7 @@ def _aims(sharpest: Row | None) -> list[_Aim]:
         least = sharpest.figure("auc")
         beside = f", and below `{sharpest.name}` ({least:.2f})"
     return [
-        _Aim("CRPS", "crps", "at most 1.5 % more", lambda x, alone: x <= 1.015 * alone, relative=True),
+        _Aim("CRPS", "crps", "at most 1.5 % more", lambda x, alone: x <= ALLOWED * alone, relative=True),
         _Aim(
             "energy score", "energy", "at most 25 % of it", lambda x, alone: x <= 0.25 * alone, relative=True
         ),

@@ -130,13 +130,15 @@ class Coarsening(nn.Module):
     means_of_columns: Tensor
     back_to_rows: Tensor
     back_to_columns: Tensor
+    shares_of_rows: Tensor
+    shares_of_columns: Tensor
 
     def __init__(self, shape: tuple[int, int], factor: float) -> None:
         super().__init__()
         for name, size in zip(("rows", "columns"), shape, strict=True):
-            means, back = _overlaps(size, factor), _interpolation(size, factor)
-            self.register_buffer(f"means_of_{name}", means, persistent=False)
-            self.register_buffer(f"back_to_{name}", back, persistent=False)
+            self.register_buffer(f"means_of_{name}", _means(size, factor).float(), persistent=False)
+            self.register_buffer(f"back_to_{name}", _interpolation(size, factor), persistent=False)
+            self.register_buffer(f"shares_of_{name}", _overlaps(size, factor).T.float(), persistent=False)
 
     def forward(self, fields: Tensor) -> Tensor:
         """Coarse fields (N, h, w) of fields (N, H, W): means of the measured pixels, 0 where none is."""
@@ -148,20 +150,29 @@ class Coarsening(nn.Module):
         """Bilinear interpolation (N, H, W) between the centres of the cells."""
         return self.back_to_rows @ coarse @ self.back_to_columns.T
 
+    def spread(self, coarse: Tensor) -> Tensor:
+        """Values of the cells at their pixels, (N, H, W); those that cells share get the mean by area."""
+        return self.shares_of_rows @ coarse @ self.shares_of_columns.T
+
 
 def _overlaps(size: int, factor: float) -> Tensor:
-    """Length of pixel j in cell i, over the number of pixels in the cell: (cells, size)."""
+    """Length of pixel j in cell i: (cells, size)."""
     edges = torch.arange(0, size + factor, factor, dtype=torch.float64).clamp(max=size)
     edges = edges[: int(torch.searchsorted(edges, size)) + 1]
     pixels = torch.arange(size, dtype=torch.float64)
     low, high = edges[:-1, None], edges[1:, None]
-    lengths = (torch.minimum(high, pixels + 1) - torch.maximum(low, pixels)).clamp(min=0)
-    return (lengths / (high - low)).float()
+    return (torch.minimum(high, pixels + 1) - torch.maximum(low, pixels)).clamp(min=0)
+
+
+def _means(size: int, factor: float) -> Tensor:
+    """Length of pixel j in cell i, over that of the cell: (cells, size)."""
+    lengths = _overlaps(size, factor)
+    return lengths / lengths.sum(1, keepdim=True)
 
 
 def _interpolation(size: int, factor: float) -> Tensor:
     """Weight of cell i in pixel j, linear between the cells' centres, constant beyond them: (size, cells)."""
-    means = _overlaps(size, factor).double()
+    means = _means(size, factor)
     pixels = torch.arange(size, dtype=torch.float64) + 0.5
     centres = means @ pixels
     cells = torch.eye(len(centres), dtype=torch.float64).numpy()

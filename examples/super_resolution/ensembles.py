@@ -15,14 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import board
 import numpy as np
 import torch
+from accelerate import PartialState
 from costs import costs
 from data import Fields, add_arguments, read_asked
-from emuloss.errors import EmulossError
+from emuloss.errors import ArgumentError, EmulossError
 from files import finished, whole, write_json
 from models import Ensemble, Options
 from recipes import Recipe
@@ -74,8 +74,9 @@ def main() -> None:
         (measure if arguments.costs else compare)(arguments, fields)
     except EmulossError as error:
         parser.error(str(error))
-    board.write(arguments.out / "report.md", [arguments.out])
-    print(f"report: {arguments.out / 'report.md'}")
+    if _processes().is_main_process:
+        board.write(arguments.out / "report.md", [arguments.out])
+        print(f"report: {arguments.out / 'report.md'}")
 
 
 def _recipe(name: str) -> str:
@@ -89,8 +90,12 @@ def _recipe(name: str) -> str:
 
 def compare(arguments: argparse.Namespace, fields: Fields) -> None:
     """Train each objective with each seed, and score what is drawn of the fields held out."""
-    describe(fields, arguments)
-    print(
+    processes = _processes()
+    if processes.num_processes > _BATCH:
+        raise ArgumentError(f"at most {_BATCH} processes share a batch, got {processes.num_processes}")
+    if processes.is_main_process:
+        describe(fields, arguments)
+    processes.print(
         f"{'objective, seed':36}{'CRPS':>9}{'energy':>9}{'distance':>10}{'spectrum':>10}{'AUC':>7}   (test)"
     )
     for seed in arguments.seeds:
@@ -104,11 +109,14 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
                 validations=4,
                 seed=seed,
                 precision=arguments.precision,
+                network="generator",
                 members=recipe.members,
             )
             folder = _folder(arguments, name, seed)
             train(recipe, fields, options, folder)
-            score(folder, fields, arguments.members)
+            if processes.is_main_process:
+                score(folder, fields, arguments.members)
+            processes.wait_for_everyone()
 
 
 def measure(arguments: argparse.Namespace, fields: Fields) -> None:
@@ -125,6 +133,10 @@ def measure(arguments: argparse.Namespace, fields: Fields) -> None:
             write_json(path, {"costs": known})
     for name in asked:
         print(f"{name:36}{100 * known[name]:+6.1f} % of a training step")
+
+
+def _processes() -> PartialState:
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _folder(arguments: argparse.Namespace, name: str, seed: int) -> Path:
@@ -162,11 +174,10 @@ def score(folder: Path, fields: Fields, members: int) -> None:
     print(f"{folder.name:36}{told}", flush=True)
 
 
-def draw(model: Any, fields: Tensor, members: int) -> Tensor:
+def draw(model: Ensemble, fields: Tensor, members: int) -> Tensor:
     """Members (N, M, H, W) in mm/h of what is seen of fields (N, H, W); one of a deterministic network."""
-    if isinstance(model, Ensemble):
-        return model.predict(fields, members)
-    return model.predict(fields)[:, None]
+    drawn: Tensor = model.to(_processes().device).predict(fields, members if model.members > 1 else 1)
+    return drawn
 
 
 def samples(fields: Tensor) -> Tensor:

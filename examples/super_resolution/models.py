@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from data import Coarsening
-from generator import Generator
+from emuloss.errors import ArgumentError
+from generator import HEAVIEST, Generator
 from network import UNet
 from torch import Tensor, nn
 from tqdm import tqdm
 
 _BATCH = 64
 """Fields at once where no gradient is taken."""
-_TRACE = 0.02
+_TRACE = 0.002
 """Rain in mm/h that is added to coarse means before their ratio is taken."""
-_FEW = 16
-"""The same of an ensemble: few, as each batch is turned in ways of its own."""
+_EDGE = 16
+"""What a generator's sides are multiples of, in pixels: it halves them four times."""
+_LARGEST = 10.0
+"""Ratio of coarse means that a member is multiplied by at most: what is dry stays so, in training, too."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Options:
             weight and temperature of the loss have settled.
         seed: of weights and batches.
         precision: "bf16" or "no".
-        members: of which the network draws so many in each step; 1 is of a deterministic one.
+        network: "unet" or "generator".
+        members: that a generator draws in each step; of 1 it is deterministic.
     """
 
     budget: int
@@ -47,6 +51,7 @@ class Options:
     patience: int = 4
     seed: int = 0
     precision: str = "bf16"
+    network: str = "unet"
     members: int = 1
 
 
@@ -87,25 +92,33 @@ class Downscaler(nn.Module):
 class Ensemble(nn.Module):
     """A coarse observer and the generator that draws what it may have seen.
 
-    Members keep what was seen: they are multiplied by the ratio of the seen coarse means to their own,
-    interpolated between cells (after Harder et al. 2023, "Hard-constrained deep learning for climate
-    downscaling", JMLR 24, whose ratios are constant within a cell and leave its edges). A pixel that is far
-    too heavy, which a score of the logarithm hardly sees, is so bounded by its cell.
+    Members keep what was seen: they are multiplied, cell by cell, by the ratio of the seen coarse means to
+    their own (Harder et al. 2023, "Hard-constrained deep learning for climate downscaling", JMLR 24), up to
+    pixels that cells share. A pixel that is far too heavy, which a score of the logarithm hardly sees, is so
+    bounded by its cell.
 
-    Each member is drawn from the coarse field turned and mirrored in one of the 8 ways, and turned back: no
-    direction of the network is one of the fields.
+    Each member is drawn from a coarse field turned and mirrored in one of 8 ways, and turned back: no
+    direction of the network is one of the fields. A single member is a prediction: it gets no noise, and is
+    not turned.
 
     Args:
-        shape: (H, W) of the fields; both alike.
+        shape: (H, W) of the fields: both alike, multiples of 16.
         options: of the training, in which each forward pass draws so many members.
+
+    Raises:
+        ArgumentError: another shape.
     """
 
     def __init__(self, shape: tuple[int, int], options: Options) -> None:
         super().__init__()
+        if shape[0] != shape[1] or shape[0] % _EDGE:
+            raise ArgumentError(
+                f"generators take square fields, a multiple of {_EDGE} pixels wide, got {shape}"
+            )
         torch.manual_seed(options.seed)
         self.members, self.precision = options.members, options.precision
         self.coarsening = Coarsening(shape, options.factor)
-        self.network = Generator()
+        self.network = Generator(noisy=options.members > 1)
         self.network.to(memory_format=torch.channels_last)
 
     def draws(self, *seed: int) -> tuple[torch.Generator]:
@@ -119,20 +132,21 @@ class Ensemble(nn.Module):
         with torch.autocast(fields.device.type, enabled=False):
             coarse = self.coarsening(fields)
             smooth = self.coarsening.interpolate(coarse)[:, None]
-        ways = torch.randint(8, (self.members,), generator=draw, device=fields.device).tolist()
-        turned = torch.cat([_turned(smooth, way) for way in ways])
-        drawn = self.network(turned.to(memory_format=torch.channels_last), draw)
-        members = [_back(x, way) for x, way in zip(drawn.chunk(self.members), ways, strict=True)]
+        smooth = smooth.repeat(self.members, 1, 1, 1)
+        ways = torch.rand(3, len(smooth), 1, 1, 1, generator=draw, device=fields.device) < 0.5
+        ways = ways & (self.members > 1)
+        drawn = self.network(_turned(smooth, ways).to(memory_format=torch.channels_last), draw)
+        members = _back(drawn, ways).unflatten(0, (self.members, -1))[:, :, 0].transpose(0, 1)
         with torch.autocast(fields.device.type, enabled=False):
-            return self._kept(torch.cat(members, 1), coarse, fields.isnan())
+            return self._kept(members, coarse, fields.isnan())
 
     def _kept(self, members: Tensor, coarse: Tensor, missing: Tensor) -> Tensor:
-        """Members (N, M, H, W), multiplied so that their coarse means are near the seen ones (N, h, w)."""
+        """Members (N, M, H, W), multiplied so that their coarse means are the seen ones (N, h, w)."""
         rain = members.exp() - 1
         hidden = rain.masked_fill(missing[:, None], torch.nan)
         means = self.coarsening(hidden.flatten(0, 1)).unflatten(0, members.shape[:2])
-        ratios = (coarse[:, None] + _TRACE) / (means + _TRACE)
-        return (rain * self.coarsening.interpolate(ratios)).log1p()
+        ratios = ((coarse[:, None] + _TRACE) / (means + _TRACE)).clamp(max=_LARGEST)
+        return (rain * self.coarsening.spread(ratios)).clamp(max=HEAVIEST).log1p()
 
     @torch.no_grad()
     def predict(self, fields: Tensor, members: int, seed: int = 0) -> Tensor:
@@ -140,7 +154,7 @@ class Ensemble(nn.Module):
         self.eval()
         device, drawn = self.coarsening.means_of_rows.device, []
         rounds = -(-members // self.members)
-        batches = fields.split(_FEW)
+        batches = fields.split(_BATCH)
         bar = tqdm(total=rounds * len(batches), desc="drawing", delay=3.0, leave=False)
         for number, batch in enumerate(batches):
             passes = []
@@ -155,17 +169,23 @@ class Ensemble(nn.Module):
 
 def network_of(shape: tuple[int, int], options: Options) -> Downscaler | Ensemble:
     """The untrained network for fields of a shape (H, W)."""
-    if options.members == 1:
-        return Downscaler(shape, options)
-    return Ensemble(shape, options)
+    return NETWORKS[options.network](shape, options)
 
 
-def _turned(fields: Tensor, way: int) -> Tensor:
-    """Fields (..., L, L) in one of 8 ways."""
-    fields = fields.rot90(way % 4, (-2, -1))
-    return fields.flip(-1) if way >= 4 else fields
+NETWORKS: dict[str, type[Downscaler] | type[Ensemble]] = {"unet": Downscaler, "generator": Ensemble}
 
 
-def _back(fields: Tensor, way: int) -> Tensor:
+def _turned(fields: Tensor, ways: Tensor) -> Tensor:
+    """Fields (N, C, L, L), each in one of 8 ways, of three flags (3, N, 1, 1, 1) each."""
+    across, down, along = ways
+    fields = torch.where(across, fields.mT, fields)
+    fields = torch.where(down, fields.flip(-2), fields)
+    return torch.where(along, fields.flip(-1), fields)
+
+
+def _back(fields: Tensor, ways: Tensor) -> Tensor:
     """Undo `_turned`."""
-    return (fields.flip(-1) if way >= 4 else fields).rot90(-(way % 4), (-2, -1))
+    across, down, along = ways
+    fields = torch.where(along, fields.flip(-1), fields)
+    fields = torch.where(down, fields.flip(-2), fields)
+    return torch.where(across, fields.mT, fields)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 from objectives import SETTLE, risen
 from terms import BASES, TERMS
 from torch import Tensor, nn
 
+_SETTINGS = (bool, int, float, str, tuple)
+"""Kinds of attributes of terms that are settings."""
 _RISE = 0.1
 """Share of the training over which the weights of terms rise."""
 
@@ -20,7 +24,8 @@ class Recipe(nn.Module):
             have its own.
 
     Raises:
-        ValueError: a name that is not known, or a weight that is no positive number.
+        ValueError: a name that is not known, a weight that is no positive number, or a score of ensembles
+            for a single prediction.
     """
 
     def __init__(self, name: str) -> None:
@@ -36,16 +41,21 @@ class Recipe(nn.Module):
             kind, _, weight = other.partition(":")
             if kind not in TERMS:
                 raise ValueError(f"terms are {', '.join(TERMS)}, got {kind!r} in {name!r}")
+            if TERMS[kind].of_ensembles and self.members == 1:
+                raise ValueError(f"{kind} is a score of ensembles: put it beside crps, got {name!r}")
             self.weights.append(float(weight or TERMS[kind].weight))
             self.terms.append(TERMS[kind].build(self.members))
-        if not all(weight > 0 for weight in self.weights):
-            raise ValueError(f"weights must be positive, got {name!r}")
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError(f"weights must be positive and finite, got {name!r}")
         self.at(1.0)
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What tells it from others, JSON-able."""
-        return {"name": self.name, "weights": self.weights}
+        """What tells it from others, as JSON gives it back: also the settings of its terms."""
+        settings = [_settings(term) for term in self.terms]
+        asked = {"name": self.name, "weights": self.weights, "settings": settings}
+        found: dict[str, Any] = json.loads(json.dumps(asked))
+        return found
 
     def at(self, progress: float) -> None:
         """Set weights and temperatures of a moment of the training, from 0 to 1."""
@@ -76,3 +86,9 @@ class Recipe(nn.Module):
         for weight, term in zip(self.weights, self.terms, strict=True):
             total = total + self.risen * weight * term(members, observed)
         return total, pixels
+
+
+def _settings(term: nn.Module) -> dict[str, Any]:
+    """What a term was built with, as far as it is kept in numbers and names."""
+    kept = {name: value for name, value in vars(term).items() if isinstance(value, _SETTINGS)}
+    return {name: value for name, value in kept.items() if name != "training"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 SCORES = ("crps", "energy", "distance", "fss 0.5", "fss 2", "fss 10")
 """What each field has, see `verification.verify`."""
-_ALLOWED = 1.015
+ALLOWED = 1.015
 """What CRPS may be of the best combination, over that of CRPS alone."""
 _RESAMPLES = 2000
 _TITLES = {
@@ -27,9 +27,9 @@ Range = tuple[float, float]
 
 
 def _furthest(ratios: Any) -> float:
-    """That of some ratios which is furthest from 1, as a factor."""
-    known = [ratio for ratio in ratios if ratio is not None and ratio > 0 and math.isfinite(ratio)]
-    return max(known, key=lambda ratio: abs(math.log(ratio)), default=math.nan)
+    """That of some ratios which is furthest from 1, as a factor: 0 is, where there is one."""
+    known = [ratio for ratio in ratios if ratio is not None and math.isfinite(ratio)]
+    return max(known, key=lambda ratio: abs(math.log(ratio)) if ratio else math.inf, default=math.nan)
 
 
 def _spread(figures: dict[str, Any]) -> float:
@@ -50,11 +50,19 @@ FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "axes": lambda figures: figures["axes"],
     "strength": lambda figures: figures["strength"],
     "q99": lambda figures: figures["q99"],
+    "q99.99": lambda figures: figures["q99.99"],
     "wet": lambda figures: figures["wet"],
     "spread": _spread,
     "ranks": _unevenness,
 }
 """What all fields of a run have together; NaN of what it lacks."""
+_WORST: dict[str, Callable[[Any], float]] = {
+    "axes": min,
+    "harmonics": _furthest,
+    "spread": _furthest,
+    "ranks": max,
+}
+"""How seeds are taken together where it is not by their mean: faults of two shall not cancel."""
 
 
 class Run(NamedTuple):
@@ -135,9 +143,8 @@ class Row(NamedTuple):
         return np.array(sums), np.array(counts)
 
     def figure(self, name: str) -> float:
-        """Mean over seeds of one of `FIGURES`; of the p-value of axes, the least."""
-        values = self._values(name)
-        return float(values.min() if name == "axes" else values.mean())
+        """Mean over seeds of one of `FIGURES`, or the worst of those that have a best value."""
+        return float(_WORST.get(name, np.mean)(self._values(name)))
 
     def range(self, name: str) -> Range | None:
         """The least and the largest of a figure over seeds; None of a single one, or of what it lacks."""
@@ -187,7 +194,7 @@ class Weather(NamedTuple):
 
     def close(self, row: Row) -> bool:
         """Whether the CRPS of a row is at most 1.5 % above CRPS alone."""
-        return self.control is not None and row.score("crps") <= _ALLOWED * self.control.score("crps")
+        return self.control is not None and row.score("crps") <= ALLOWED * self.control.score("crps")
 
     @property
     def sharpest(self) -> Row | None:

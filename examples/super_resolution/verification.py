@@ -45,8 +45,8 @@ def verify(
         each rate, NaN where no such rain was observed; members' means but for scores of all. And JSON-able:
         "spectrum" error of log(1 + rain), "rain_spectrum" of rain, those between two halves of the observed
         fields, "log_spectra" of log(1 + rain), "auc" (NaN of few fields), "harmonics", "axes" (p-value),
-        "strength" of the axes, "q99" and "wet" over the observed ones, "spread_to_skill" and "ranks" by
-        output (None of a single member).
+        "strength" of the axes, "q99", "q99.99" and "wet" over the observed ones, "spread_to_skill" and
+        "ranks" by output, without what all members equal (None of a single member).
     """
     members = members.masked_fill(observed.isnan()[:, None], torch.nan)
     scored = (
@@ -70,7 +70,8 @@ def verify(
         "harmonics": (np.array(harmonics[0]) / harmonics[1]).tolist(),
         "axes": energy_test(*axes).p_value,
         "strength": strengths[0] / strengths[1],
-        "q99": float(np.quantile(measured[0], 0.99) / np.quantile(measured[1], 0.99)),
+        "q99": _ratio_of_quantiles(0.99, *measured),
+        "q99.99": _ratio_of_quantiles(0.9999, *measured),
         "wet": float((measured[0] >= _REPORTED).mean() / (measured[1] >= _REPORTED).mean()),
         **_calibration(scored),
     }
@@ -107,7 +108,11 @@ def _calibration(scored: EnsembleScores | None) -> dict[str, Any]:
     if scored is None:
         return dict.fromkeys(names)
     outputs = scored.as_dict()["outputs"]
-    return {name: {output: told[name] for output, told in outputs.items()} for name in names}
+    ratios = {output: told["spread_to_skill"] for output, told in outputs.items()}
+    # Values that all members equal, such as those of dry fields, were spread evenly, and tell nothing.
+    even = scored.tied * scored.ranks.sum(1) / (scored.members + 1)
+    ranks = dict(zip(outputs, (scored.ranks - even[:, None]).tolist(), strict=True))
+    return dict(zip(names, (ratios, ranks), strict=True))
 
 
 def _told_apart(generated: NDArray[Any], observed: NDArray[Any], groups: NDArray[np.int64]) -> float:
@@ -116,6 +121,12 @@ def _told_apart(generated: NDArray[Any], observed: NDArray[Any], groups: NDArray
         return math.nan
     labels = groups if len(np.unique(groups)) >= _FOLDS else None
     return classifier_test(generated, observed, groups=labels, observed_groups=labels, folds=_FOLDS).auc
+
+
+def _ratio_of_quantiles(share: float, generated: NDArray[Any], observed: NDArray[Any]) -> float:
+    """That of the first over that of the second; NaN where the second is dry."""
+    first, second = (float(np.quantile(x, share)) for x in (generated, observed))
+    return first / second if second else math.nan
 
 
 def _reported(fields: Tensor) -> Tensor:

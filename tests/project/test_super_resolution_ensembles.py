@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from emuloss.errors import ArgumentError
 from ensemble_runs import fabricated
 from super_resolution import importable, rain
 from torch.nn import functional as F
@@ -70,7 +71,8 @@ def test_an_objective_is_its_score_and_terms_with_their_weights(example):
     rain_rates = target.expm1()
     recipe = example.recipes.Recipe("crps+spectra:0.3+multiscale")
     assert recipe.members == 2
-    assert recipe.asked == {"name": "crps+spectra:0.3+multiscale", "weights": [0.3, 1.0]}
+    settings = [{"rings": 12, "directions": 1.0}, {"windows": [4, 16]}]
+    assert recipe.asked == {"name": recipe.name, "weights": [0.3, 1.0], "settings": settings}
     total, pixels = recipe(members, rain_rates)
     assert pixels == example.recipes.Recipe("crps")(members, rain_rates)[0]
     spectra, multiscale = (
@@ -90,7 +92,9 @@ def test_an_objective_is_its_score_and_terms_with_their_weights(example):
     [
         ("relaxed", "begin with mse or crps, got 'relaxed'"),
         ("crps+fog", "got 'fog' in 'crps\\+fog'"),
-        ("crps+spectra:0", "must be positive, got 'crps\\+spectra:0'"),
+        ("crps+spectra:0", "must be positive and finite, got 'crps\\+spectra:0'"),
+        ("crps+spectra:inf", "must be positive and finite"),
+        ("mse+spectra", "spectra is a score of ensembles: put it beside crps, got 'mse\\+spectra'"),
         ("crps+spectra:-1", "must be positive"),
         ("crps+spectra:much", "much"),
         ("crps+", "got ''"),
@@ -215,7 +219,8 @@ def fields(example):
 
 
 def ensemble(example, **options):
-    given = {"budget": 16, "batch_size": 4, "members": 2, "precision": "no", "validations": 2} | options
+    given = {"budget": 16, "batch_size": 4, "members": 2, "network": "generator"} | options
+    given = {"precision": "no", "validations": 2} | given
     return example.training.Options(**given)
 
 
@@ -246,17 +251,39 @@ def test_a_network_that_gives_back_what_it_gets_is_turned_back(example, fields, 
     assert 4 < len({way.numpy().tobytes() for way in ways}) <= 8
 
 
-def test_members_keep_the_coarse_means_that_were_seen(example, monkeypatch):
-    model = example.models.network_of((64, 64), ensemble(example))
-    monkeypatch.setattr(model.network, "forward", lambda smooth, draw: torch.full_like(smooth, 2.0).log1p())
-    seen = torch.full((1, 64, 64), 6.0)
+def test_members_keep_the_coarse_means_that_were_seen(example, fields, monkeypatch):
+    """Whatever is drawn: cells that are dry and wet side by side, and spikes in the last, narrow ones."""
+    model = example.models.network_of((64, 64), ensemble(example, factor=12.5))
+    spike = rain(8, seed=5).clone()
+    spike[:, 62, 62] = 140.0
+    monkeypatch.setattr(model.network, "forward", lambda smooth, draw: spike[: len(smooth), None].log1p())
+    seen = fields.test[:4].clone()
     seen[0, :9, :9] = torch.nan
-    trace = 0.02
     members = model.predict(seen, 2)
-    torch.testing.assert_close(members, torch.full_like(members, 2.0 * (6.0 + trace) / (2.0 + trace)))
-    # Where it is dry, what was drawn is a trace.
-    members = model.predict(torch.zeros(1, 64, 64), 2)
-    torch.testing.assert_close(members, torch.full_like(members, 2.0 * trace / (2.0 + trace)))
+    assert float(members.max()) <= 150.0
+    means = model.coarsening(members[:, 0].masked_fill(seen.isnan(), torch.nan))
+    wanted = model.coarsening(seen)
+    # Cells share the pixels at their edges, and one that was drawn ten times too dry stays too dry.
+    error = (means - wanted).abs().sum() / wanted.sum()
+    before = (model.coarsening(spike[:4]) - wanted).abs().sum() / wanted.sum()
+    assert error < 0.25 * before
+    dry = model.predict(torch.zeros(1, 64, 64), 2)
+    assert float(dry.mean()) < example.models._TRACE
+
+
+def test_whole_cells_keep_their_means_to_rounding(example, fields, monkeypatch):
+    model = example.models.network_of((64, 64), ensemble(example, factor=8.0))
+    drawn = rain(8, seed=5) + 1.0
+    monkeypatch.setattr(model.network, "forward", lambda smooth, draw: drawn[: len(smooth), None].log1p())
+    seen = fields.test[:4] + 1.0
+    means = model.coarsening(model.predict(seen, 2)[:, 1])
+    torch.testing.assert_close(means, model.coarsening(seen), rtol=2e-3, atol=0.0)
+
+
+@pytest.mark.parametrize("shape", [(64, 128), (100, 100)])
+def test_generators_refuse_fields_that_they_cannot_turn_or_halve(example, shape):
+    with pytest.raises(ArgumentError, match="square fields, a multiple of 16 pixels wide"):
+        example.models.network_of(shape, ensemble(example))
 
 
 def test_without_noise_members_of_one_way_are_alike(example, fields):
@@ -330,7 +357,7 @@ def test_copies_of_the_observed_fields_have_no_error(example, quick):
         np.testing.assert_allclose(by_field[name][~np.isnan(by_field[name])], 1)
     assert figures["spectrum"] == 0
     assert figures["axes"] == 1
-    assert [figures[name] for name in ("strength", "q99", "wet", *()) if figures[name] != 1] == []
+    assert [figures[name] for name in ("strength", "q99", "q99.99", "wet")] == [1] * 4
     assert figures["harmonics"] == [1.0] * 4
     assert set(figures["spread_to_skill"].values()) == {None}
 
@@ -388,6 +415,19 @@ def row(example, name, scores, groups):
         for each in scores
     ]
     return example.results.Row(name, runs)
+
+
+def test_faults_of_two_seeds_do_not_cancel(example):
+    def told(*figures):
+        return example.results.Row("crps", [example.results.Run(None, {}, {}, each) for each in figures])
+
+    seeds = told({"spread_to_skill": {"area": 0.8, "euler": 1.0}}, {"spread_to_skill": {"area": 1.2}})
+    assert seeds.figure("spread") == 0.8
+    assert told({"spread_to_skill": {"area": 0.0, "euler": 1.4}}).figure("spread") == 0
+    assert told({"harmonics": [1.0, 0.8]}, {"harmonics": [1.24, 1.0]}).figure("harmonics") == 0.8
+    assert told({"ranks": {"area": [9, 11]}}, {"ranks": {"area": [8, 12]}}).figure("ranks") == pytest.approx(
+        20
+    )
 
 
 def test_intervals_are_of_composites_and_seeds(example):

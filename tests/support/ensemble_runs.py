@@ -57,6 +57,7 @@ def _run(folder, name, seed, groups, hard, observed, rng):
         "spectrum_of_halves": 0.04,
         "rain_spectrum": 4 * spectrum,
         "rain_spectrum_of_halves": 0.21,
+        "q99.99": 1.2,
         "log_spectra": [(truth - slant).tolist(), truth.tolist()],
         "auc": auc + 0.01 * (seed - 1),
         "harmonics": [1.0, harmonics, 1.05, 0.98],

@@ -28,14 +28,16 @@ class Term(NamedTuple):
     Attributes:
         build: makes it, given the number of members.
         weight: of it, unless another is asked for.
+        of_ensembles: whether it needs members, more than one.
     """
 
     build: Callable[[int], nn.Module]
     weight: float
+    of_ensembles: bool = False
 
 
-def _plain(build: Callable[[], nn.Module], weight: float) -> Term:
-    return Term(lambda members: build(), weight)
+def _plain(build: Callable[[], nn.Module], weight: float, of_ensembles: bool = False) -> Term:
+    return Term(lambda members: build(), weight, of_ensembles)
 
 
 BASES: dict[str, tuple[Callable[[], nn.Module], int]] = {"mse": (SquaredError, 1), "crps": (Crps, 2)}
@@ -45,10 +47,10 @@ _CURVES = {"relaxed": 0.006, "excursion": 0.006, "components": 0.01, "clusters":
 """Weights of the surrogates' curves."""
 
 TERMS: dict[str, Term] = {
-    "multiscale": _plain(partial(Crps, (4, 16)), 1.0),
+    "multiscale": _plain(partial(Crps, (4, 16)), 1.0, of_ensembles=True),
     "amse": _plain(Amplitudes, 2.0),
-    "patches": _plain(Patches, 0.5),
-    "spectra": _plain(Spectra, 0.01),
+    "patches": _plain(Patches, 0.5, of_ensembles=True),
+    "spectra": _plain(Spectra, 0.01, of_ensembles=True),
     **{name: Term(partial(Curves, KINDS[name]), weight) for name, weight in _CURVES.items()},
     "paper": _plain(MinkowskiImageLoss, 1e-3),
     "betti-matching": _plain(BettiMatching, 2e-4),

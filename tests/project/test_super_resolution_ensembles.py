@@ -17,7 +17,18 @@ from ensemble_runs import fabricated
 from super_resolution import importable, rain
 from torch.nn import functional as F
 
-MODULES = ("board", "data", "ensembles", "models", "recipes", "results", "terms", "training", "verification")
+MODULES = (
+    "generator",
+    "board",
+    "data",
+    "ensembles",
+    "models",
+    "recipes",
+    "results",
+    "terms",
+    "training",
+    "verification",
+)
 TERMS = ("multiscale", "amse", "patches", "spectra", "relaxed", "excursion", "components", "clusters")
 
 

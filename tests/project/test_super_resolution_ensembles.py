@@ -17,18 +17,7 @@ from ensemble_runs import fabricated
 from super_resolution import importable, rain
 from torch.nn import functional as F
 
-MODULES = (
-    "generator",
-    "board",
-    "data",
-    "ensembles",
-    "models",
-    "recipes",
-    "results",
-    "terms",
-    "training",
-    "verification",
-)
+MODULES = ("board", "data", "ensembles", "models", "recipes", "results", "terms", "training", "verification")
 TERMS = ("multiscale", "amse", "patches", "spectra", "relaxed", "excursion", "components", "clusters")
 
 

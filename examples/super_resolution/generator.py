@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import torch
 from network import FOLD, WIDTHS, Block, conv
@@ -62,27 +61,7 @@ class Generator(nn.Module):
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False)
             x = decoder(x + skips.pop() if skips else x, shared, draw)
-        drawn: Tensor = _Clamped.apply(base + self.exit(F.relu(x)).float(), math.log1p(HEAVIEST))
-        return drawn
-
-
-class _Clamped(torch.autograd.Function):
-    """Values clamped to [0, most], with the gradient of those outside that leads back inside.
-
-    With none, a pixel that is drawn dry stays so, and a network that has once drawn all dry is lost.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, most: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.most = most
-        return x.clamp(0.0, most)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        outwards = ((x <= 0) & (gradient > 0)) | ((x >= ctx.most) & (gradient < 0))
-        return gradient.masked_fill(outwards, 0.0), None
+        return (base + self.exit(F.relu(x)).float()).clamp(0.0, math.log1p(HEAVIEST))
 
 
 class _Drawn(nn.Module):

@@ -280,14 +280,6 @@ def test_whole_cells_keep_their_means_to_rounding(example, fields, monkeypatch):
     torch.testing.assert_close(means, model.coarsening(seen), rtol=2e-3, atol=0.0)
 
 
-def test_what_is_drawn_dry_can_become_wet(example):
-    x = torch.tensor([-1.0, -1.0, 0.5, 0.5, 9.0, 9.0], requires_grad=True)
-    clamped = example.generator._Clamped.apply(x, 5.0)
-    assert clamped.tolist() == [0.0, 0.0, 0.5, 0.5, 5.0, 5.0]
-    clamped.backward(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]))
-    assert x.grad.tolist() == [0.0, -1.0, 1.0, -1.0, 1.0, 0.0]
-
-
 @pytest.mark.parametrize("shape", [(64, 128), (100, 100)])
 def test_generators_refuse_fields_that_they_cannot_turn_or_halve(example, shape):
     with pytest.raises(ArgumentError, match="square fields, a multiple of 16 pixels wide"):

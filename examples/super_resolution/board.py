@@ -162,9 +162,10 @@ def _setting(weather: Weather) -> str:
     return (
         f"Fields of {weather.title}, {height} x {width} pixels of {facts['pixel_size']:g} km, are averaged "
         f"over cells of {factor * facts['pixel_size']:g} km ({factor:g} pixels). What fine rain may have "
-        f"been there? We compare what a network is trained on to answer that, by {told}. All are one U-Net, "
-        "with and without noise, whose output is scaled, cell by cell, to the means that it was given. "
-        f"Each is trained from scratch on at most {_budget(weather)} fields, repeats included. "
+        f"been there? We compare what a network is trained on to answer that, by {told}. Members "
+        "are scaled, cell by cell, to the means that were given, and each is drawn turned and mirrored at "
+        "random; predictions are of the U-Net of the comparison of losses, as it is. "
+        f"Each network is trained from scratch on at most {_budget(weather)} fields, repeats included. "
         f"There are {facts['train']:,} fields to train on, {facts['validation']:,} to validate and "
         f"{facts['test']:,} to test, of {facts['test_composites']:,} "
         f"time{'s' * (facts['test_composites'] > 1)}{later}{drawn}."

@@ -24,7 +24,7 @@ from costs import costs
 from data import Fields, add_arguments, read_asked
 from emuloss.errors import ArgumentError, EmulossError
 from files import finished, whole, write_json
-from models import Ensemble, Options
+from models import Downscaler, Ensemble, Options
 from recipes import Recipe
 from terms import BASES, TERMS
 from torch import Tensor
@@ -109,7 +109,6 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
                 validations=4,
                 seed=seed,
                 precision=arguments.precision,
-                network="generator",
                 members=recipe.members,
             )
             folder = _folder(arguments, name, seed)
@@ -174,10 +173,12 @@ def score(folder: Path, fields: Fields, members: int) -> None:
     print(f"{folder.name:36}{told}", flush=True)
 
 
-def draw(model: Ensemble, fields: Tensor, members: int) -> Tensor:
+def draw(model: Downscaler | Ensemble, fields: Tensor, members: int) -> Tensor:
     """Members (N, M, H, W) in mm/h of what is seen of fields (N, H, W); one of a deterministic network."""
-    drawn: Tensor = model.to(_processes().device).predict(fields, members if model.members > 1 else 1)
-    return drawn
+    model = model.to(_processes().device)
+    if isinstance(model, Ensemble):
+        return model.predict(fields, members)
+    return model.predict(fields)[:, None]
 
 
 def samples(fields: Tensor) -> Tensor:

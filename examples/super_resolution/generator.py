@@ -27,20 +27,19 @@ class Generator(nn.Module):
     It enlarges by interpolation and not by shuffling channels into pixels, which leaves a grid.
 
     Args:
-        noisy: whether it draws; else it predicts.
         widths: channels at full resolution, half of it, and so on.
     """
 
-    def __init__(self, noisy: bool = True, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
         inner = widths[FOLD.bit_length() - 1 :]
         upwards = list(itertools.pairwise(widths[::-1]))
         self.entry = conv(FOLD**2, inner[0])
         self.encoders = nn.ModuleList(Block(width) for width in inner[:-1])
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(inner))
-        self.middle = nn.ModuleList(_Drawn(inner[-1], noisy) for _ in range(2))
+        self.middle = nn.ModuleList(_Drawn(inner[-1]) for _ in range(2))
         self.ups = nn.ModuleList(nn.Conv2d(below, width, 1) for below, width in upwards)
-        self.decoders = nn.ModuleList(_Drawn(width, noisy) for _, width in upwards)
+        self.decoders = nn.ModuleList(_Drawn(width) for _, width in upwards)
         self.exit = conv(widths[0], 1)
 
     def forward(self, smooth: Tensor, draw: torch.Generator | None = None) -> Tensor:
@@ -67,18 +66,15 @@ class Generator(nn.Module):
 class _Drawn(nn.Module):
     """A block whose input gets noise, and whose features are modulated by the numbers of the member."""
 
-    def __init__(self, width: int, noisy: bool) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.block, self.noisy = Block(width), noisy
-        if noisy:
-            self.noise = nn.Conv2d(_LOCAL, width, 1, bias=False)
-            self.modulation = nn.Linear(_GLOBAL, 2 * width)
-            nn.init.normal_(self.modulation.weight, std=_MODULATION)
-            nn.init.zeros_(self.modulation.bias)
+        self.block = Block(width)
+        self.noise = nn.Conv2d(_LOCAL, width, 1, bias=False)
+        self.modulation = nn.Linear(_GLOBAL, 2 * width)
+        nn.init.normal_(self.modulation.weight, std=_MODULATION)
+        nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, shared: Tensor, draw: torch.Generator | None) -> Tensor:
-        if not self.noisy:
-            return self.block(x)
         noise = torch.randn(len(x), _LOCAL, *x.shape[2:], generator=draw, device=x.device)
         x = x + self.noise(noise.to(memory_format=torch.channels_last))
         return self.block(x, *self.modulation(shared)[:, :, None, None].chunk(2, dim=1))

@@ -38,8 +38,7 @@ class Options:
             weight and temperature of the loss have settled.
         seed: of weights and batches.
         precision: "bf16" or "no".
-        network: "unet" or "generator".
-        members: that a generator draws in each step; of 1 it is deterministic.
+        members: that a generator draws in each step; 1 is of the deterministic network.
     """
 
     budget: int
@@ -51,7 +50,6 @@ class Options:
     patience: int = 4
     seed: int = 0
     precision: str = "bf16"
-    network: str = "unet"
     members: int = 1
 
 
@@ -98,8 +96,7 @@ class Ensemble(nn.Module):
     bounded by its cell.
 
     Each member is drawn from a coarse field turned and mirrored in one of 8 ways, and turned back: no
-    direction of the network is one of the fields. A single member is a prediction: it gets no noise, and is
-    not turned.
+    direction of the network is one of the fields.
 
     Args:
         shape: (H, W) of the fields: both alike, multiples of 16.
@@ -118,7 +115,7 @@ class Ensemble(nn.Module):
         torch.manual_seed(options.seed)
         self.members, self.precision = options.members, options.precision
         self.coarsening = Coarsening(shape, options.factor)
-        self.network = Generator(noisy=options.members > 1)
+        self.network = Generator()
         self.network.to(memory_format=torch.channels_last)
 
     def draws(self, *seed: int) -> tuple[torch.Generator]:
@@ -134,7 +131,6 @@ class Ensemble(nn.Module):
             smooth = self.coarsening.interpolate(coarse)[:, None]
         smooth = smooth.repeat(self.members, 1, 1, 1)
         ways = torch.rand(3, len(smooth), 1, 1, 1, generator=draw, device=fields.device) < 0.5
-        ways = ways & (self.members > 1)
         drawn = self.network(_turned(smooth, ways).to(memory_format=torch.channels_last), draw)
         members = _back(drawn, ways).unflatten(0, (self.members, -1))[:, :, 0].transpose(0, 1)
         with torch.autocast(fields.device.type, enabled=False):
@@ -169,10 +165,7 @@ class Ensemble(nn.Module):
 
 def network_of(shape: tuple[int, int], options: Options) -> Downscaler | Ensemble:
     """The untrained network for fields of a shape (H, W)."""
-    return NETWORKS[options.network](shape, options)
-
-
-NETWORKS: dict[str, type[Downscaler] | type[Ensemble]] = {"unet": Downscaler, "generator": Ensemble}
+    return Downscaler(shape, options) if options.members == 1 else Ensemble(shape, options)
 
 
 def _turned(fields: Tensor, ways: Tensor) -> Tensor:

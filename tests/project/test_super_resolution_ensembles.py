@@ -219,8 +219,7 @@ def fields(example):
 
 
 def ensemble(example, **options):
-    given = {"budget": 16, "batch_size": 4, "members": 2, "network": "generator"} | options
-    given = {"precision": "no", "validations": 2} | given
+    given = {"budget": 16, "batch_size": 4, "members": 2, "precision": "no", "validations": 2} | options
     return example.training.Options(**given)
 
 

@@ -28,9 +28,9 @@ class Fields(NamedTuple):
         train, validation, test: (N, H, W) in mm/h, NaN where nothing was measured.
         pixel_size: side of a pixel in km.
         source: what they were read from, as a hash of all that decides their values.
-        validation_groups, test_groups: (N,) int64, equal where fields come from one time, such as the patches
-            of a composite, and are not independent: the chunk of the source where that is in order of time, a
-            number of its own for each field otherwise. No group is in both.
+        test_groups: (N,) int64, equal where fields come from one time, such as the patches of a composite,
+            and are not independent: the chunk of the source where that is in order of time, a number of its
+            own for each field otherwise.
     """
 
     train: Tensor
@@ -38,7 +38,6 @@ class Fields(NamedTuple):
     test: Tensor
     pixel_size: float
     source: str
-    validation_groups: Tensor
     test_groups: Tensor
 
 
@@ -64,17 +63,14 @@ def read(spec: str, **options: Any) -> Fields:
         )
     roles = assign_splits(source)
     parts: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
-    groups: dict[str, list[np.ndarray]] = {role: [] for role in parts}
-    found = 0
+    groups: list[np.ndarray] = []
     for k, role in enumerate(tqdm(roles, "reading", unit="chunk", delay=3.0, leave=False)):
         if role in parts:
-            read = source.read(k, role)
-            own = np.arange(found, found + len(read))
-            groups[role].append(np.full(len(read), k) if source.chronological else own)
-            parts[role].append(read)
-            found += len(read)
+            parts[role].append(source.read(k, role))
+        if role == "test":
+            count, found = len(parts[role][-1]), sum(map(len, groups))
+            groups.append(np.full(count, k) if source.chronological else np.arange(found, found + count))
     fields = {role: torch.from_numpy(np.concatenate(chunks)) for role, chunks in parts.items()}
-    belonging = {role: torch.from_numpy(np.concatenate(each)) for role, each in groups.items()}
     config = json.dumps([source.config(), roles], sort_keys=True, default=str)
     return Fields(
         fields["train"],
@@ -82,8 +78,7 @@ def read(spec: str, **options: Any) -> Fields:
         fields["test"],
         source.pixel_size,
         f"{source.name} {hashlib.sha256(config.encode()).hexdigest()[:12]}",
-        belonging["validation"],
-        belonging["test"],
+        torch.from_numpy(np.concatenate(groups)),
     )
 
 

@@ -33,10 +33,8 @@ def example():
 
 @pytest.fixture
 def fields(example):
-    own = torch.arange(10)
-    return example.data.Fields(
-        rain(24), rain(4, seed=1), rain(6, seed=2), 2.0, "drawn rain", own[:4], own[4:]
-    )
+    parts = rain(24), rain(4, seed=1), rain(6, seed=2)
+    return example.data.Fields(*parts, 2.0, "drawn rain", torch.arange(6))
 
 
 def test_fields_of_a_file_are_read_and_split(example, tmp_path):
@@ -56,15 +54,12 @@ def test_groups_are_the_times_that_fields_come_from(example, tmp_path):
     frames += 20 * torch.arange(12)[:, None, None]  # which tells the time of a patch
     np.save(tmp_path / "rain.npy", frames.numpy())
     found = example.data.read(str(tmp_path / "rain.npy"), size=64)
-    for part, groups in ((found.validation, found.validation_groups), (found.test, found.test_groups)):
-        assert groups.dtype == torch.int64
-        assert torch.equal(groups, (part.amin((1, 2)) / 20).long())
-    assert found.validation_groups.tolist() == [8] * 4
+    assert found.test_groups.dtype == torch.int64
+    assert torch.equal(found.test_groups, (found.test.amin((1, 2)) / 20).long())
     assert found.test_groups.tolist() == [10] * 4 + [11] * 4
 
     drawn = example.data.read("rain", count=60, size=64)
-    groups = torch.cat([drawn.validation_groups, drawn.test_groups])
-    assert len(groups.unique()) == len(groups) == len(drawn.validation) + len(drawn.test)
+    assert len(drawn.test_groups.unique()) == len(drawn.test_groups) == len(drawn.test)
 
 
 def test_finer_pixels_become_means_of_rates(example, tmp_path):

@@ -212,10 +212,8 @@ def test_amplitudes_do_not_ask_where_things_are(example):
 
 @pytest.fixture
 def fields(example):
-    own = torch.arange(10)
-    return example.data.Fields(
-        rain(24), rain(4, seed=1), rain(6, seed=2), 2.0, "drawn rain", own[:4], own[4:]
-    )
+    parts = rain(24), rain(4, seed=1), rain(6, seed=2)
+    return example.data.Fields(*parts, 2.0, "drawn rain", torch.arange(6))
 
 
 def ensemble(example, **options):

@@ -19,8 +19,8 @@ _TRACE = 0.002
 """Rain in mm/h that is added to coarse means before their ratio is taken."""
 _EDGE = 16
 """What a generator's sides are multiples of, in pixels: it halves them four times."""
-_LARGEST = 10.0
-"""Ratio of coarse means that a member is multiplied by at most: what is dry stays so, in training, too."""
+_LARGEST = 3.0
+"""Ratio of coarse means that a member is multiplied by at most, twice: more would make storms of traces."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,11 @@ class Downscaler(nn.Module):
 class Ensemble(nn.Module):
     """A coarse observer and the generator that draws what it may have seen.
 
-    Members keep what was seen: they are multiplied, cell by cell, by the ratio of the seen coarse means to
-    their own (Harder et al. 2023, "Hard-constrained deep learning for climate downscaling", JMLR 24), up to
-    pixels that cells share. A pixel that is far too heavy, which a score of the logarithm hardly sees, is so
-    bounded by its cell.
+    Members keep what was seen: they are multiplied by the ratio of the seen coarse means to their own, first
+    interpolated, then, for what is left, cell by cell (Harder et al. 2023, "Hard-constrained deep learning
+    for climate downscaling", JMLR 24), up to pixels that cells share. By the second alone, the edges of cells
+    show. A pixel that is far too heavy, which a score of the logarithm hardly sees, is so bounded by its
+    cell.
 
     Each member is drawn from a coarse field turned and mirrored in one of 8 ways, and turned back: no
     direction of the network is one of the fields.
@@ -139,10 +140,15 @@ class Ensemble(nn.Module):
     def _kept(self, members: Tensor, coarse: Tensor, missing: Tensor) -> Tensor:
         """Members (N, M, H, W), multiplied so that their coarse means are the seen ones (N, h, w)."""
         rain = members.exp() - 1
+        for spread in (self.coarsening.interpolate, self.coarsening.spread):
+            rain = rain * spread(self._ratios(rain, coarse, missing))
+        return rain.clamp(max=HEAVIEST).log1p()
+
+    def _ratios(self, rain: Tensor, coarse: Tensor, missing: Tensor) -> Tensor:
+        """Seen coarse means over those of members (N, M, h, w)."""
         hidden = rain.masked_fill(missing[:, None], torch.nan)
-        means = self.coarsening(hidden.flatten(0, 1)).unflatten(0, members.shape[:2])
-        ratios = ((coarse[:, None] + _TRACE) / (means + _TRACE)).clamp(max=_LARGEST)
-        return (rain * self.coarsening.spread(ratios)).clamp(max=HEAVIEST).log1p()
+        means = self.coarsening(hidden.flatten(0, 1)).unflatten(0, rain.shape[:2])
+        return ((coarse[:, None] + _TRACE) / (means + _TRACE)).clamp(max=_LARGEST)
 
     @torch.no_grad()
     def predict(self, fields: Tensor, members: int, seed: int = 0) -> Tensor:

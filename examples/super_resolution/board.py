@@ -163,7 +163,7 @@ def _setting(weather: Weather) -> str:
         f"Fields of {weather.title}, {height} x {width} pixels of {facts['pixel_size']:g} km, are averaged "
         f"over cells of {factor * facts['pixel_size']:g} km ({factor:g} pixels). What fine rain may have "
         f"been there? We compare what a network is trained on to answer that, by {told}. Members "
-        "are scaled, cell by cell, to the means that were given, and each is drawn turned and mirrored at "
+        "are scaled to the coarse means that were given, and each is drawn turned and mirrored at "
         "random; predictions are of the U-Net of the comparison of losses, as it is. "
         f"Each network is trained from scratch on at most {_budget(weather)} fields, repeats included. "
         f"There are {facts['train']:,} fields to train on, {facts['validation']:,} to validate and "

@@ -25,6 +25,7 @@ from data import Fields, add_arguments, read_asked
 from emuloss.errors import ArgumentError, EmulossError
 from files import finished, whole, write_json
 from models import Downscaler, Ensemble, Options
+from pages import shown
 from recipes import Recipe
 from terms import BASES, TERMS
 from torch import Tensor
@@ -162,7 +163,7 @@ def score(folder: Path, fields: Fields, members: int) -> None:
         by_field, figures = verify(drawn, fields.test, fields.test_groups)
         with whole(folder / "scores.npz") as part, part.open("wb") as file:
             np.savez(file, groups=fields.test_groups, **by_field)
-        chosen = samples(fields.test)
+        chosen = shown(fields.test, _SAMPLES)
         with whole(folder / "samples.npz") as part, part.open("wb") as file:
             np.savez_compressed(file, members=drawn[chosen].half(), observed=fields.test[chosen].half())
         write_json(folder / "scores.json", {"asked": asked, **figures})
@@ -179,12 +180,6 @@ def draw(model: Downscaler | Ensemble, fields: Tensor, members: int) -> Tensor:
     if isinstance(model, Ensemble):
         return model.predict(fields, members)
     return model.predict(fields)[:, None]
-
-
-def samples(fields: Tensor) -> Tensor:
-    """Which fields are shown: from wet ones to such of middling rain."""
-    order = (fields >= 0.1).flatten(1).float().mean(1).argsort(descending=True)
-    return order[torch.linspace(0, len(order) / 2, min(_SAMPLES, len(order)) + 2).long()[1:-1].unique()]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import itertools
 import math
 
 import torch
-from network import FOLD, WIDTHS, Block, conv
+from network import WIDTHS, Block, Encoder, conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,7 @@ _MODULATION = 0.02
 """Standard deviation of the first weights that turn these into factors of features."""
 
 
-class Generator(nn.Module):
+class Generator(Encoder):
     """Members of log(1 + rain) of fine fields: that of interpolated coarse ones plus a drawn residual.
 
     It enlarges by interpolation and not by shuffling channels into pixels, which leaves a grid.
@@ -31,13 +31,9 @@ class Generator(nn.Module):
     """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
-        super().__init__()
-        inner = widths[FOLD.bit_length() - 1 :]
+        super().__init__(widths)
         upwards = list(itertools.pairwise(widths[::-1]))
-        self.entry = conv(FOLD**2, inner[0])
-        self.encoders = nn.ModuleList(Block(width) for width in inner[:-1])
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(inner))
-        self.middle = nn.ModuleList(_Drawn(inner[-1]) for _ in range(2))
+        self.middle = nn.ModuleList(_Drawn(widths[-1]) for _ in range(2))
         self.ups = nn.ModuleList(nn.Conv2d(below, width, 1) for below, width in upwards)
         self.decoders = nn.ModuleList(_Drawn(width) for _, width in upwards)
         self.exit = conv(widths[0], 1)
@@ -48,12 +44,7 @@ class Generator(nn.Module):
         H and W are multiples of 2^(len(widths) - 1).
         """
         base = torch.log1p(smooth)
-        x = self.entry(F.pixel_unshuffle(base, FOLD))
-        skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
-            x = encoder(x)
-            skips.append(x)
-            x = down(x)
+        x, skips = self.encoded(base)
         shared = torch.randn(len(x), _GLOBAL, generator=draw, device=x.device)
         for block in self.middle:
             x = block(x, shared, draw)

@@ -14,7 +14,32 @@ WIDTHS = (16, 32, 48, 64, 96)
 """Channels at full resolution, half of it, and so on."""
 
 
-class UNet(nn.Module):
+class Encoder(nn.Module):
+    """The half of a U-Net that halves: what those that predict and those that draw have in common.
+
+    Args:
+        widths: channels at full resolution, half of it, and so on.
+    """
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        inner = widths[FOLD.bit_length() - 1 :]
+        self.entry = conv(FOLD**2, inner[0])
+        self.encoders = nn.ModuleList(Block(width) for width in inner[:-1])
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(inner))
+
+    def encoded(self, base: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features at the coarsest resolution of fields (N, 1, H, W), and those at each one above."""
+        x = self.entry(F.pixel_unshuffle(base, FOLD))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        return x, skips
+
+
+class UNet(Encoder):
     """log(1 + rain) of fine fields: that of interpolated coarse ones plus a residual, at least 0.
 
     Args:
@@ -22,12 +47,8 @@ class UNet(nn.Module):
     """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
-        super().__init__()
-        inner = widths[FOLD.bit_length() - 1 :]
-        self.entry = conv(FOLD**2, inner[0])
-        self.encoders = nn.ModuleList(Block(width) for width in inner[:-1])
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(inner))
-        self.middle = nn.Sequential(Block(inner[-1]), Block(inner[-1]))
+        super().__init__(widths)
+        self.middle = nn.Sequential(Block(widths[-1]), Block(widths[-1]))
         upwards = list(itertools.pairwise(widths[::-1]))
         self.ups = nn.ModuleList(nn.Conv2d(below, 4 * width, 1) for below, width in upwards)
         self.decoders = nn.ModuleList(Block(width) for _, width in upwards)
@@ -39,12 +60,7 @@ class UNet(nn.Module):
         H and W are multiples of 2^(len(widths) - 1).
         """
         base = torch.log1p(smooth)
-        x = self.entry(F.pixel_unshuffle(base, FOLD))
-        skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
-            x = encoder(x)
-            skips.append(x)
-            x = down(x)
+        x, skips = self.encoded(base)
         x = self.middle(x)
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = F.pixel_shuffle(up(x), 2)

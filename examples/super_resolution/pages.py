@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import NDArray
+from torch import Tensor
 
 _READING = re.compile(r"<!-- reading -->\n.*?<!-- end -->", re.DOTALL)
 _RAIN = colormaps["YlGnBu"].with_extremes(under="white", bad="lightgrey")
@@ -23,6 +25,13 @@ def reading(page: Path) -> str:
     """What people have written between the marks of a page, with these; nothing on a new page."""
     kept = _READING.search(page.read_text()) if page.exists() else None
     return kept[0] if kept else "<!-- reading -->\n<!-- end -->"
+
+
+def shown(fields: Tensor, count: int) -> Tensor:
+    """Which of fields (N, H, W) in mm/h are shown, at most so many: from wet ones to middling."""
+    order = (fields >= 0.1).flatten(1).float().mean(1).argsort(descending=True)
+    places = torch.linspace(0, len(order) / 2, min(count, len(order)) + 2).long()[1:-1]
+    return order[places.unique()]
 
 
 def draw_rain(axes: Any, field: NDArray[Any]) -> AxesImage:

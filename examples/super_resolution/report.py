@@ -15,7 +15,7 @@ from data import Fields
 from emuloss.emulators.curves import signed_log1p
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from objectives import OUTPUTS, minkowski
-from pages import add_bar, draw_rain, reading
+from pages import add_bar, draw_rain, reading, shown
 from scores import RATES, Scores, interval, mean
 
 from training import trained
@@ -268,9 +268,7 @@ def draw_fronts(fronts: dict[str, list[tuple[float, float]]], path: Path) -> Non
 
 
 def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
-    wet = (fields.test >= 0.1).flatten(1).float().mean(1)
-    order = wet.argsort(descending=True)
-    chosen = fields.test[order[torch.linspace(0, len(order) / 2, _SAMPLES + 2).long()[1:-1]]]
+    chosen = fields.test[shown(fields.test, _SAMPLES)]
     models = {run.label: trained(run.folder, fields) for run in runs}
     columns = {name: model.predict(chosen) for name, model in models.items()}
     coarsening = next(iter(models.values())).coarsening

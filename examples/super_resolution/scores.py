@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import emuloss
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor
 
 RATES = (0.5, 2.0, 10.0)
 """Thresholds of the skill scores in mm/h; half a step of the data (0.01) less is compared."""
-_WINDOW = 5
-"""Edge in pixels of the windows of the fractions skill score."""
+_THRESHOLDS = tuple(rate - 0.005 for rate in RATES)
+_SKILLS: dict[str, dict[str, Any]] = {"fss": {"windows": [5]}, "csi": {}}
+"""The skill scores, by the name of their metric: that of fractions in windows of 5 pixels."""
 _BINS = np.concatenate([[-np.inf], np.geomspace(0.01, 200, 600), [np.inf]])
 """Edges of the bins of rain rates from which quantiles are taken."""
 _RESAMPLES = 1000
@@ -41,19 +43,21 @@ def score(prediction: Tensor, observation: Tensor) -> Scores:
     # Below the floor lies what rounding to 0.01 mm/h adds.
     spectrum = emuloss.metric("spectrum", floor=1e-4, field_unit="mm/h")
     found["spectrum"] = np.abs(spectrum(predicted) - spectrum(observed)).mean((1, 2))
-    thresholds = [rate - 0.005 for rate in RATES]
-    # A score says little of fields without such rain; which ones count shall not depend on the prediction.
-    reached = np.stack([(observed >= u).any((1, 2)) for u in thresholds], 1)
-    for metric in (
-        emuloss.metric("fss", thresholds=thresholds, windows=[_WINDOW]),
-        emuloss.metric("csi", thresholds=thresholds),
-    ):
-        values = np.where(reached, metric(predicted, observed)[:, 0], np.nan)
-        found |= {f"{metric.name} {rate:g}": values[:, q] for q, rate in enumerate(RATES)}
+    for name in _SKILLS:
+        found |= skill(name, predicted, observed)
     both = np.stack([predicted, observed], 1).reshape(len(predicted), 2, -1)
-    found["wet"] = (both >= thresholds[0]).sum(2).astype(float)
+    found["wet"] = (both >= _THRESHOLDS[0]).sum(2).astype(float)
     found["bins"] = np.stack([[np.histogram(x, _BINS)[0] for x in pair] for pair in both]).astype(float)
     return found
+
+
+def skill(name: str, predicted: NDArray[Any], observed: NDArray[Any]) -> Scores:
+    """A skill score of predicted fields (N, H, W) at each of `RATES`, "fss 0.5" and so on."""
+    values = emuloss.metric(name, thresholds=_THRESHOLDS, **_SKILLS[name])(predicted, observed)[:, 0]
+    # A score says little of fields without such rain; which ones count shall not depend on the prediction.
+    reached = np.stack([(observed >= u).any((1, 2)) for u in _THRESHOLDS], 1)
+    values = np.where(reached, values, np.nan)
+    return {f"{name} {rate:g}": values[:, q] for q, rate in enumerate(RATES)}
 
 
 def mean(scores: Scores, name: str, fields: NDArray[np.intp] | slice = slice(None)) -> float:

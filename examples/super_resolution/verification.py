@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import emuloss
 import numpy as np
 import torch
 from emuloss.emulators.distances import CurveDistance
@@ -14,18 +13,15 @@ from emuloss.evaluation.realism import energy_test, grid_harmonics, log_spectrum
 from emuloss.evaluation.two_sample import classifier_test
 from numpy.typing import NDArray
 from objectives import minkowski
+from scores import skill
 from terms.pixels import crps
 from torch import Tensor
 
-RATES = (0.5, 2.0, 10.0)
-"""Thresholds of the fractions skill score in mm/h; half a step of the data (0.01) less is compared."""
 GRIDS = (2, 4, 8, 16)
 """Periods in pixels that a network which halves and doubles may leave."""
 _BATCH = 16
 _FOLDS, _FEWEST = 4, 100
 """Parts of the fields in which a network is tried to tell them apart, and fields of which it may learn to."""
-_WINDOW = 5
-"""Edge in pixels of the windows of the fractions skill score."""
 _REPORTED, _STEP = 0.1, 0.01
 """Least rain that radar reports, and the step of its values, in mm/h."""
 
@@ -89,16 +85,12 @@ def _scores(members: Tensor, observed: Tensor, scored: EnsembleScores | None) ->
         distance, energy = scored.distance.sum(1), scored.energy.sum(1)
         batches = zip(logs.split(_BATCH), truth.split(_BATCH), strict=True)
         pixels = torch.cat([crps(*batch, fairness=1.0) for batch in batches])
-    thresholds = [rate - _STEP / 2 for rate in RATES]
-    fss = emuloss.metric("fss", thresholds=thresholds, windows=[_WINDOW])
-    skill = np.mean([fss(each.numpy(), observed.numpy())[:, 0] for each in members.unbind(1)], axis=0)
-    reached = np.stack([(observed >= u).flatten(1).any(1).numpy() for u in thresholds], 1)
-    skill = np.where(reached, skill, np.nan)
+    skills = [skill("fss", each.numpy(), observed.numpy()) for each in members.unbind(1)]
     return {
         "crps": pixels.nanmean((1, 2)).numpy(),
         "distance": distance,
         "energy": energy,
-        **{f"fss {rate:g}": skill[:, k] for k, rate in enumerate(RATES)},
+        **{name: np.mean([each[name] for each in skills], axis=0) for name in skills[0]},
     }
 
 

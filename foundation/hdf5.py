@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import IO, Any
 
+import deflate
 import h5py
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 
@@ -28,7 +29,7 @@ def open_hdf5(place: str | Path | IO[bytes], mode: str = "r", userblock_size: in
 def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
     """All numbers of a data set, as `dataset[()]` gives them.
 
-    Chunks that are compressed by gzip alone are inflated by isal: in less than half the time that zlib takes,
+    Chunks that are compressed by gzip alone are inflated by libdeflate: in a fifth of the time of zlib,
     and outside the lock that HDF5 holds, so that several threads can.
 
     Args:
@@ -45,13 +46,15 @@ def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
         return np.asarray(dataset[()])
     values = np.full(dataset.shape, dataset.fillvalue, dataset.dtype)  # of chunks that nobody wrote
     # All places in one walk; asked for by number, each would take a walk of its own.
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize
     starts: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: starts.append(chunk.chunk_offset))
     for start in starts:
         skipped, packed = dataset.id.read_direct_chunk(start)
         try:
-            chunk = np.frombuffer(isal_zlib.decompress(packed), dataset.dtype).reshape(dataset.chunks)
-        except (ValueError, isal_zlib.error):  # type: ignore[misc]  # a class, which its stub calls an instance
+            whole = deflate.zlib_decompress(packed, size)
+            chunk = np.frombuffer(whole, dataset.dtype).reshape(dataset.chunks)
+        except (ValueError, deflate.DeflateError):
             skipped = True
         if skipped:  # a chunk that is not compressed, or damaged, which HDF5 knows how to say
             return np.asarray(dataset[()])

@@ -17,8 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import deflate
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from ...errors import DataError
@@ -155,15 +155,23 @@ def write_part(parts: Path, chunk: Labelled, unreadable: str = "") -> None:
         "shapes": {name: values.shape[1:] for name, values in chunk.fields.items()},
         "unreadable": unreadable,
     }
-    pieces = [json.dumps(head).encode() + b"\n", curves.tobytes(), *itertools.chain(*blocks.values())]
+    pieces: list[bytes | bytearray] = [
+        json.dumps(head).encode() + b"\n",
+        curves.tobytes(),
+        *itertools.chain(*blocks.values()),
+    ]
     body = b"".join(pieces)
     with disk_errors(parts):
         write_safely(part_path(parts, chunk.k), seal_of(io.BytesIO(body)) + body, lasting=False)
 
 
-def _compressed(field: NDArray[np.float32]) -> bytes:
-    """A field as HDF5 compresses it, but four times as fast, and while other threads use HDF5."""
-    return isal_zlib.compress(np.ascontiguousarray(field, "<f4").data, LEVEL)
+def _compressed(field: NDArray[np.float32]) -> bytearray:
+    """A field as HDF5 compresses it, but faster, to less, and while other threads use HDF5.
+
+    By libdeflate, which packs the same field into the same bytes each time (ISA-L, faster still, did not once
+    in some 20,000 fields): an interrupted labelling and an engine elsewhere end at the same file.
+    """
+    return deflate.zlib_compress(np.ascontiguousarray(field, "<f4").data, LEVEL)
 
 
 def is_whole(parts: Path, k: int, names: Sequence[str], field_shape: Sequence[int]) -> bool:

@@ -34,8 +34,16 @@ _LOOKS = {
     "wet": "wet",
     "spread": "spread/skill",
     "ranks": "ranks, %",
+    "chance": "of a member",
 }
-_DIGITS = {"crps": ".4f", "axes": ".3f", "ranks": ".0f", "spectrum": ".3f", "rain_spectrum": ".2f"}
+_DIGITS = {
+    "crps": ".4f",
+    "axes": ".3f",
+    "ranks": ".0f",
+    "chance": ".0f",
+    "spectrum": ".3f",
+    "rain_spectrum": ".2f",
+}
 _MEANINGS = """\
 Figures are of test fields that no network was trained on, and exact: no surrogate judges.
 
@@ -63,8 +71,9 @@ these:
 - q99, q99.99 and wet: quantiles of rain, and share of wet pixels (0.1 mm/h), over the observed ones.
 - Spread/skill: spread of the members over the error of their mean, curve by curve; the output that is
   furthest from 1 counts. Ranks (0 is best): how far the share of a rank of the observed value among the
-  members is at most from what it would be if all ranks were as frequent, in % of it. Values that all members
-  equal, such as those of dry fields, are left out.
+  members is at most from what it would be if all ranks were as frequent, in % of it. Of a member: the same
+  for the first member among the others, which is what so few fields leave to chance. Values that all
+  members equal, such as those of dry fields, are left out.
 
 Of several seeds the mean counts, but of harmonics, axes, spread and ranks the worst: faults of two seeds
 shall not cancel."""
@@ -267,11 +276,14 @@ def aims_section(weather: Weather) -> list[str]:
         if math.isnan(reached):
             verdict = "-"
         rows.append(f"| {aim.title} | {aim.aim} | {_told(aim.name, alone)} | {told} | {verdict} |")
+    chance = best.figure("chance")
     strengths = " and ".join(f"{row.figure('strength'):.2f} of `{row.name}`" for row in (control, best))
     text = (
         "Aims are for the best combination; those of CRPS, energy score, distance and AUC are set against "
         f"CRPS alone. Strength of the axes, for which none is set, over the observed one: {strengths}."
     )
+    if not math.isnan(chance):
+        text += f" Ranks of a member among the others are {chance:.0f} % off flat: so much so few fields do."
     return ["## Aims", text, "\n".join(rows)]
 
 
@@ -282,7 +294,7 @@ def _value(row: Row, name: str) -> float:
 def _told(name: str, value: float) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:{_DIGITS.get(name, '.2f')}}" + " %" * (name == "ranks")
+    return f"{value:{_DIGITS.get(name, '.2f')}}" + " %" * (name in ("ranks", "chance"))
 
 
 def _notes(weather: Weather) -> str:

@@ -36,9 +36,9 @@ def _spread(figures: dict[str, Any]) -> float:
     return _furthest((figures["spread_to_skill"] or {}).values())
 
 
-def _unevenness(figures: dict[str, Any]) -> float:
+def _unevenness(ranks: dict[str, list[float]] | None) -> float:
     """Largest deviation of a rank's share from that of flat ranks, over outputs, in % of it."""
-    found = [np.array(counts) for counts in (figures["ranks"] or {}).values() if sum(counts)]
+    found = [np.array(counts) for counts in (ranks or {}).values() if sum(counts)]
     return max((100 * float(np.abs(x / x.mean() - 1).max()) for x in found), default=math.nan)
 
 
@@ -53,7 +53,8 @@ FIGURES: dict[str, Callable[[dict[str, Any]], float]] = {
     "q99.99": lambda figures: figures["q99.99"],
     "wet": lambda figures: figures["wet"],
     "spread": _spread,
-    "ranks": _unevenness,
+    "ranks": lambda figures: _unevenness(figures["ranks"]),
+    "chance": lambda figures: _unevenness(figures["ranks_of_member"]),
 }
 """What all fields of a run have together; NaN of what it lacks."""
 _WORST: dict[str, Callable[[Any], float]] = {
@@ -61,6 +62,7 @@ _WORST: dict[str, Callable[[Any], float]] = {
     "harmonics": _furthest,
     "spread": _furthest,
     "ranks": max,
+    "chance": max,
 }
 """How seeds are taken together where it is not by their mean: faults of two shall not cancel."""
 

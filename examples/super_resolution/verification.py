@@ -41,13 +41,12 @@ def verify(
         each rate, NaN where no such rain was observed; members' means but for scores of all. And JSON-able:
         "spectrum" error of log(1 + rain), "rain_spectrum" of rain, those between two halves of the observed
         fields, "log_spectra" of log(1 + rain), "auc" (NaN of few fields), "harmonics", "axes" (p-value),
-        "strength" of the axes, "q99", "q99.99" and "wet" over the observed ones, "spread_to_skill" and
-        "ranks" by output, without what all members equal (None of a single member).
+        "strength" of the axes, "q99", "q99.99" and "wet" over the observed ones, and by output, without what
+        all members equal, "spread_to_skill", "ranks" of the observed and "ranks_of_member", those of the
+        first member among the others (None of a single member).
     """
     members = members.masked_fill(observed.isnan()[:, None], torch.nan)
-    scored = (
-        None if members.shape[1] == 1 else ensemble_scores(minkowski(), members.numpy(), observed.numpy())
-    )
+    scored = None if members.shape[1] == 1 else _scored(members, observed)
     by_field = _scores(members, observed, scored)
     fields = [_reported(members[:, 0]), _reported(observed)]
     rain, logs = [x.numpy() for x in fields], [x.log1p().numpy() for x in fields]
@@ -69,8 +68,13 @@ def verify(
         "q99": _ratio_of_quantiles(0.99, *measured),
         "q99.99": _ratio_of_quantiles(0.9999, *measured),
         "wet": float((measured[0] >= _REPORTED).mean() / (measured[1] >= _REPORTED).mean()),
-        **_calibration(scored),
+        **_calibration(members, scored),
     }
+
+
+def _scored(members: Tensor, observed: Tensor) -> EnsembleScores:
+    """Scores of the exact curves of two members or more."""
+    return ensemble_scores(minkowski(), members.numpy(), observed.numpy())
 
 
 def _scores(members: Tensor, observed: Tensor, scored: EnsembleScores | None) -> dict[str, NDArray[Any]]:
@@ -94,17 +98,26 @@ def _scores(members: Tensor, observed: Tensor, scored: EnsembleScores | None) ->
     }
 
 
-def _calibration(scored: EnsembleScores | None) -> dict[str, Any]:
+def _calibration(members: Tensor, scored: EnsembleScores | None) -> dict[str, Any]:
     """Spread over skill, and counts of ranks, by output."""
-    names = ("spread_to_skill", "ranks")
+    names = ("spread_to_skill", "ranks", "ranks_of_member")
     if scored is None:
         return dict.fromkeys(names)
     outputs = scored.as_dict()["outputs"]
     ratios = {output: told["spread_to_skill"] for output, told in outputs.items()}
-    # Values that all members equal, such as those of dry fields, were spread evenly, and tell nothing.
+    # A member is distributed as the others are: its ranks are as uneven as so few fields leave to chance.
+    of_member = _scored(members[:, 1:], members[:, 0]) if members.shape[1] > 2 else None
+    found = (ratios, _ranks(scored), None if of_member is None else _ranks(of_member))
+    return dict(zip(names, found, strict=True))
+
+
+def _ranks(scored: EnsembleScores) -> dict[str, list[float]]:
+    """Counts of ranks by output, without values that all members equal, such as those of dry fields.
+
+    Those were spread evenly, and tell nothing.
+    """
     even = scored.tied * scored.ranks.sum(1) / (scored.members + 1)
-    ranks = dict(zip(outputs, (scored.ranks - even[:, None]).tolist(), strict=True))
-    return dict(zip(names, (ratios, ranks), strict=True))
+    return dict(zip(scored.as_dict()["outputs"], (scored.ranks - even[:, None]).tolist(), strict=True))
 
 
 def _told_apart(generated: NDArray[Any], observed: NDArray[Any], groups: NDArray[np.int64]) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..emulators.spoilt import blurred, noisy
 from ..findings.tables import markdown_table, markdown_verdict, summary_table, verdict_of
 from ..findings.verdict import headline, verdict
 from .classes import fidelity_by_class, wetness_classes
-from .descent import Descended, Descent, blurred, descend, descent, exact_distance, noisy
+from .descent import Descended, Descent, descend, descent, exact_distance
 from .ensembles import EnsembleScores, ensemble_scores
 from .evaluate import Evaluation, evaluate
 from .fidelity import curve_distance, fidelity, r_squared, sample_r_squared

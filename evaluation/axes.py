@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from ..emulators.spaces import Values
 from ..metrics import Metric
-from .pixels import Values
 
 INK, FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
 COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c", "#a84f62", "#4f9a9a", "#7b6049")

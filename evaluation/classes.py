@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..emulators.spaces import Values
 from ..errors import ArgumentError
 from ..findings.figures import CLASSES, ClassFigures, ClassFit
 from ..metrics import Metric
 from .fidelity import curve_distance, number, over_finite, r_squared, sample_r_squared
-from .pixels import Values
 
 
 def reached(metric: Metric, values: Values) -> float:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..emulators.differentiable import Differentiable, device_of
+from ..emulators.spaces import floating
 from .bars import Progress, counted
-from .pixels import floating
 
 
 def emulate(

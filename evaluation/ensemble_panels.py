@@ -11,6 +11,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ..emulators.spaces import Values
 from ..errors import ArgumentError
 from ..foundation.arguments import filled
 from ..metrics.fields import as_fields
@@ -31,7 +32,6 @@ from .axes import (
 )
 from .classes import fullness
 from .ensembles import EnsembleScores
-from .pixels import Values
 from .sheet import WIDTH, Row, write_sheet
 
 _FIELDS, _MEMBERS = 3, 4

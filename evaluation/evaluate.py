@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..emulators.certificates import certify
 from ..emulators.differentiable import Differentiable
 from ..emulators.relaxations.relaxation import relaxable
+from ..emulators.spaces import Values, floating
 from ..errors import ArgumentError
 from ..findings.figures import CertificateFigures, Figures, ShiftFigures
 from ..findings.verdict import verdict
@@ -27,7 +28,6 @@ from .emulate import emulate
 from .fidelity import fidelity
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
-from .pixels import Values, floating
 from .plan import Effort, Plan
 from .shift import shift
 from .slopes import largest_slope

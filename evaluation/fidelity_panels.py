@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from ..emulators.spaces import Values
 from ..findings.figures import ClassFigures, ShiftFigures, class_title
 from ..metrics import Metric
 from .axes import (
@@ -35,7 +36,6 @@ from .axes import (
 )
 from .classes import fullness, reached
 from .evaluate import Evaluation
-from .pixels import Values
 
 _SAMPLES = (("sparse", 0.15, 0.4), ("medium", 0.55, 0.65), ("dense", 0.95, 1.0))
 """Fields whose curves are drawn: name, rank among the fields that are not empty, depth of colour."""

@@ -11,11 +11,11 @@ from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from ..emulators.spaces import Values
 from ..metrics import Metric
 from .axes import colour_bar, colour_of, field_colours, framed, head, plain_log_axis, tint, with_unit
 from .descent import Descent
 from .inversion import Inversion
-from .pixels import Values
 
 _LEAST_DISTANCE = 1e-4
 """Least distance that the axis can show."""

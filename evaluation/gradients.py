@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..emulators.differentiable import Differentiable, device_of
+from ..emulators.spaces import PixelSpace, Values, as_fields
+from ..emulators.spoilt import blurred, refined
 from ..errors import ArgumentError
 from ..findings.figures import Agreement, GradientQualityFigures, GradientSizes
 from ..foundation.arguments import as_count, as_positive
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
-from .descent import blurred, exact_distance
+from .descent import exact_distance
 from .fidelity import curve_distance, over_finite
-from .pixels import PixelSpace, Values, as_fields, refined
 
 _NEGLIGIBLE = 1e-3
 """Gradients below this share of the field's rms gradient count as near zero."""

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from ..emulators.curves import log_curves
 from ..emulators.differentiable import Differentiable, device_of
 from ..emulators.relaxations.relaxation import HOT, geometric
+from ..emulators.spaces import PixelSpace, Values, as_fields
+from ..emulators.spoilt import refined
 from ..errors import ArgumentError
 from ..findings.figures import InversionErrors, InversionFigures
 from ..foundation.arguments import as_count, as_positive
@@ -25,7 +27,7 @@ from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
 from .bars import Progress
 from .fidelity import number
-from .pixels import PixelSpace, Values, as_fields, minimise, refined, waves
+from .pixels import minimise, waves
 
 _TILES = (32, 16, 8, 4, 2, 1)
 """Edges, in pixels, of the tiles that are moved together."""

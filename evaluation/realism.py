@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..emulators.spaces import as_fields
 from ..errors import ArgumentError
 from ..foundation.arguments import as_array, as_count, as_counts, as_natural, as_positive
 from ..metrics import Spectrum
-from . import pixels
 
 _LEAST = 1e-12
 """Power below this share of the largest ring's counts as this."""
@@ -241,7 +241,7 @@ def grid_harmonics(fields: Any, step: int) -> float:
 
 def as_finite_fields(name: str, fields: Any) -> NDArray[Any]:
     """Validated fields (N, H, W) in floating point, finite or NaN."""
-    found = pixels.as_fields(name, fields)
+    found = as_fields(name, fields)
     if infinite := int(np.isinf(found).sum()):
         raise ArgumentError(
             f"{name} must be finite, or NaN where nothing was measured, got infinite values in {infinite} of "

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..emulators.differentiable import Differentiable
+from ..emulators.spaces import Values
 from ..errors import ArgumentError, DataError
 from ..foundation.arguments import filled
 from ..metrics import Metric
@@ -20,7 +21,6 @@ from .evaluate import Evaluation, check_surrogate
 from .fidelity_panels import Columns, draw_curves, draw_fidelity, draw_shift, draw_values, lines_of_panels
 from .field_panels import draw_descent, draw_inversion
 from .gradient_panels import draw_gradients
-from .pixels import Values
 from .sheet import Row, write_sheet
 
 TrainingLog = str | Path | Iterable[dict[str, Any]]

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import SubFigure
 from numpy.typing import NDArray
 
+from ..emulators.spaces import Values
 from .axes import colour_bar, field_colours, framed, head, with_unit
-from .pixels import Values
 from .sheet import WIDTH, Row, write_sheet
 
 _COLUMNS = 4

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from ..datasets.sources.rain import Rain
 from ..emulators.differentiable import Differentiable
+from ..emulators.spaces import Values, as_fields, typical_distance
 from ..errors import ArgumentError
 from ..findings.figures import FidelityFigures, ShiftFigures, ShiftFit
 from ..foundation.arguments import as_count
 from ..metrics import Metric
 from .emulate import emulate
 from .fidelity import fidelity
-from .pixels import Values, as_fields, typical_distance, waves
+from .pixels import waves
 
 _FACTORS = (0.3, 3.0)
 _REGIMES = ("stratiform", "convective", "all-wet")

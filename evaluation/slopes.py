@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..emulators.curves import log_curves
 from ..emulators.differentiable import Differentiable, device_of
+from ..emulators.spaces import PixelSpace, Values, as_fields
+from ..emulators.spoilt import blurred
 from ..errors import ArgumentError
 from ..foundation.arguments import as_natural
 from ..metrics import Metric
 from .bars import Progress, counted
-from .descent import blurred
-from .pixels import PixelSpace, Values, as_fields
 
 _FADES = (1.0, 0.3, 0.1)
 """Factors of the fields to start from: curves on a log scale are steepest where little is wet."""

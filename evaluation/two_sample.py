@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..emulators.drawing import DrawnFrom
+from ..emulators.spaces import PixelSpace, Values
 from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_natural
 from .bars import Progress, counted
-from .pixels import PixelSpace, Values
 from .realism import as_finite_fields
 
 _WIDTHS = (16, 32, 64, 64)

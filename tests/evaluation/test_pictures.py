@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from drawn import pairs_of_rain, rain_array
 from emuloss.emulators import relaxation
+from emuloss.emulators.spaces import Values
 from emuloss.evaluation import evaluate, inversion, shift
 from emuloss.evaluation.axes import field_colours, mark_of, threshold_axis, value_axis
-from emuloss.evaluation.pixels import Values, waves
+from emuloss.evaluation.pixels import waves
 from emuloss.evaluation.report import write_report
 from emuloss.metrics import FSS, Metric, Minkowski
 from matplotlib.axes import Axes

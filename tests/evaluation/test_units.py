@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from drawn import rain_array
+from emuloss.emulators.spaces import QuantileSpace, Values
 from emuloss.evaluation import blurred, descent, evaluate, inversion, noisy, shift, shifted, storms
 from emuloss.evaluation.classes import fullness
-from emuloss.evaluation.pixels import QuantileSpace, Values, waves
+from emuloss.evaluation.pixels import waves
 from emuloss.losses import SurrogateLoss
 from emuloss.metrics import Minkowski, Spectrum
 from numpy.typing import NDArray

@@ -150,8 +150,12 @@ class CurveDistance(Distance):
         """Distances (N, C) between curves (N, C, Q) in physical units."""
         if second is None:
             raise ArgumentError("the distance between curves needs curves to compare with, got none")
-        if self.scales is not None:
-            sizes = self.scales.to(first.dtype)
-            first, second = first / sizes, second / sizes
-        difference = signed_log1p(first) - signed_log1p(second)
+        return self.size(self.scaled(first) - self.scaled(second))
+
+    def scaled(self, curves: Tensor) -> Tensor:
+        """Curves (..., C, Q) on the scale on which their differences count."""
+        return signed_log1p(curves if self.scales is None else curves / self.scales.to(curves.dtype))
+
+    def size(self, difference: Tensor) -> Tensor:
+        """Integrals (..., C) of the absolute values of differences (..., C, Q) on that scale."""
         return (difference.abs() * self.weights.to(difference.dtype)).sum(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,22 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channe
 """Memory formats of the network."""
 _SETTINGS = (("float32", "contiguous"), ("bfloat16", "contiguous"), ("bfloat16", "channels last"))
 """Precisions and memory formats that may be the fastest."""
+
+
+_CHANGES = 0.5
+"""Weight in the objective of what is said wrongly of differences between neighbours."""
+
+
+class Neighbours(NamedTuple):
+    """Fields of a batch that follow one another on a way.
+
+    Attributes:
+        places: (P, 2), in the whole batch, the earlier one first.
+        curves: (P, 2, C, Q), exact.
+    """
+
+    places: Tensor
+    curves: Tensor
 
 
 class Learner:
@@ -96,13 +112,20 @@ class Learner:
             median = torch.from_numpy(np.median(curves, axis=0)).float().to(self.device)
             self.emulator.start_at(median, metric.frame(fields.shape))
 
-    def learn(self, fields: Tensor, curves: Tensor, learning_rate: float | None = None) -> dict[str, Tensor]:
+    def learn(
+        self,
+        fields: Tensor,
+        curves: Tensor,
+        learning_rate: float | None = None,
+        neighbours: Neighbours | None = None,
+    ) -> dict[str, Tensor]:
         """Take one step.
 
         Args:
             fields: the whole batch (B, H, W), or pairs (B, 2, H, W), on the CPU.
             curves: exact, of the part of this process, (b, C, Q); all of them where there is one process.
             learning_rate: of this step; default: that of the options.
+            neighbours: fields of the batch whose difference is to be right, too; the same in all processes.
 
         Returns:
             Scalars on the device: "loss", the distance of the batch summed over outputs, and the terms on
@@ -114,16 +137,19 @@ class Learner:
             self.settle(fields)
         self.emulator.train()
         own = fields[self.team.part].contiguous()
-        with self._autocast():
-            emulated = self.network(own.to(self.device, non_blocking=True))
+        with self.autocast():
+            emulated = self.network(own.to(self.device, non_blocking=True)).float()
         exact = curves.to(self.device, non_blocking=True)
-        distances = self.distance(emulated.float(), exact).mean(0)
+        distances = self.distance(emulated, exact).mean(0)
         terms = self.terms(fields, self.step)
         # Linear in distances: the objectives of the parts, weighed by size, add up to that of the batch.
         share = len(own) / len(fields)
         objective = share * self.objective(distances)
         for name, weight in self.options.terms.items():
             objective = objective + weight * terms[name]
+        if neighbours is not None:
+            changes = self._changes(self._whole(emulated, len(fields)), neighbours)
+            objective = objective + _CHANGES * self.objective.weighed(changes)
         self.optimizer.zero_grad(set_to_none=True)
         # Of the weights alone: second derivatives in the pixels would cost time for nothing.
         objective.backward(inputs=self._trained)
@@ -196,8 +222,28 @@ class Learner:
             if shapes != {"step": torch.Size(), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
                 raise ValueError(f"it has moments {shapes} of a weight of shape {weight.shape}")
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The context in which the network computes at the precision that is settled."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _whole(self, emulated: Tensor, number: int) -> Tensor:
+        """Curves (B, C, Q) of the whole batch; those of this process alone have a gradient."""
+        if self.team.world_size == 1:
+            return emulated
+        whole = emulated.new_zeros((number, *emulated.shape[1:]))
+        whole[self.team.part] = emulated
+        others = whole.detach().clone()
+        self.team.all_reduce([others])
+        return whole + (others - whole.detach())
+
+    def _changes(self, emulated: Tensor, neighbours: Neighbours) -> Tensor:
+        """Mean distances (C,) between emulated and exact differences of neighbours, of curves (B, C, Q).
+
+        All processes know all of them: the gradients of their own curves add up to that of the mean.
+        """
+        exact = self.distance.scaled(neighbours.curves.to(self.device))
+        said = self.distance.scaled(emulated)[neighbours.places.to(self.device)]
+        return self.distance.size((said[:, 1] - said[:, 0]) - (exact[:, 1] - exact[:, 0])).mean(0)
 
     def _fastest_setting(self, fields: Tensor) -> tuple[str, str]:
         """Measure forward and backward passes in each setting, on this machine and network.
@@ -215,7 +261,7 @@ class Learner:
             self.precision, layout = setting
             self.emulator.to(memory_format=_LAYOUTS[layout])
             began = time.monotonic()
-            with self._autocast():
+            with self.autocast():
                 total = self.emulator(fields).sum()
             total.backward()
             if self.device.type == "cuda":

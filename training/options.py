@@ -53,6 +53,10 @@ class Training(Options):
             pixels; in other units, measure it with `emuloss.emulators.gradients.slopes`.
         penalty_share: share of each batch's fields at which gradients are penalised and compared, a
             third of them blurred, a third in between.
+        descents: share of each batch that is met on descents of the emulator itself, exactly labelled, once
+            it has learnt more than a constant; 0 to do without. None: a quarter where labels are cheap.
+            Whether they are is measured, and kept in the state; in a run that is reproducible nothing is
+            measured, and labels of metrics that are not `slow` are taken for cheap.
         sobolev: weight of the distance between the emulator's gradients and those of the metric's
             relaxation; 0 to do without.
     """
@@ -81,6 +85,12 @@ class Training(Options):
     penalty_share: float = 0.25
     sobolev: float = option(0.0, "weight of the distillation of the relaxed surrogate's gradient")
 
+    descents: float | None = option(
+        None,
+        "share of each batch from the emulator's own descents, exactly labelled, 0 to do without; "
+        "default: 0.25 where labels are cheap",
+    )
+
     def __post_init__(self) -> None:
         if self.minutes is None and self.fields is None:
             raise ArgumentError("a budget is needed: give minutes, fields, or both")
@@ -96,7 +106,7 @@ class Training(Options):
             if not 0 <= as_real(getattr(self, name)) < math.inf:
                 raise ArgumentError(f"{name} must be 0 or more, got {shown(getattr(self, name))}")
         as_natural("seed", self.seed)
-        for name in ("warmup", "rescaled", "mixed"):
+        for name in ("warmup", "rescaled", "mixed", *(() if self.descents is None else ("descents",))):
             as_share(name, getattr(self, name))
         if not 0 < as_real(self.penalty_share) <= 1:
             raise ArgumentError(f"penalty_share must be a share in (0, 1], got {shown(self.penalty_share)}")
@@ -105,6 +115,11 @@ class Training(Options):
         as_choice("precision", self.precision, _PRECISIONS)
         if self.penalty != "none":
             as_choice("penalty", self.penalty, _penalties())
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether nothing that is measured decides what is learnt: a budget of fields alone, in float32."""
+        return self.minutes is None and self.precision == "float32"
 
     @property
     def terms(self) -> dict[str, float]:

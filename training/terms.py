@@ -60,18 +60,18 @@ class GradientTerms:
         places, along = (drawn[part].contiguous().to(self.device) for drawn in (places, along))
         observed = [field[part] for field in observed]
         gradients = pulled_back(
-            _beside(self.emulator, observed), places, along, metric.scales, differentiable=True
+            beside(self.emulator, observed), places, along, metric.scales, differentiable=True
         )
         terms = {}
         if "penalty" in options.terms:
             terms["penalty"] = share * gradient_penalty(options.penalty, gradients, options.penalty_limit)
         if self.relaxed is not None:
-            wanted = pulled_back(_beside(self.relaxed, observed), places, along, metric.scales)
+            wanted = pulled_back(beside(self.relaxed, observed), places, along, metric.scales)
             terms["sobolev"] = share * sobolev_distance(gradients, wanted, options.penalty_limit)
         return terms
 
 
-def _beside(model: Differentiable, observed: list[np.ndarray]) -> Callable[[Tensor], Tensor]:
+def beside(model: Differentiable, observed: list[np.ndarray]) -> Callable[[Tensor], Tensor]:
     """A model of pairs as one of predictions, with observations (N, H, W) beside them; others as they are."""
     if not observed:
         return model

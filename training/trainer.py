@@ -19,6 +19,7 @@ from ..emulators.distances import CurveDistance
 from ..errors import ArgumentError
 from ..foundation.interrupts import ended_by, interrupts_deferred
 from .batches import Batches, loaders, prefetched
+from .descents import Descents
 from .learner import Learner
 from .options import Training
 from .state import STATE, digest, read_state, state_errors, stored_state, write_log, write_state
@@ -77,6 +78,7 @@ class Trainer:
         self.emulator, self.metric, self.options, self.folder = emulator, emulator.metric, options, folder
         self.team = self.learner.team
         self.batches = Batches(self.metric, *training, options, quantum, self.team.part)
+        self.descents = Descents(self.learner, *training, options)
         self.validation = tuple(torch.from_numpy(np.asarray(a, np.float32)) for a in validation)
         self.progress = progress and self.team.main
         self.data = digest(*training, *validation, np.array([quantum], np.float64))
@@ -159,6 +161,7 @@ class Trainer:
             "counters": counters,
             "best": self.best,
             "log": self.log,
+            "descents": self.descents.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -167,6 +170,7 @@ class Trainer:
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
         self.best, self.log = state["best"], state["log"]
+        self.descents.load_state_dict(state["descents"])
 
     def _resume(self) -> None:
         path = self.folder / STATE
@@ -198,7 +202,10 @@ class Trainer:
                 if self._is_over:
                     break
                 self._between_steps = False
-                found = self.learner.learn(fields, curves, self.options.rate(self.spent))
+                if self._has_learnt:
+                    self.descents.prepare(self.step, self.seconds / max(self.step, 1))
+                neighbours = self.descents.mixed(self.step, fields, curves)
+                found = self.learner.learn(fields, curves, self.options.rate(self.spent), neighbours)
                 recent.append(torch.stack([*found.values()]))
                 bar.n = round(100 * self.spent, 1)
                 if self.step % 10 == 0:
@@ -217,8 +224,12 @@ class Trainer:
     @property
     def _is_over(self) -> bool:
         """Whether the budget is spent, or nothing improves any more once more than a constant is learnt."""
-        has_learnt = self.best["loss"] < _LEARNT * self.constant
-        return self.spent >= 1 or (self.stale >= self.options.patience and has_learnt)
+        return self.spent >= 1 or (self.stale >= self.options.patience and self._has_learnt)
+
+    @property
+    def _has_learnt(self) -> bool:
+        """Whether the emulator has learnt more than a constant. Before it has, descents lead nowhere."""
+        return bool(self.best["loss"] < _LEARNT * self.constant)
 
     def _status(self, recent: list[Tensor]) -> str:
         rate = self.seen / max(self.seconds, 1e-9)
@@ -246,6 +257,7 @@ class Trainer:
             "validation_loss": loss,
         }
         row.update({f"validation_{name}": d for name, d in zip(self.metric.outputs, distances, strict=True)})
+        row.update(self.descents.told())
         self.log.append(row)
         if self.team.main:
             write_log(self.folder, self.log)

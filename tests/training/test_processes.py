@@ -21,7 +21,7 @@ from emuloss.cli import train
 from emuloss.emulators import ARCHITECTURES, ConvEmulator
 from emuloss.foundation.launched import processes
 from emuloss.pipeline import run
-from emuloss.training import Learner, Trainer, Training
+from emuloss.training import Learner, Trainer, Training, descents, trainer
 
 SCRIPT = Path(train_surrogate.__file__).resolve()
 CPU = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -42,8 +42,9 @@ from emuloss.cli import train
 from emuloss.emulators import ARCHITECTURES
 from emuloss.foundation.launched import processes
 from emuloss.pipeline import run
-from emuloss.training import Learner
+from emuloss.training import Learner, descents, trainer
 
+descents.EVERY, trainer._LEARNT = 2, float("inf")
 small = dataclasses.replace(ARCHITECTURES["constrained"], defaults={"widths": (8, 16), "hidden": 16})
 ARCHITECTURES._things["constrained"] = small
 run.evaluated = lambda surrogate, fields, curves, settings, *_: (
@@ -94,7 +95,7 @@ def arguments(out, **options):
     given = {
         "fields": "rain", "arch": "constrained", "count": 64, "size": 16, "budget": BATCH * STEPS,
         "batch-size": BATCH, "precision": "float32", "thresholds": "0.105,0.5,1,5", "out": out,
-        "learning-rate": 3e-3,
+        "learning-rate": 3e-3, "descents": 0,
     } | {name.replace("_", "-"): value for name, value in options.items()}  # fmt: skip
     return [*(f"--{name}={value}" for name, value in given.items()), "--no-progress"]
 
@@ -159,7 +160,8 @@ def assert_same_end(folder, other, tolerance=1e-3):
     for row, same in zip(*rows, strict=True):
         assert row.keys() == same.keys()
         for name in row.keys() - {"seconds"}:
-            assert float(row[name]) == pytest.approx(float(same[name]), rel=tolerance)
+            assert (row[name] == "") == (same[name] == "")
+            assert float(row[name] or 0) == pytest.approx(float(same[name] or 0), rel=tolerance)
 
 
 # Two processes without a launcher, whose exit codes and messages are then their own
@@ -177,6 +179,8 @@ def small_work():
             lambda surrogate, fields, curves, settings, *_: surrogate.save_pretrained(settings.out),
         )
         patch.setattr(train, "tell", lambda *_: None)
+        patch.setattr(descents, "EVERY", 2)
+        patch.setattr(trainer, "_LEARNT", float("inf"))
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         yield
@@ -189,6 +193,7 @@ def alone(tmp_path_factory, small_work):
     folder = tmp_path_factory.mktemp("alone")
     assert train.main(arguments(folder / "plain")) == 0
     assert train.main(arguments(folder / "gradients", **GRADIENTS)) == 0
+    assert train.main(arguments(folder / "descents", descents=0.5)) == 0
     learn = Learner.learn
 
     def interrupted(self, *batch):
@@ -216,6 +221,7 @@ def pair(tmp_path_factory, alone):
         "batch": (arguments(folder / "none", batch_size=1), None),
         "plain": (arguments(folder / "plain"), None),
         "gradients": (arguments(folder / "gradients", **GRADIENTS), None),
+        "descents": (arguments(folder / "descents", descents=0.5), None),
         "begun alone": (arguments(folder / "begun alone"), None),
         "interrupted": (arguments(folder / "interrupted"), fault("interrupt", 0)),
         "broken": (arguments(folder / "broken"), fault("error", 1)),
@@ -232,7 +238,7 @@ def last_line(told) -> str:
     return told["err"].splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["plain", "gradients"])
+@pytest.mark.parametrize("name", ["plain", "gradients", "descents"])
 def test_two_processes_end_as_one(name, alone, pair):
     folder, told, _ = pair
     main, other = told[name]
@@ -245,6 +251,16 @@ def test_two_processes_end_as_one(name, alone, pair):
     surrogate, same = (emuloss.load(place / name) for place in (folder, alone))
     fields = torch.from_numpy(emuloss.datasets.Rain(8, size=16).read(0, "train"))
     torch.testing.assert_close(surrogate(fields), same(fields), rtol=1e-4, atol=1e-3)
+
+
+def test_all_processes_hold_the_same_reservoir_in_the_end(alone, pair):
+    held = [
+        torch.load(place / "descents" / "training.pt", weights_only=True)["descents"]["reservoir"]
+        for place in (pair[0], alone)
+    ]
+    assert len(held[0]["fields"])
+    for name, tensor in held[0].items():
+        torch.testing.assert_close(tensor, held[1][name], rtol=1e-3, atol=1e-3)
 
 
 def test_what_one_process_began_two_finish(alone, pair):

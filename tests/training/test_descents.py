@@ -16,8 +16,8 @@ from emuloss.metrics import CSI, Metric, Minkowski
 from emuloss.training import Trainer, Training, descents
 from emuloss.training import learner as learning
 from emuloss.training import trainer as training
-from emuloss.training.descents import EVERY, STEPS, Starts, direction, way
 from emuloss.training.learner import Learner, Neighbours
+from emuloss.training.ways import STEPS, Starts, direction, way
 
 METRIC = Minkowski((0.3, 0.8, 2.0), outputs=("area", "euler"))
 BATCH = 8
@@ -104,7 +104,7 @@ def test_starts_keep_to_the_values_of_the_data_and_aim_at_curves_of_fields():
     known = {label.tobytes() for label in curves.astype(np.float32)}
     pixels = {field.tobytes() for field in fields}
     for k in range(40):
-        start = made(EVERY * k, k)
+        start = made(k, k)
         assert start.field.dtype == np.float32
         assert 0 <= start.field.min() <= start.field.max() <= made.highest
         assert start.goal.tobytes() in known

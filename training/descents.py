@@ -36,7 +36,7 @@ EVERY = 16
 _CAPACITY = 512
 """Fields that are held at most,"""
 _PIXELS = 2**24
-"""and pixels, all together: a quarter of it in mebibytes is what they take up in memory, and in the state."""
+"""and pixels, all together: 64 MiB, in memory and in the state."""
 _AFFORDABLE = 0.1
 """Share of the time of training that labels may take where nobody has asked for descents."""
 _DRAWN = 3
@@ -83,9 +83,9 @@ class Descents:
     ) -> None:
         self.learner, self.options = learner, options
         self.metric = learner.emulator.metric
-        pixels = math.prod(fields.shape[1:])
+        self._shape = fields.shape[1:]
         self.share = _share(options, self.metric)
-        self.reservoir = Reservoir(max(KEPT, min(_CAPACITY, _PIXELS // pixels)))
+        self.reservoir = Reservoir(max(KEPT, min(_CAPACITY, _PIXELS // math.prod(self._shape))))
         self._starts = None if self.share == 0 else Starts(self.metric, fields, curves, options.seed)
         self._new: list[_Found] = []
 
@@ -96,9 +96,9 @@ class Descents:
             step: of the training.
             seconds: that a step has taken so far; they decide, once, whether labels are cheap enough.
         """
-        if self.share == 0 or self._starts is None or step % EVERY:
+        number = self._number(SHARE if self.share is None else self.share)
+        if not number or self._starts is None or step % EVERY:
             return
-        number = max(1, self._number(SHARE if self.share is None else self.share))
         found, label_seconds = self._gone(self._starts, step, number)
         if self.share is None:
             affordable = label_seconds <= _AFFORDABLE * EVERY * seconds
@@ -166,13 +166,15 @@ class Descents:
         Raises:
             ValueError: it is no such state.
         """
-        share = state["share"]
+        share, reservoir = state["share"], state["reservoir"]
         if not (share is None or (type(share) is float and 0 <= share <= 1)):
             raise ValueError(f"its share of descents is {share!r}")
+        if reservoir is not None:  # earlier versions had none
+            self.reservoir.load_state_dict(reservoir)
+            shape = tuple(reservoir["fields"].shape[1:])
+            if len(self.reservoir) and shape != self._shape:
+                raise ValueError(f"its reservoir has fields {shape}")
         self.share = share
-        if state["reservoir"] is None:
-            return
-        self.reservoir.load_state_dict(state["reservoir"])
 
     def _number(self, share: float) -> int:
         return round(share * self.options.batch_size)
@@ -188,27 +190,24 @@ class Descents:
         Where nobody asked for descents and the metric refuses a field, there are none.
         """
         team = self.learner.team
-        own = [starts(step, way) for way in range(number)[team.part]]
         found, seconds, reason = None, 0.0, ""
-        if own:
-            try:
+        try:
+            if own := [starts(step, way, self.reservoir) for way in range(number)[team.part]]:
                 found, seconds = self._labelled(own, starts.space)
-            except FieldError as error:
-                if self.options.descents is not None:
-                    raise
-                reason = one_line(error)
+        except FieldError as error:
+            if self.options.descents is not None:
+                raise
+            reason = one_line(error)
         parts = team.all_gather((found, seconds, reason))
         if reason := next((reason for _, _, reason in parts if reason), ""):
             if team.main:
                 warnings.warn(f"descents are left out, since {reason}", stacklevel=2)
             self.share = 0.0
             return None, 0.0
-        order = np.argsort(
-            np.concatenate([np.arange(number)[k :: team.world_size] for k in range(team.world_size)])
-        )
+        order = np.argsort(np.concatenate([range(number)[k :: len(parts)] for k in range(len(parts))]))
         gone = [part for part, _, _ in parts if part is not None]
         whole = _Found(*(np.concatenate(arrays)[order] for arrays in zip(*gone, strict=True)))
-        return whole, sum(seconds for _, seconds, _ in parts)
+        return whole, max(seconds for _, seconds, _ in parts)
 
     def _labelled(self, starts: list[Start], space: PixelSpace | QuantileSpace) -> tuple[_Found, float]:
         """What is met on ways, and the seconds that labels take, by the fastest of them."""

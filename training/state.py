@@ -81,7 +81,7 @@ def read_state(content: bytes, path: Path, wanted: dict[str, Any], device: torch
     """
     with state_errors(path):
         state = torch.load(io.BytesIO(_unsealed(content)), map_location=device, weights_only=True)
-        state.setdefault("descents", {"share": 0.0, "reservoir": None})  # earlier versions had none
+        state.setdefault("descents", {"share": 0.0, "reservoir": None})  # as of earlier versions
         if state.keys() != wanted.keys():
             raise ValueError("it has other entries")
         for name in IDENTITY:

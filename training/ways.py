@@ -16,6 +16,7 @@ from ..emulators.spaces import PixelSpace, QuantileSpace, Values, space_of
 from ..emulators.spoilt import blurred, noisy
 from ..metrics import Metric
 from .batches import alike
+from .reservoir import Reservoir
 
 STEPS = 12
 """Steps of a descent."""
@@ -33,6 +34,8 @@ _BEYOND = 3.0
 """How far beyond the data values that span decades may go, from the dry value."""
 _FACTORS = (2, 4, 8, 16)
 """Blocks, in pixels, over which starts lose their detail."""
+CONTINUED = 0.5
+"""Share of the ways that go on from fields met on earlier ones."""
 _SAMPLED = 256
 """Fields that tell what values there are."""
 
@@ -85,46 +88,51 @@ class Starts:
         """Where to step: no pixel leaves the values of the data downwards."""
         return space_of(self.values, self.values, lowest=self.values.lowest, highest=self.highest)
 
-    def __call__(self, step: int, way: int) -> Start:
+    def __call__(self, step: int, way: int, met: Reservoir | None = None) -> Start:
         """Where a way of a round begins, and how it goes on.
 
         Args:
             step: of the training.
             way: number of the way among those of the step.
+            met: on earlier ways; some go on from there, towards other curves, to get as far as optimisers do.
         """
         rng = np.random.default_rng([self.seed, step, way, _WAYS])
-        own = int(rng.choice(self.telling))
-        other = int(rng.integers(len(self.fields)))
-        field, observed = self._drawn(own, rng)
-        foreign, _ = self._drawn(other, rng)
-        kind = rng.integers(4)
-        goal = other if rng.random() < 0.5 else own
-        if kind == 0:
-            sides = [factor for factor in _FACTORS if 2 * factor <= min(field.shape)] or [1]
-            start = blurred(field[None], int(rng.choice(sides)))[0]
-        elif kind == 1:
-            spread, speckle = rng.uniform(0.1, 1.0), rng.uniform(0.0, 0.1)
-            seed = int(rng.integers(2**31))
-            start = noisy(field[None], spread, speckle, seed, values=self.values)[0]
-        elif kind == 2:
-            share = np.float32(rng.random())
-            start = share * field + (1 - share) * foreign
+        own, other = int(rng.choice(self.telling)), int(rng.integers(len(self.fields)))
+        if met is not None and len(met) and rng.random() < CONTINUED:
+            start, *observed = met.draw(1, rng).fields[0].numpy().reshape(-1, *self.fields.shape[-2:])
+            goal = own
         else:
-            start, goal = rescale(foreign[None], rng, 0.3, 3.0, ground=self.values.centre)[0], own
+            field, *observed = self._drawn(own, rng)
+            start = self._spoilt(field, self._drawn(other, rng)[0], rng)
+            goal = other if rng.random() < 0.5 else own
         inner = 1 + rng.choice(STEPS - 1, KEPT - 2, replace=False)
         return Start(
             np.clip(start, self.values.lowest, self.highest).astype(np.float32),
-            observed,
+            observed[0] if observed else None,
             self.curves[goal],
             float(np.exp(rng.uniform(*np.log(_LENGTHS)))),
             float(np.exp(rng.uniform(*np.log(_SOFTNESS)))),
             np.sort(np.concatenate([[0, STEPS], inner])),
         )
 
-    def _drawn(
-        self, k: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Field k, turned where that changes no curves, and what it is compared with.
+    def _spoilt(
+        self, field: NDArray[np.float32], foreign: NDArray[np.float32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """A field (H, W) blurred, noisy, or mixed with a foreign one; or that one, with other intensities."""
+        kind = rng.integers(4)
+        if kind == 0:
+            sides = [factor for factor in _FACTORS if 2 * factor <= min(field.shape)] or [1]
+            return blurred(field[None], int(rng.choice(sides)))[0]
+        if kind == 1:
+            spread, speckle, seed = rng.uniform(0.1, 1.0), rng.uniform(0.0, 0.1), int(rng.integers(2**31))
+            return noisy(field[None], spread, speckle, seed, values=self.values)[0]
+        if kind == 2:
+            share = np.float32(rng.random())
+            return share * field + (1 - share) * foreign
+        return rescale(foreign[None], rng, 0.3, 3.0, ground=self.values.centre)[0]
+
+    def _drawn(self, k: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+        """Field k, turned where that changes no curves, and the observation beside it, if there is one.
 
         Of a pair it is the prediction, or the observation once more: predictions are to get there.
         """
@@ -132,8 +140,8 @@ class Starts:
         if self.metric.invariant:
             field = alike(random_symmetry, field, rng)
         if self.metric.arity == 1:
-            return field[0], None
-        return field[0, int(rng.integers(2))], field[0, 1]
+            return [field[0]]
+        return [field[0, int(rng.integers(2))], field[0, 1]]
 
 
 def _telling(curves: NDArray[np.float32]) -> NDArray[np.int64]:

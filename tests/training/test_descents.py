@@ -17,7 +17,8 @@ from emuloss.training import Trainer, Training, descents
 from emuloss.training import learner as learning
 from emuloss.training import trainer as training
 from emuloss.training.learner import Learner, Neighbours
-from emuloss.training.ways import STEPS, Starts, direction, way
+from emuloss.training.reservoir import Reservoir
+from emuloss.training.ways import CONTINUED, STEPS, Starts, direction, way
 
 METRIC = Minkowski((0.3, 0.8, 2.0), outputs=("area", "euler"))
 BATCH = 8
@@ -120,6 +121,19 @@ def test_starts_of_pairs_have_their_observation_beside_them():
     observations = {field.tobytes() for field in made.fields[:, 1]}
     for k in range(12):
         assert made(0, k).beside.tobytes() in observations or metric.invariant
+
+
+@pytest.mark.parametrize("metric", [METRIC, CSI([0.5, 1.0])], ids=lambda m: m.name)
+def test_some_ways_go_on_from_what_was_met(metric):
+    made, met = starts(metric), Reservoir(4)
+    fields, curves = data(4, 7, metric)
+    met.add(fields, curves, [0, 0, 1, 1])
+    known = [field.tobytes() for field in fields.reshape(4, -1, 12, 12)[:, 0]]
+    going_on = [start for k in range(40) if (start := made(0, k, met)).field.tobytes() in known]
+    assert 0.5 < len(going_on) / 40 / CONTINUED < 1.5
+    for start in going_on:
+        if metric.arity == 2:
+            assert start.beside.tobytes() == fields[known.index(start.field.tobytes()), 1].tobytes()
 
 
 def test_fields_that_are_like_most_are_not_descended_from():

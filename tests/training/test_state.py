@@ -125,6 +125,12 @@ def without(*keys):
     return change
 
 
+OTHER_FIELDS = {
+    "fields": torch.ones(2, 5, 5),
+    "curves": torch.ones(2, 1, 2),
+    "ways": torch.zeros(2, dtype=torch.int64),
+    "begun": 1,
+}
 ODD = {
     "no counter": without("counters", "stale"),
     "another counter": at("counters", "odd", value=1),
@@ -165,6 +171,13 @@ ODD = {
     "no options": at("options", value=None),
     "no metric": at("metric", value=[]),
     "no data": without("data"),
+    "descents of a number": at("descents", value=3),
+    "descents without a share": without("descents", "share"),
+    "share of text": at("descents", "share", value="half"),
+    "share beyond 1": at("descents", "share", value=1.5),
+    "reservoir of a list": at("descents", "reservoir", value=[1]),
+    "reservoir without ways": without("descents", "reservoir", "ways"),
+    "reservoir of other fields": at("descents", "reservoir", value=OTHER_FIELDS),
     "an entry": at("odd", value=1),
 }
 

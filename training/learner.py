@@ -25,7 +25,7 @@ _SETTINGS = (("float32", "contiguous"), ("bfloat16", "contiguous"), ("bfloat16",
 """Precisions and memory formats that may be the fastest."""
 
 
-_CHANGES = 0.5
+_CHANGES = 0.1
 """Weight in the objective of what is said wrongly of differences between neighbours."""
 
 

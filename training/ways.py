@@ -24,9 +24,9 @@ KEPT = 4
 """Fields of each way that are labelled, its first and its last one among them."""
 _WAYS = 2
 """Sets what is drawn for ways apart from all else under the same seed."""
-_LENGTHS = (0.02, 0.3)
+_LENGTHS = (0.01, 0.1)
 """Typical change of a pixel in the first step, in units of the space that it is taken in: log-uniform."""
-_SOFTNESS = (0.1, 10.0)
+_SOFTNESS = (1.0, 100.0)
 """Gradient, in units of its root mean square, from which on pixels move alike, as by Adam: log-uniform."""
 _LONGEST = 3.0
 """Greatest step of a pixel, in units of the typical one."""

@@ -154,19 +154,22 @@ class SurrogateLoss(Comparison):
             if missing is not None and (mask is not None or self.missing == "either"):
                 target = target.masked_fill(missing, math.nan)
         self.watch.look(prediction, target)
-        reference: Tensor | None = None
-        gate: Tensor | None = None
-        if self.metric.arity == 2:
-            assert target is not None  # `check_inputs` has seen to it
-            curves = self._curves(stacked(prediction, target))
-        elif target is None:
-            assert target_curves is not None  # likewise
-            curves, reference = self._against_curves(prediction, target_curves)
-        else:
-            curves, reference, gate = self._against_target(prediction, target)
+        curves, reference, gate = self._curves_of(prediction, target, target_curves)
         with full_precision(curves):
             distances = self.distance(curves, reference)
             return distances if told is None else distances + told, gate
+
+    def _curves_of(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Curves of predictions, those to reach, and how far each field is trusted; None: wholly."""
+        if self.metric.arity == 2:
+            assert target is not None  # `check_inputs` has seen to it
+            return self._curves(stacked(prediction, target)), None, None
+        if target is None:
+            assert target_curves is not None  # likewise
+            return *self._against_curves(prediction, target_curves), None
+        return self._against_target(prediction, target)
 
     def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> tuple[Tensor, Tensor]:
         """Curves of predictions, and those to reach."""

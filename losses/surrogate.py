@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from ..errors import ArgumentError
 from ..foundation.arguments import known_names
 from ..foundation.docs import takes_those_of
 from ..metrics import Metric
+from .live import Live, LiveLoss
+from .live.options import as_live
 from .loss import SurrogateLoss
 from .score import SurrogateScore
 
@@ -240,18 +243,23 @@ class FrozenSurrogate(Embedded, Differentiable):
         trust: float | None = None,
         missing: str = "target",
         in_state_dict: bool = True,
+        live: bool | Live = False,
         **unknown: object,
     ) -> SurrogateLoss:
         """A loss module `loss(prediction, target)`.
 
         Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
-        metric itself, turned so that smaller is better, which has neither `reference` nor `trust`.
+        metric itself, turned so that smaller is better, which has neither `reference` nor `trust`. A live one
+        goes on learning beside the model that it judges, on the predictions that it is asked about: see
+        `LiveLoss`, and `Live` for what decides how.
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
         """
         _refuse("as_loss", SurrogateLoss, unknown)
-        return SurrogateLoss(
+        how = as_live(live)
+        build = SurrogateLoss if how is None else functools.partial(LiveLoss, live=how)
+        return build(
             self,
             distance=distance,
             forward=forward,

@@ -1,0 +1,222 @@
+"""A loss whose surrogate goes on learning on the predictions that it judges."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...emulators.distances import Distance
+from ...errors import ArgumentError
+from ..loss import SurrogateLoss
+from .gauge import Gauge, GaugeWarning
+from .labels import labels_of
+from .lessons import Heard, Lesson, as_asked, lesson_of, together
+from .memory import Memory
+from .options import Live
+from .student import Student, rank
+
+if TYPE_CHECKING:
+    from ..surrogate import FrozenSurrogate
+
+_UNLEARNT = 32
+"""Batches that wait to be learnt, at most."""
+
+
+class LiveLoss(SurrogateLoss):
+    """A loss whose surrogate goes on learning on what it is asked about.
+
+    A frozen emulator is true where it was trained, not where an optimiser goes. This one is told the exact
+    values of the predictions that it just judged, and takes a step of learning on them, on observed fields
+    and on remembered predictions, as MetricGAN (Fu et al. 2019) has it for scores of speech:
+
+        value = mse(prediction, target) + weight * loss(prediction, target)
+        value.backward()
+        optimizer.step()
+        loss.learn()
+
+    In evaluation mode, and where no gradient is asked for, it listens to nothing. The weights of the
+    surrogate get no gradient from the loss, so that an optimizer of a model that holds it leaves them alone.
+
+    Of several processes, each of which calls it and `learn` as often, surrogates stay equal to the bit. The
+    state dict holds what it goes on from: weights, moments of its optimizer, and what it remembers. A
+    training that is resumed ends as it would have, to the bit, but for metrics in plain Python, whose labels
+    come some steps late.
+
+    Args:
+        surrogate: an emulator with weights; a copy of it learns, and loses bounds that it had on its slopes.
+        live: how it learns.
+        **arguments: those of `SurrogateLoss`. By default `reference` is "exact", but for metrics in plain
+            Python, which would have to be waited for.
+
+    Attributes:
+        surrogate: what learns. Frozen between two steps, it can be evaluated, saved and published.
+        gauge: how far it is believed, measured on the last predictions.
+
+    Raises:
+        ArgumentError: an argument out of range, or a surrogate without weights.
+    """
+
+    surrogate: FrozenSurrogate
+
+    def __init__(
+        self,
+        surrogate: FrozenSurrogate,
+        live: Live | None = None,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        forward: str = "surrogate",
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+        missing: str = "target",
+        in_state_dict: bool = True,
+    ) -> None:
+        metric = surrogate.metric
+        if reference is None and metric.arity == 1:
+            reference = "surrogate" if metric.slow else "exact"
+        if in_state_dict is False:
+            raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
+        learning = copy.deepcopy(surrogate)
+        super().__init__(
+            learning,
+            distance=distance,
+            forward=forward,
+            reference=reference,
+            reduction=reduction,
+            weights=weights,
+            trust=trust,
+            missing=missing,
+        )
+        self.live, self.gauge = live or Live(), Gauge()
+        learning.provenance.evaluation = {}  # it is of what it was
+        self._student = Student(learning.module, self.live)
+        self._labels, self._memory = labels_of(metric), Memory(self.live.memory)
+        self._heard: list[Heard] = []
+        self._random: np.random.Generator | None = None
+        self._size = self._learnt = self._left_out = 0
+        self._warned = False
+
+    def _compared(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of a frozen surrogate, but that a poor one is heeded less."""
+        distances, gate = super()._compared(prediction, target, target_curves, mask)
+        if self.live.gated:
+            weight = distances.new_full(distances.shape[:1], self.gauge.weight)
+            gate = weight if gate is None else gate * weight
+        return distances, gate
+
+    def _curves_of(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """As of a frozen surrogate; what is asked in training is kept, to be learnt."""
+        if self.training and torch.is_grad_enabled() and prediction.requires_grad:
+            self._hear(Heard.of(prediction, target, target_curves))
+        return super()._curves_of(prediction, target, target_curves)
+
+    def _hear(self, heard: Heard) -> None:
+        """Keep a batch until the next step of learning, unless nobody seems to take any."""
+        self._heard.append(heard)
+        if len(self._heard) <= _UNLEARNT:
+            return
+        self._heard.pop(0)
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a live loss was asked {_UNLEARNT} times and has learnt nothing of it; call loss.learn() "
+                "after each step of the model's optimizer",
+                GaugeWarning,
+                stacklevel=7,
+            )
+
+    def learn(self) -> dict[str, float]:
+        """Learn on what the loss was asked since the last call; call it after each step of the model.
+
+        Of several processes all have to call it.
+
+        Returns:
+            "loss", the distance from exact curves in the last step, NaN where there was nothing to learn; the
+            figures of the gauge: mean distances "said" and "exact" of the last predictions, "error", "ranks"
+            and "weight"; and "left_out", how many fields so far could not be learnt: not finite, or without
+            labels.
+        """
+        if self._random is None:
+            self._random = np.random.default_rng([self.live.seed, rank()])
+        heard, self._heard = self._heard, []
+        for each in heard:
+            asked, broken = as_asked(each, self.metric, self.live.anchors, self._random)
+            self._left_out += broken
+            if asked is not None:
+                self._labels.put(asked)
+        lessons = [lesson_of(asked, curves) for asked, curves in self._labels.known()]
+        for lesson in lessons:
+            self._measure(lesson)
+        loss = math.nan
+        for _ in range(self.live.steps):
+            loss = self._student.learn(*self._batch(lessons, self._random))
+        for lesson in lessons:
+            self._memory.add(lesson.predictions, lesson.exact)
+            self._learnt += len(lesson.predictions)
+        self.gauge.warn(self._student.steps, self.metric.title)
+        self.surrogate.provenance.training["live"] = self._facts()
+        left_out = self._left_out + sum(self._labels.figures().values())
+        return {"loss": loss, **self.gauge.figures(), "left_out": left_out}
+
+    def _measure(self, lesson: Lesson) -> None:
+        """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""
+        self._size = max(self._size, len(lesson.exact))
+        emulated = self._student.curves(lesson.predictions).double()
+        exact = lesson.exact.to(emulated)
+        reference = None if lesson.reference is None else lesson.reference.to(emulated)
+        said, true = (self._weighed(self.distance(curves, reference)) for curves in (emulated, exact))
+        pairs = self.metric.arity == 2
+        errors = (said - true).abs() if pairs else self._weighed(self.distance(emulated, exact))
+        self.gauge.add(*(x.double().cpu().numpy() for x in (said, true, errors)))
+
+    def _batch(self, lessons: list[Lesson], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Fields of a step, and their exact curves: what was just asked, anchors, and what is remembered."""
+        size = sum(len(lesson.predictions) for lesson in lessons)
+        # Where labels are late, as many as otherwise are remembered.
+        number = self.live.remembered * size if size else (1 + self.live.remembered) * self._size
+        remembered = self._memory.draw(round(number), random)
+        batches = [(lesson.fields, lesson.curves) for lesson in lessons]
+        return together([*batches, *([] if remembered is None else [remembered])], self.metric)
+
+    def _facts(self) -> dict[str, Any]:
+        """What a card says about the learning, beside a model."""
+        figures = {name: value for name, value in self.gauge.figures().items() if math.isfinite(value)}
+        return {"steps": self._student.steps, "predictions": self._learnt, **figures}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the learning goes on from, beside the weights."""
+        random = None if self._random is None else self._random.bit_generator.state
+        return {
+            "student": self._student.state_dict(),
+            "memory": self._memory.state_dict(),
+            "gauge": self.gauge.state_dict(),
+            "random": random,
+            "counts": [self._size, self._learnt, self._left_out],
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `get_extra_state` gave."""
+        self._student.load_state_dict(state["student"])
+        self._memory.load_state_dict(state["memory"])
+        self.gauge.load_state_dict(state["gauge"])
+        if state["random"] is not None:
+            self._random = np.random.default_rng(0)
+            self._random.bit_generator.state = state["random"]
+        self._size, self._learnt, self._left_out = state["counts"]
+
+    def _told(self) -> dict[str, str]:
+        """What `print` shows, by name."""
+        learnt = f"{self._learnt} predictions in {self._student.steps} steps"
+        return super()._told() | {"learnt": learnt}

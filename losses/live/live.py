@@ -16,7 +16,7 @@ from ...emulators.distances import Distance
 from ...errors import ArgumentError
 from ..loss import SurrogateLoss
 from .gauge import Gauge, GaugeWarning
-from .labels import labels_of
+from .labels import AtOnce, Behind, Labels
 from .lessons import Heard, Lesson, as_asked, lesson_of, together
 from .memory import Memory
 from .options import Live
@@ -52,8 +52,8 @@ class LiveLoss(SurrogateLoss):
     Args:
         surrogate: an emulator with weights; a copy of it learns, and loses bounds that it had on its slopes.
         live: how it learns.
-        **arguments: those of `SurrogateLoss`. By default `reference` is "exact", but for metrics in plain
-            Python, which would have to be waited for.
+        **arguments: those of `SurrogateLoss`. By default `reference` is "exact", but for labels that would
+            have to be waited for.
 
     Attributes:
         surrogate: what learns. Frozen between two steps, it can be evaluated, saved and published.
@@ -80,8 +80,11 @@ class LiveLoss(SurrogateLoss):
         in_state_dict: bool = True,
     ) -> None:
         metric = surrogate.metric
-        if reference is None and metric.arity == 1:
-            reference = "surrogate" if metric.slow else "exact"
+        how = live or Live()
+        behind = metric.parallel == "processes" if how.background is None else how.background
+        is_open = reference is None and metric.arity == 1
+        if is_open:
+            reference = "surrogate" if behind else "exact"
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
         learning = copy.deepcopy(surrogate)
@@ -95,14 +98,15 @@ class LiveLoss(SurrogateLoss):
             trust=trust,
             missing=missing,
         )
-        self.live, self.gauge = live or Live(), Gauge()
+        self.live, self.gauge = how, Gauge()
         learning.provenance.evaluation = {}  # it is of what it was
         self._student = Student(learning.module, self.live)
-        self._labels, self._memory = labels_of(metric), Memory(self.live.memory)
+        self._labels: Labels = Behind(metric) if behind else AtOnce(metric)
+        self._memory = Memory(how.memory)
         self._heard: list[Heard] = []
         self._random: np.random.Generator | None = None
         self._size = self._learnt = self._left_out = 0
-        self._warned = False
+        self._warned, self._reference_open = False, is_open
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
@@ -167,8 +171,16 @@ class LiveLoss(SurrogateLoss):
             self._learnt += len(lesson.predictions)
         self.gauge.warn(self._student.steps, self.metric.title)
         self.surrogate.provenance.training["live"] = self._facts()
-        left_out = self._left_out + sum(self._labels.figures().values())
+        left_out = self._left_out + self._labels.left_out
+        self._wait_no_more()
         return {"loss": loss, **self.gauge.figures(), "left_out": left_out}
+
+    def _wait_no_more(self) -> None:
+        """Label at once from now on, where labels are known to take next to no time."""
+        if self.live.background is None and isinstance(self._labels, Behind) and self._labels.short:
+            self._left_out += self._labels.left_out
+            self._labels = AtOnce(self.metric)
+            self.exact_reference = self.exact_reference or self._reference_open
 
     def _measure(self, lesson: Lesson) -> None:
         """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""

@@ -24,6 +24,9 @@ class Live:
         gated: whether the loss heeds itself less where it errs, see `Gauge`.
         precision: of learning: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has
             instructions for it.
+        background: whether exact labels are made in other processes, while the model goes on: they come some
+            steps late. Default: of metrics in plain Python, unless the first labels show that they take next
+            to no time.
         seed: of what is drawn from the memory, and how anchors are mixed.
 
     Raises:
@@ -37,6 +40,7 @@ class Live:
     memory: int = 512
     gated: bool = True
     precision: str = "auto"
+    background: bool | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +55,8 @@ class Live:
                     f"{name} must be a number from 0 to 100, got {shown(getattr(self, name))}"
                 )
         as_flag("gated", self.gated)
+        if self.background is not None:
+            as_flag("background", self.background)
         as_choice("precision", self.precision, _PRECISIONS)
         as_natural("seed", self.seed)
 

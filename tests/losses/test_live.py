@@ -20,7 +20,7 @@ from emuloss.emulators import ARCHITECTURES
 from emuloss.errors import ArgumentError
 from emuloss.losses import FrozenSurrogate, GaugeWarning, Live, LiveLoss, SurrogateLoss
 from emuloss.losses.live.gauge import Gauge
-from emuloss.losses.live.labels import Behind, LabelWarning
+from emuloss.losses.live.labels import AtOnce, Behind, LabelWarning
 from emuloss.losses.live.lessons import Asked
 from emuloss.losses.live.memory import Memory
 from emuloss.losses.live.student import Student
@@ -379,36 +379,51 @@ def labelled_by(labels, fields, seconds=60):
     while time.monotonic() < end:
         if known := list(labels.known()):
             return known
-        if labels.failed:
+        if labels.left_out:
             return []
         time.sleep(0.05)
     raise TimeoutError
 
 
 def test_functions_are_labelled_behind(function):
-    loss = surrogate(function("mean")).as_loss(live=Live(learning_rate=3e-3))
-    assert isinstance(loss._labels, Behind)
-    predictions, targets = batches(2)
+    loss = surrogate(function("mean")).as_loss(live=Live(background=True))
+    (prediction,), (target,) = batches(1)
     end = time.monotonic() + 60
-    while loss._learnt < 40 and time.monotonic() < end:
-        told = taught(loss, predictions, targets)[-1]
+    while loss._learnt < 20 and time.monotonic() < end:
+        (told,) = taught(loss, [prediction], [target])
         time.sleep(0.02)
-    assert loss._learnt >= 40
-    assert math.isfinite(told["loss"])
-    exact = [loss.metric(x.numpy()).mean() for x in (predictions, targets) for x in x]
-    assert told["exact"] > 0
-    assert len(exact) == 4
+    assert loss._learnt >= 20
+    assert isinstance(loss._labels, Behind)
+    assert not loss.exact_reference
+    exact, aim = (torch.from_numpy(loss.metric(x.numpy())).float() for x in (prediction, target))
+    assert told["exact"] == pytest.approx(float(loss.distance(exact, aim).mean()), rel=1e-5)
 
 
-def test_a_field_that_fails_is_left_out_and_told_once(function):
-    labels = Behind(function("picky"))
+def test_functions_that_take_no_time_are_labelled_at_once(function):
+    loss = surrogate(function("mean")).as_loss(live=True)
+    assert isinstance(loss._labels, Behind)
+    (prediction,), (target,) = batches(1)
+    end = time.monotonic() + 60
+    while isinstance(loss._labels, Behind) and time.monotonic() < end:
+        taught(loss, [prediction], [target])
+        time.sleep(0.02)
+    assert isinstance(loss._labels, AtOnce)
+    assert loss.exact_reference
+    learnt = loss._learnt
+    taught(loss, [prediction], [target])
+    assert loss._learnt == learnt + 4
+
+
+@pytest.mark.parametrize("way", [AtOnce, Behind])
+def test_a_field_that_fails_is_left_out_and_told_once(function, way):
+    labels = way(function("picky"))
     fields = torch.ones(2, 4, 4)
     ((_, curves),) = labelled_by(labels, fields)
     assert curves.flatten().tolist() == [1.0, 1.0]
     fields[1] = 99
     with pytest.warns(LabelWarning, match="more than 50"):
         assert labelled_by(labels, fields) == []
-    assert labels.figures() == {"failed": 2, "dropped": 0}
+    assert labels.left_out == 2
 
 
 def test_a_function_that_hangs_holds_nothing_up(function, tmp_path):
@@ -428,7 +443,7 @@ def test_a_function_that_hangs_holds_nothing_up(function, tmp_path):
             assert not list(labels.known())
     assert time.monotonic() - began < 20
     assert len(caught) == 1 and "have not come for 0.3 s" in str(caught[0].message), caught
-    assert labels.figures()["dropped"] == 2 * 116
+    assert labels.left_out == 2 * 116
     print("ended")
     """
     done = subprocess.run(
@@ -522,6 +537,7 @@ def test_what_has_no_weights_cannot_learn():
         ("remembered", math.nan),
         ("gated", "no"),
         ("precision", "half"),
+        ("background", 1),
         ("seed", -1),
     ],
 )

@@ -33,7 +33,7 @@ class SurrogateLoss(Comparison):
         distance: between curves: a name out of `emuloss.emulators.DISTANCES`, or a `Distance` of one's own,
             class or instance. Default: the one above.
         forward: curves of the prediction: "surrogate", or "exact": exact values, with the gradient
-            of the surrogate (straight through), so that the loss is the true distance.
+            of the surrogate (straight through), so that the loss is the true distance. Default: "surrogate".
         reference: curves of the target: "surrogate", so that loss(x, x) = 0, or "exact". Default:
             as `forward`. A pairwise metric has none.
         reduction: "mean" or "sum" over fields, or "none".
@@ -64,7 +64,7 @@ class SurrogateLoss(Comparison):
         surrogate: Differentiable,
         *,
         distance: str | Distance | type[Distance] | None = None,
-        forward: str = "surrogate",
+        forward: str | None = None,
         reference: str | None = None,
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
@@ -75,7 +75,7 @@ class SurrogateLoss(Comparison):
         super().__init__(
             surrogate,
             distance=distance,
-            forward=forward,
+            forward="surrogate" if forward is None else forward,
             reference=reference,
             reduction=reduction,
             weights=weights,

@@ -236,7 +236,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         self,
         *,
         distance: str | Distance | type[Distance] | None = None,
-        forward: str = "surrogate",
+        forward: str | None = None,
         reference: str | None = None,
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,

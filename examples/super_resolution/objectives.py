@@ -75,8 +75,8 @@ _ONE = (0.01,)
 _HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
-_LIVE = (("forward", "exact"), ("live", True))
-"""Values are exact, so that the best network is found by what is true; the gradient is the surrogate's."""
+_LIVE = (("live", True),)
+"""Values are exact, and the gradient is that of the surrogate, which goes on learning."""
 _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
 

@@ -52,8 +52,9 @@ class LiveLoss(SurrogateLoss):
     Args:
         surrogate: an emulator with weights; a copy of it learns, and loses bounds that it had on its slopes.
         live: how it learns.
-        **arguments: those of `SurrogateLoss`. By default `reference` is "exact", but for labels that would
-            have to be waited for.
+        **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
+            gradient where it is to lead, and the slopes are the surrogate's. Where labels would have to be
+            waited for, values are the surrogate's as well.
 
     Attributes:
         surrogate: what learns. Frozen between two steps, it can be evaluated, saved and published.
@@ -71,7 +72,7 @@ class LiveLoss(SurrogateLoss):
         live: Live | None = None,
         *,
         distance: str | Distance | type[Distance] | None = None,
-        forward: str = "surrogate",
+        forward: str | None = None,
         reference: str | None = None,
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
@@ -82,9 +83,8 @@ class LiveLoss(SurrogateLoss):
         metric = surrogate.metric
         how = live or Live()
         behind = metric.parallel == "processes" if how.background is None else how.background
-        is_open = reference is None and metric.arity == 1
-        if is_open:
-            reference = "surrogate" if behind else "exact"
+        is_open = forward is None and reference is None
+        forward = forward or ("surrogate" if behind else "exact")
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
         learning = copy.deepcopy(surrogate)
@@ -106,7 +106,7 @@ class LiveLoss(SurrogateLoss):
         self._heard: list[Heard] = []
         self._random: np.random.Generator | None = None
         self._size = self._learnt = self._left_out = 0
-        self._warned, self._reference_open = False, is_open
+        self._warned, self._open = False, is_open
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
@@ -180,7 +180,8 @@ class LiveLoss(SurrogateLoss):
         if self.live.background is None and isinstance(self._labels, Behind) and self._labels.short:
             self._left_out += self._labels.left_out
             self._labels = AtOnce(self.metric)
-            self.exact_reference = self.exact_reference or self._reference_open
+            if self._open:
+                self.exact_forward, self.exact_reference = True, self.metric.arity == 1
 
     def _measure(self, lesson: Lesson) -> None:
         """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""

@@ -74,9 +74,11 @@ def test_it_learns_what_it_is_asked_about():
     assert told[-1]["error"] < 0.4 * told[0]["error"]
     exact = SurrogateLoss(frozen, forward="exact")
     aim = float(exact(predictions[0], targets[0]))
-    untaught = float(frozen.as_loss(reference="exact")(predictions[0], targets[0]))
-    loss.eval()
-    learnt = float(loss(predictions[0], targets[0])) / loss.gauge.weight
+    assert float(loss(predictions[0], targets[0])) == pytest.approx(aim * loss.gauge.weight)
+    untaught, learnt = (
+        float(each.as_loss(reference="exact")(predictions[0], targets[0]))
+        for each in (frozen, loss.surrogate)
+    )
     assert abs(learnt - aim) < 0.4 * abs(untaught - aim)
     assert same(before, frozen.state_dict())  # the one that it was made of knows nothing of it
 
@@ -98,7 +100,7 @@ def test_the_gauge_is_what_is_measured_before_the_lesson():
 
 def test_a_poor_surrogate_is_heeded_less():
     gated, plain = surrogate().as_loss(live=True), surrogate().as_loss(live=Live(gated=False))
-    frozen = surrogate().as_loss(reference="exact", reduction="none")
+    frozen = surrogate().as_loss(forward="exact", reduction="none")
     (prediction,), (target,) = batches(1)
     torch.testing.assert_close(gated(prediction, target), frozen(prediction, target).mean())
     for row in ((1.0, 2.0, 3.0), (2.0, 4.0, 3.0)):
@@ -395,6 +397,7 @@ def test_functions_are_labelled_behind(function):
     assert loss._learnt >= 20
     assert isinstance(loss._labels, Behind)
     assert not loss.exact_reference
+    assert not loss.exact_forward
     exact, aim = (torch.from_numpy(loss.metric(x.numpy())).float() for x in (prediction, target))
     assert told["exact"] == pytest.approx(float(loss.distance(exact, aim).mean()), rel=1e-5)
 
@@ -409,6 +412,7 @@ def test_functions_that_take_no_time_are_labelled_at_once(function):
         time.sleep(0.02)
     assert isinstance(loss._labels, AtOnce)
     assert loss.exact_reference
+    assert loss.exact_forward
     learnt = loss._learnt
     taught(loss, [prediction], [target])
     assert loss._learnt == learnt + 4

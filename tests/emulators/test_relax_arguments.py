@@ -149,6 +149,7 @@ OF_PAIRS = {
 }
 OF_FIELDS = {
     "boxcount": {"thresholds": [0.5, 1.0]},
+    "spectrum": {"bins": 3, "outputs": ["power", "anisotropy"]},
     "minkowski": {"thresholds": [0.5, 1.0], "outputs": ["area", "perimeter", "euler", "components", "holes"]},
 }
 ENDS = [0.0, 1e-45, 1e-40, 1e-30, 1e-10, 1.0, 1e10, 1e30, 3e38, -1e-40, -1.0, -3e38]

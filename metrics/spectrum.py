@@ -145,8 +145,9 @@ def ring_of(down: Any, along: Any, bins: int) -> Any:
 
     This and the functions below take NumPy arrays and torch tensors, which broadcast.
     """
-    # Without the slack, rounding could lift a wavenumber on the border of two rings to the upper one.
-    ring = (2 * bins * (down**2 + along**2) ** 0.5 + (0.5 - 1e-9)).round()
+    # Without the slack, rounding could lift a wavenumber on the border of two rings to the upper one. The sum
+    # of both numbers has no place in single precision, in which exporters keep numbers.
+    ring = (2 * bins * (down**2 + along**2) ** 0.5 - 1e-9 + 0.5).round()
     return ring * (ring <= bins)
 
 

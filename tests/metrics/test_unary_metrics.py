@@ -372,7 +372,7 @@ def test_power_in_one_direction_is_anisotropic() -> None:
     white = noise((40, 64, 64))
     assert (metric(waves)[:, 0, 2] > 0.99).all()
     assert metric(crossing[None])[0, 0, 2] < 0.01
-    assert metric(white)[:, 0, 3:].mean() < 0.1
+    assert metric(white)[:, 0, 3:].mean() < 0.15  # by chance
     drawn_out = white + np.roll(white, 1, 2) + np.roll(white, 2, 2)
     assert metric(drawn_out)[:, 0, 3:].mean() > 0.3
 

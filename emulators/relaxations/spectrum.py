@@ -6,11 +6,17 @@ import math
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
+from torch.utils.checkpoint import checkpoint
 
 from ...metrics import Spectrum
 from ...metrics.spectrum import axis_of, ring_of, stands_for
 from ..differentiable import Analytical
+from ..transforms import transformed
 from .relaxation import RELAXATIONS
+
+_PART = 32
+"""Wavenumbers that are worked on at a time, in pixels of the field."""
 
 
 @RELAXATIONS.register(Spectrum)
@@ -57,20 +63,47 @@ def _ring_means(fields: Tensor, bins: int, directed: bool) -> Tensor:
     height, width = fields.shape[1:]
     window = _hann(height, fields)[:, None] * _hann(width, fields)
     mean = (fields * window).sum((1, 2), keepdim=True) / window.sum()
-    rows, columns = max(height, 2 * bins), max(width, 2 * bins)
-    waves = torch.fft.rfft2((fields - mean) * window, s=(rows, columns))
-    # As numbers of any scale: small power is no smaller for large rings beside it.
-    power = torch.view_as_real(waves).square().sum(-1) / window.square().sum()
-    places = _places(rows, fields)
+    grid = max(height, 2 * bins), max(width, 2 * bins)
+    along = torch.fft.rfft((fields - mean) * window, grid[1])
+    step = max(1, _PART * height * width // grid[0])
+    starts = range(0, along.shape[2], step)
+    # Of a field that is padded to a large grid no more than this is kept for the gradient.
+    again = len(starts) > 1 and along.requires_grad and not (transformed(along) or is_compiling())
+    parts = []
+    for start in starts:
+        given = along[..., start : start + step], start, grid, bins, directed
+        parts.append(
+            checkpoint(_sums_of, *given, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else _sums_of(*given)
+        )
+    sums, counts = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+    return sums / (counts * window.square().sum())
+
+
+def _sums_of(
+    along: Tensor, start: int, grid: tuple[int, int], bins: int, directed: bool
+) -> tuple[Tensor, Tensor]:
+    """Sums over the rings of power (N, 1 or 3, bins) in some columns of wavenumbers, and numbers of these.
+
+    Args:
+        along: transforms of rows (N, H, columns).
+        start: the first of these columns.
+        grid: rows and columns of the padded field.
+        bins: number of rings.
+        directed: whether sums of the power's axes are asked for, too.
+    """
+    rows, columns = grid
+    power = torch.view_as_real(torch.fft.fft(along, rows, dim=1)).square().sum(-1)
+    places = _places(rows, power)
     down = (((places + rows // 2) % rows - rows // 2) / rows)[:, None]
-    along = _places(columns // 2 + 1, fields) / columns
-    ring = ring_of(down, along, bins).long()
-    count = stands_for(along).expand_as(ring).to(fields)
+    across = (start + _places(along.shape[2], power)) / columns
+    ring = ring_of(down, across, bins).long()
+    count = stands_for(across).expand_as(ring).to(power)
     power = (power * count)[:, None]
     if directed:
-        power = torch.cat([power, power * torch.stack(axis_of(down, along))], dim=1)
-    sums, counts = (_sums(values, ring, bins) for values in (power, count))
-    return sums / counts
+        power = torch.cat([power, power * torch.stack(axis_of(down, across))], dim=1)
+    return _sums(power, ring, bins), _sums(count, ring, bins)
 
 
 def _length(vectors: Tensor) -> Tensor:

@@ -99,6 +99,19 @@ def test_gradient_by_finite_differences(shape):
     assert torch.autograd.gradgradcheck(relaxation(METRIC), fields)
 
 
+def test_grids_that_are_worked_on_in_parts_have_the_same_gradient():
+    """Of 3 x 4 pixels and 64 rings: 128 x 65 wavenumbers, 3 columns at a time."""
+    module, fields = relaxation(Spectrum(bins=64, outputs=BOTH)), rough(2, 3, 4).requires_grad_()
+    assert torch.autograd.gradcheck(module, fields)
+    assert torch.autograd.gradgradcheck(lambda x: module(x)[..., ::16], fields)
+    (slope,) = torch.autograd.grad(module(fields).sum(), fields)
+    torch.testing.assert_close(torch.func.grad(lambda x: module(x).sum())(fields.detach()), slope)
+    torch.compiler.reset()
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    (found,) = torch.autograd.grad(compiled(fields).sum(), fields)
+    torch.testing.assert_close(found, slope)
+
+
 def test_gradient_beside_holes_by_finite_differences():
     missing = rough(2, 7, 6, seed=1) > 0
     fields = rough(2, 7, 6).requires_grad_()

@@ -65,10 +65,12 @@ def _ring_means(fields: Tensor, bins: int, directed: bool) -> Tensor:
     mean = (fields * window).sum((1, 2), keepdim=True) / window.sum()
     grid = max(height, 2 * bins), max(width, 2 * bins)
     along = torch.fft.rfft((fields - mean) * window, grid[1])
-    step = max(1, _PART * height * width // grid[0])
+    # Of a field that is padded to a large grid, `along` alone is kept for the gradient; compilers and
+    # transforms keep what they like.
+    whole = transformed(along) or is_compiling()
+    step = along.shape[2] if whole else max(1, _PART * height * width // grid[0])
     starts = range(0, along.shape[2], step)
-    # Of a field that is padded to a large grid no more than this is kept for the gradient.
-    again = len(starts) > 1 and along.requires_grad and not (transformed(along) or is_compiling())
+    again = len(starts) > 1 and along.requires_grad
     parts = []
     for start in starts:
         given = along[..., start : start + step], start, grid, bins, directed

@@ -100,10 +100,10 @@ def test_gradient_by_finite_differences(shape):
 
 
 def test_grids_that_are_worked_on_in_parts_have_the_same_gradient():
-    """Of 3 x 4 pixels and 64 rings: 128 x 65 wavenumbers, 3 columns at a time."""
-    module, fields = relaxation(Spectrum(bins=64, outputs=BOTH)), rough(2, 3, 4).requires_grad_()
+    """Of 3 x 4 pixels and 16 rings: 32 x 17 wavenumbers, 12 columns and 5."""
+    module, fields = relaxation(Spectrum(bins=16, outputs=BOTH)), rough(2, 3, 4).requires_grad_()
     assert torch.autograd.gradcheck(module, fields)
-    assert torch.autograd.gradgradcheck(lambda x: module(x)[..., ::16], fields)
+    assert torch.autograd.gradgradcheck(lambda x: module(x)[..., ::4], fields)
     (slope,) = torch.autograd.grad(module(fields).sum(), fields)
     torch.testing.assert_close(torch.func.grad(lambda x: module(x).sum())(fields.detach()), slope)
     torch.compiler.reset()

@@ -185,7 +185,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         reaches far, a cold one is faithful. Where values are exact, it is that of the gradient alone.
 
         Raises:
-            ArgumentError: a surrogate that is no relaxation, or a temperature that is not positive.
+            ArgumentError: a surrogate that has none, or a temperature that is not positive.
         """
         return self._relaxed().temperature
 
@@ -195,7 +195,10 @@ class FrozenSurrogate(Embedded, Differentiable):
 
     def _relaxed(self) -> Relaxation:
         if self.relaxation is None:
-            raise ArgumentError(f"architecture {self.architecture!r} is no relaxation: it has no temperature")
+            raise ArgumentError(
+                f"a surrogate of metric {self.metric.name!r} by architecture {self.architecture!r} has no "
+                "temperature; leave it out"
+            )
         return self.relaxation
 
     def at(self: S, metric: Metric) -> S:

@@ -332,9 +332,10 @@ def test_members_of_the_observed_distribution_are_told_so(example, quick):
     assert (by_field["energy"] <= by_field["distance"]).all()
     assert figures["members"] == 4
     assert all(0.75 < ratio < 1.3 for ratio in figures["spread_to_skill"].values())
-    for counts in figures["ranks"].values():
-        assert len(counts) == 5
-        assert max(counts) < 1.5 * np.mean(counts)
+    for name, length in {"ranks": 5, "ranks_of_member": 4}.items():
+        for counts in figures[name].values():
+            assert len(counts) == length
+            assert max(counts) < 1.5 * np.mean(counts)
     assert figures["spectrum"] < 0.2
     assert figures["axes"] > 0.01
     assert 0.7 < figures["strength"] < 1.4
@@ -381,6 +382,7 @@ def test_a_single_prediction_has_errors_for_scores(example, quick):
     assert figures["members"] == 1
     assert np.isnan(figures["auc"])  # they are too few
     assert figures["ranks"] is None
+    assert figures["ranks_of_member"] is None
     assert figures["spread_to_skill"] is None
     np.testing.assert_array_equal(by_field["energy"], by_field["distance"])
     expected = (predicted.log1p() - observed.log1p()).abs().mean((1, 2))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -261,9 +262,8 @@ class FrozenSurrogate(Embedded, Differentiable):
         """
         _refuse("as_loss", SurrogateLoss, unknown)
         how = as_live(live)
-        build = SurrogateLoss if how is None else functools.partial(LiveLoss, live=how)
+        build = functools.partial(SurrogateLoss, self) if how is None else self._learning(how)
         return build(
-            self,
             distance=distance,
             forward=forward,
             reference=reference,
@@ -273,6 +273,12 @@ class FrozenSurrogate(Embedded, Differentiable):
             missing=missing,
             in_state_dict=in_state_dict,
         )
+
+    def _learning(self, how: Live) -> Callable[..., LiveLoss]:
+        """Builds a live loss of a copy, of which the evaluation does not hold any more."""
+        copied = copy.deepcopy(self)
+        copied.provenance.evaluation = {}
+        return functools.partial(LiveLoss, copied, copied.module, copied.provenance.training, how)
 
     @takes_those_of(SurrogateScore)
     def as_score(

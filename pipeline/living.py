@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -94,8 +93,8 @@ def live(
         raise ArgumentError(f"architecture {arch!r} has no weights to learn with; take hybrid")
     check_shape(source.field_shape, emulator.stride)
     provenance = Provenance(unit=source.unit, field_shape=list(source.field_shape))
-    # What the loss refuses is refused before anything is learnt.
-    Surrogate(copy.deepcopy(emulator), arch, provenance).as_loss(live=live, **arguments)
+    # What the loss refuses is refused before anything is learnt: by one of a network that is like it.
+    Surrogate(built(arch, teacher, Network(), seed, told), arch, provenance).as_loss(live=live, **arguments)
     options = Training(minutes=None, fields=budget, seed=seed, precision="float32")
     _taught(emulator, batch, curves, options, source.quantum, progress)
     provenance.training = {"source": {"kind": "live"}, "fields": {"train": len(batch)}, "fields_seen": budget}

@@ -43,9 +43,9 @@ class Gauge:
     def error(self) -> float:
         """See above; NaN before any prediction was labelled."""
         _, exact, errors = self._columns()
-        if not len(exact):
-            return float("nan")
-        return float(errors.mean() / max(exact.mean(), np.finfo(np.float64).tiny))
+        if not errors.any():
+            return 0.0 if len(errors) else float("nan")
+        return float(errors.mean() / exact.mean()) if exact.any() else float("inf")
 
     @property
     def ranks(self) -> float:
@@ -62,7 +62,7 @@ class Gauge:
     def weight(self) -> float:
         """What the loss is multiplied by; 1 before any prediction was labelled."""
         error = self.error
-        return 1.0 if np.isnan(error) else 1 / (1 + error**2)
+        return 1.0 if np.isnan(error) else 1 / (1 + error * error)
 
     def figures(self) -> dict[str, float]:
         """Mean distances said and exact, and the above, by name."""

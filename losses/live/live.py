@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...emulators.differentiable import Differentiable
 from ...emulators.distances import Distance
 from ...errors import ArgumentError
 from ..loss import SurrogateLoss
@@ -21,9 +21,6 @@ from .lessons import Heard, Lesson, as_asked, lesson_of, together
 from .memory import Memory
 from .options import Live
 from .student import Student, rank
-
-if TYPE_CHECKING:
-    from ..surrogate import FrozenSurrogate
 
 _UNLEARNT = 32
 """Batches that wait to be learnt, at most."""
@@ -50,26 +47,30 @@ class LiveLoss(SurrogateLoss):
     come some steps late.
 
     Args:
-        surrogate: an emulator with weights; a copy of it learns, and loses bounds that it had on its slopes.
+        surrogate: an emulator with weights, which belongs to this loss alone. Bounds that it had on its
+            slopes are lost as it learns.
+        network: what of it learns.
+        facts: where it is noted, under "live", what was learnt.
         live: how it learns.
         **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
             gradient where it is to lead, and the slopes are the surrogate's. Where labels would have to be
             waited for, values are the surrogate's as well.
 
     Attributes:
-        surrogate: what learns. Frozen between two steps, it can be evaluated, saved and published.
+        surrogate: what learns; frozen between two steps. Of a surrogate's `as_loss` it is a copy, which can
+            be evaluated, saved and published.
         gauge: how far it is believed, measured on the last predictions.
 
     Raises:
         ArgumentError: an argument out of range, or a surrogate without weights.
     """
 
-    surrogate: FrozenSurrogate
-
     def __init__(
         self,
-        surrogate: FrozenSurrogate,
-        live: Live | None = None,
+        surrogate: Differentiable,
+        network: Differentiable,
+        facts: dict[str, Any],
+        live: Live,
         *,
         distance: str | Distance | type[Distance] | None = None,
         forward: str | None = None,
@@ -81,15 +82,13 @@ class LiveLoss(SurrogateLoss):
         in_state_dict: bool = True,
     ) -> None:
         metric = surrogate.metric
-        how = live or Live()
-        behind = metric.parallel == "processes" if how.background is None else how.background
+        behind = metric.parallel == "processes" if live.background is None else live.background
         is_open = forward is None and reference is None
         forward = forward or ("surrogate" if behind else "exact")
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
-        learning = copy.deepcopy(surrogate)
         super().__init__(
-            learning,
+            surrogate,
             distance=distance,
             forward=forward,
             reference=reference,
@@ -98,11 +97,10 @@ class LiveLoss(SurrogateLoss):
             trust=trust,
             missing=missing,
         )
-        self.live, self.gauge = how, Gauge()
-        learning.provenance.evaluation = {}  # it is of what it was
-        self._student = Student(learning.module, self.live)
+        self.live, self.gauge, self._facts = live, Gauge(), facts
+        self._student = Student(network, live)
         self._labels: Labels = Behind(metric) if behind else AtOnce(metric)
-        self._memory = Memory(how.memory)
+        self._memory = Memory(live.memory)
         self._heard: list[Heard] = []
         self._random: np.random.Generator | None = None
         self._size = self._learnt = self._left_out = 0
@@ -170,7 +168,7 @@ class LiveLoss(SurrogateLoss):
             self._memory.add(lesson.predictions, lesson.exact)
             self._learnt += len(lesson.predictions)
         self.gauge.warn(self._student.steps, self.metric.title)
-        self.surrogate.provenance.training["live"] = self._facts()
+        self._facts["live"] = self._learnings()
         left_out = self._left_out + self._labels.left_out
         self._wait_no_more()
         return {"loss": loss, **self.gauge.figures(), "left_out": left_out}
@@ -203,7 +201,7 @@ class LiveLoss(SurrogateLoss):
         batches = [(lesson.fields, lesson.curves) for lesson in lessons]
         return together([*batches, *([] if remembered is None else [remembered])], self.metric)
 
-    def _facts(self) -> dict[str, Any]:
+    def _learnings(self) -> dict[str, Any]:
         """What a card says about the learning, beside a model."""
         figures = {name: value for name, value in self.gauge.figures().items() if math.isfinite(value)}
         return {"steps": self._student.steps, "predictions": self._learnt, **figures}

@@ -328,6 +328,14 @@ def test_figures_of_a_gauge():
     assert again.figures() == told
 
 
+@pytest.mark.parametrize(("error", "weight"), [(0.0, 1.0), (0.5, 0.0)])
+def test_where_nothing_is_missing_any_more(error, weight):
+    gauge = Gauge()
+    gauge.add(np.full(2, error), np.zeros(2), np.full(2, error))
+    assert gauge.weight == weight
+    assert math.isnan(gauge.ranks)
+
+
 def test_a_gauge_forgets_what_is_long_ago():
     gauge = Gauge()
     for error in (9.0, 0.1):

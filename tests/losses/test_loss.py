@@ -378,7 +378,7 @@ def test_descent_reduces_the_exact_distance(surrogate):
     ("arguments", "word"),
     [
         ({"forward": "exactly"}, "forward"),
-        ({"forward": None}, "forward"),
+        ({"forward": 1}, "forward"),
         ({"reference": "target"}, "reference"),
         ({"reduction": "max"}, "reduction"),
         ({"reduction": ["mean"]}, "reduction"),

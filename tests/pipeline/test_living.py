@@ -52,7 +52,7 @@ def miss(prediction, observation):
 
 
 def test_of_functions(observed):
-    loss = emuloss.live(wettest, observed, **QUICK)
+    loss = emuloss.live(wettest, observed, live=Live(background=False), **QUICK)
     assert step(loss, observed)["loss"] > 0
     pairs = emuloss.metric(miss, arity=2, lower_better=True)
     loss = emuloss.live(pairs, observed, live=Live(background=False), **QUICK)

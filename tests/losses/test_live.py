@@ -470,7 +470,7 @@ def test_a_function_that_hangs_holds_nothing_up(function, tmp_path):
 
 # Several processes
 
-TOGETHER = """
+TOGETHER = r"""
 import sys, hashlib, torch, numpy as np
 sys.path[:0] = {paths!r}
 from torch import distributed
@@ -488,7 +488,7 @@ if rank:
     predictions[4, :] = torch.nan  # one process has nothing of its own to learn in that step
 told = taught(loss, predictions[rank::2], targets[rank::2])
 digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights(loss).values())).hexdigest()
-print(digest, told[-1]["loss"], flush=True)
+print(f"{{digest}} {{told[-1]['loss']}}\n", end="", flush=True)  # at once: both write to one pipe
 distributed.destroy_process_group()
 """
 

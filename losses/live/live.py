@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ...emulators.differentiable import Differentiable
-from ...emulators.distances import Distance
 from ...errors import ArgumentError
 from ..loss import SurrogateLoss
 from .gauge import Gauge, GaugeWarning
@@ -72,14 +70,10 @@ class LiveLoss(SurrogateLoss):
         facts: dict[str, Any],
         live: Live,
         *,
-        distance: str | Distance | type[Distance] | None = None,
         forward: str | None = None,
         reference: str | None = None,
-        reduction: str = "mean",
-        weights: Mapping[str, float] | None = None,
-        trust: float | None = None,
-        missing: str = "target",
         in_state_dict: bool = True,
+        **arguments: Any,
     ) -> None:
         metric = surrogate.metric
         behind = metric.parallel == "processes" if live.background is None else live.background
@@ -87,16 +81,7 @@ class LiveLoss(SurrogateLoss):
         forward = forward or ("surrogate" if behind else "exact")
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
-        super().__init__(
-            surrogate,
-            distance=distance,
-            forward=forward,
-            reference=reference,
-            reduction=reduction,
-            weights=weights,
-            trust=trust,
-            missing=missing,
-        )
+        super().__init__(surrogate, forward=forward, reference=reference, **arguments)
         self.live, self.gauge, self._facts = live, Gauge(), facts
         self._student = Student(network, live)
         self._labels: Labels = Behind(metric) if behind else AtOnce(metric)

@@ -344,6 +344,15 @@ def test_members_of_the_observed_distribution_are_told_so(example, quick):
     assert 0.8 < figures["wet"] < 1.25
 
 
+def test_a_training_that_went_astray_is_told(example, tmp_path, monkeypatch):
+    monkeypatch.setattr(example.ensembles, "trained", lambda *_: None)
+    monkeypatch.setattr(example.ensembles, "draw", lambda *_: torch.zeros(3, 2, 8, 8))
+    fields = SimpleNamespace(test=rain(3, size=8), source="rain")
+    with pytest.raises(ArgumentError, match="all that crps-seed0 draws is dry"):
+        example.ensembles.score(tmp_path / "crps-seed0", fields, 2)
+    assert not list(tmp_path.rglob("scores*"))
+
+
 def test_copies_of_the_observed_fields_have_no_error(example, quick):
     observed = rain(8)
     observed[0, :9] = torch.nan

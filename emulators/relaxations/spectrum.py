@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ...metrics import Spectrum
@@ -64,16 +65,21 @@ def _ring_means(fields: Tensor, bins: int, directed: bool) -> Tensor:
     window = _hann(height, fields)[:, None] * _hann(width, fields)
     mean = (fields * window).sum((1, 2), keepdim=True) / window.sum()
     grid = max(height, 2 * bins), max(width, 2 * bins)
-    along = torch.fft.rfft((fields - mean) * window, grid[1])
+    weighed = (fields - mean) * window
     # Of a field that is padded to a large grid, `along` alone is kept for the gradient; compilers and
-    # transforms keep what they like.
-    whole = transformed(along) or is_compiling()
+    # transforms keep what they like. Exports to ONNX pad no complex numbers.
+    whole = transformed(weighed) or is_compiling()
+    if whole:
+        weighed = F.pad(weighed, (0, 0, 0, grid[0] - height))
+    along = torch.fft.rfft(weighed, grid[1])
     step = along.shape[2] if whole else max(1, _PART * height * width // grid[0])
     starts = range(0, along.shape[2], step)
     again = len(starts) > 1 and along.requires_grad
     parts = []
     for start in starts:
-        given = along[..., start : start + step], start, grid, bins, directed
+        # A slice that is the whole would be an alias, which exports to ONNX know not of complex numbers.
+        part = along if len(starts) == 1 else along[..., start : start + step]
+        given = part, start, grid, bins, directed
         parts.append(
             checkpoint(_sums_of, *given, use_reentrant=False, preserve_rng_state=False)
             if again

@@ -79,10 +79,11 @@ def live(
         raise ArgumentError(
             "live must be True or an emuloss.losses.Live; of a frozen one, call emuloss.train"
         )
+    if arch is not None:
+        ARCHITECTURES[arch]  # an unknown one is refused before any field is read
     source, roles = opened(Data(fields=fields), seed)
     teacher = metric_of(Teacher(metric=metric), source, roles, progress=progress)
     arch = arch or _with_weights(default_architecture(teacher))
-    ARCHITECTURES[arch]  # an unknown one is refused before any field is read
     observed = _observed(source, roles)
     batch = _asked_about(teacher, observed, seed)
     curves = _labelled(teacher, batch)
@@ -97,7 +98,7 @@ def live(
     Surrogate(built(arch, teacher, Network(), seed, told), arch, provenance).as_loss(live=live, **arguments)
     options = Training(minutes=None, fields=budget, seed=seed, precision="float32")
     _taught(emulator, batch, curves, options, source.quantum, progress)
-    provenance.training = {"source": {"kind": "live"}, "fields": {"train": len(batch)}, "fields_seen": budget}
+    provenance.training = {"source": source.config(), "fields": {"train": len(batch)}, "fields_seen": budget}
     return Surrogate(emulator, arch, provenance).as_loss(live=live, **arguments)
 
 

@@ -32,12 +32,13 @@ class Heard(NamedTuple):
         """Copies on the CPU, without gradient."""
 
         def fields(batch: Tensor) -> Tensor:
-            return batch.detach().reshape(-1, *batch.shape[-2:]).float().cpu().clone()
+            flat = batch.detach().reshape(-1, *batch.shape[-2:])
+            return flat.to("cpu", torch.float32, copy=True)  # the caller may change its own meanwhile
 
         return cls(
             fields(prediction),
             None if target is None else fields(target),
-            None if curves is None else curves.detach().cpu().clone(),
+            None if curves is None else curves.detach().to("cpu", copy=True),
         )
 
 

@@ -153,10 +153,10 @@ class LiveLoss(SurrogateLoss):
             self._memory.add(lesson.predictions, lesson.exact)
             self._learnt += len(lesson.predictions)
         self.gauge.warn(self._student.steps, self.metric.title)
-        self._facts["live"] = self._learnings()
-        left_out = self._left_out + self._labels.left_out
+        figures, left_out = self.gauge.figures(), self._left_out + self._labels.left_out
+        self._note(figures)
         self._wait_no_more()
-        return {"loss": loss, **self.gauge.figures(), "left_out": left_out}
+        return {"loss": loss, **figures, "left_out": left_out}
 
     def _wait_no_more(self) -> None:
         """Label at once from now on, where labels are known to take next to no time."""
@@ -186,10 +186,10 @@ class LiveLoss(SurrogateLoss):
         batches = [(lesson.fields, lesson.curves) for lesson in lessons]
         return together([*batches, *([] if remembered is None else [remembered])], self.metric)
 
-    def _learnings(self) -> dict[str, Any]:
-        """What a card says about the learning, beside a model."""
-        figures = {name: value for name, value in self.gauge.figures().items() if math.isfinite(value)}
-        return {"steps": self._student.steps, "predictions": self._learnt, **figures}
+    def _note(self, figures: dict[str, float]) -> None:
+        """Keep what a card says about the learning; figures: of the gauge."""
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self._facts["live"] = {"steps": self._student.steps, "predictions": self._learnt, **finite}
 
     def get_extra_state(self) -> dict[str, Any]:
         """What the learning goes on from, beside the weights."""

@@ -25,8 +25,7 @@ class Live:
         precision: of learning: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has
             instructions for it.
         background: whether exact labels are made in other processes, while the model goes on: they come some
-            steps late. Default: of metrics in plain Python, unless the first labels show that they take next
-            to no time.
+            steps late. Default: of metrics in plain Python, until labels turn out to take next to no time.
         seed: of what is drawn from the memory, and how anchors are mixed.
 
     Raises:

@@ -39,6 +39,7 @@ def test_by_the_name_of_a_metric(metric, observed):
     assert told["left_out"] == 0
     assert loss.metric.name == metric
     assert loss.surrogate.trained_on["fields_seen"] == 64
+    assert loss.surrogate.trained_on["source"] == emuloss.datasets.as_source(observed).config()
 
 
 def wettest(field):

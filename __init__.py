@@ -17,7 +17,7 @@ from .foundation.lazy import lazily
 if TYPE_CHECKING:
     from .losses import SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
-    from .pipeline import Look, label, look, train
+    from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
 
 __version__ = "0.2.0.dev0"
@@ -37,6 +37,7 @@ __all__ = [
     "label",
     "list_metrics",
     "list_models",
+    "live",
     "load",
     "look",
     "metric",
@@ -50,7 +51,7 @@ __getattr__ = lazily(
     __name__,
     {
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
-        **dict.fromkeys(("Look", "label", "look", "train"), ".pipeline"),
+        **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
         **dict.fromkeys(("SurrogateLoss", "SurrogateScore"), ".losses"),
     },

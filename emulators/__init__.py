@@ -5,7 +5,7 @@ from __future__ import annotations
 from .architectures import ARCHITECTURES, Architecture, default_architecture
 from .certificates import BOUNDS, Certificate, certify
 from .curves import found_scales, log_curves, signed_expm1, signed_log1p, trapezoid_weights
-from .differentiable import Differentiable, Relaxation, Trainable
+from .differentiable import Analytical, Differentiable, Relaxation, Trainable
 from .distances import DISTANCES, CurveDistance, Distance, Shortfall
 from .fields import as_batch, as_pairs, check_shape
 from .networks.certified import CertifiedEmulator
@@ -21,6 +21,7 @@ from .relaxations import (
     RelaxedFSS,
     RelaxedMasks,
     RelaxedMinkowski,
+    RelaxedSpectrum,
     geometric,
     relaxable,
     relaxation,
@@ -32,6 +33,7 @@ __all__ = [
     "BOUNDS",
     "DISTANCES",
     "RELAXATIONS",
+    "Analytical",
     "Architecture",
     "Certificate",
     "CertifiedEmulator",
@@ -49,6 +51,7 @@ __all__ = [
     "RelaxedFSS",
     "RelaxedMasks",
     "RelaxedMinkowski",
+    "RelaxedSpectrum",
     "Shortfall",
     "Trainable",
     "as_batch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -120,7 +121,93 @@ class Differentiable(nn.Module, abc.ABC):
         return "\n".join(f"{name}: {value}".rstrip() for name, value in lines.items())
 
 
-class Relaxation(Differentiable):
+class Analytical(Differentiable):
+    """A stand-in by a formula, which needs no training.
+
+    A subclass computes curves in `soft`: the metric's own, within rounding, where the metric has a gradient;
+    else those of a `Relaxation`.
+
+    Args:
+        metric: the metric.
+        forward: "soft", or "exact": exact values, with the gradient of the soft ones.
+
+    Raises:
+        ArgumentError: an argument out of range.
+
+    Attributes:
+        dry: what stands for pixels that were not measured in what `soft` is given, held to +-1e30.
+    """
+
+    stride = 1
+    dry: ClassVar[float] = -math.inf
+
+    def __init__(self, metric: Metric, forward: str = "soft") -> None:
+        super().__init__()
+        as_choice("forward", forward, ("soft", "exact"))
+        self.metric, self.teacher, self.exact = metric, Teacher(metric), forward == "exact"
+
+    @abc.abstractmethod
+    def soft(self, batch: Tensor, given: Tensor) -> Tensor:
+        """Soft curves (N, C, Q), without autocast.
+
+        Args:
+            batch: fields (N, H, W), or pairs (N, 2, H, W), float32 or better; what was not measured is `dry`.
+            given: the same as the caller gave them, with NaN where nothing was measured.
+        """
+
+    def arguments(self) -> dict[str, Any]:
+        """The JSON-able keyword arguments, beside the metric, that build this module again."""
+        return {"forward": "exact" if self.exact else "soft"}
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """Curves (N, C, Q), in the metric's units, of fields (N, H, W), or of pairs (N, 2, H, W)."""
+        batch = self._validated(fields)
+        values = self._exact_values([batch], [fields]) if self.exact else None
+        return self._differentiable(batch, fields, values)
+
+    def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Differentiable.curves_of_both`; exact values are those of one batch."""
+        if not self.exact:
+            return super().curves_of_both(predictions, targets)
+        batch = self._validated(predictions)
+        values = self._exact_values([batch, self._validated(targets)], [predictions, targets])
+        return self._differentiable(batch, predictions, values[: batch.shape[0]]), values[batch.shape[0] :]
+
+    def _validated(self, fields: Tensor) -> Tensor:
+        return validated(self.metric.arity, fields, self.dry)
+
+    def _differentiable(self, batch: Tensor, given: Tensor, values: Tensor | None) -> Tensor:
+        """Soft curves, or, where there are values, these with the gradient of soft curves."""
+        if values is not None and not torch.is_grad_enabled() and not transformed(batch):
+            return values
+        with full_precision(batch):
+            steps = self.steps_of(batch)
+            return self.soft(steps, given) if values is None else self.with_slopes(values, steps, given)
+
+    def steps_of(self, batch: Tensor) -> Tensor:
+        """What `soft` is given of a batch."""
+        return batch
+
+    def _exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
+        with full_precision(batches[0]):
+            return self.exact_values(batches, given).to(batches[0])
+
+    def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
+        """The metric's own curves (N, C, Q), without gradient, without autocast.
+
+        Args:
+            batches: one or two, N fields together, (N, H, W) or (N, 2, H, W), as for `soft`, but in their own
+                unit.
+            given: the same as the caller gave them.
+        """
+        return self.teacher(joined(given))
+
+    def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
+        """Exact values (N, C, Q) with the gradient of `soft`, whose arguments the others are."""
+        return straight_through(self.soft(batch, given), values)
+
+
+class Relaxation(Analytical):
     """An analytical stand-in, which tends to the exact metric as its temperature falls.
 
     A subclass computes curves in `soft`, takes a new temperature over in `set_temperature`, and sets
@@ -142,7 +229,6 @@ class Relaxation(Differentiable):
         spreads: of these, (Q,): 1 where each field is in its own spread.
     """
 
-    stride = 1
     argument_rules: ClassVar[Mapping[str, Rule]] = {
         "temperature": one_or_more(number_from(1e-3, 1e3)),
         "tail": optional(list_of(number_from(1e-3, 1e3), 2, 2)),
@@ -156,9 +242,7 @@ class Relaxation(Differentiable):
         thresholds: Sequence[float] | None = None,
         spreads: Sequence[float] | None = None,
     ) -> None:
-        super().__init__()
-        as_choice("forward", forward, ("soft", "exact"))
-        self.metric, self.teacher, self.exact = metric, Teacher(metric), forward == "exact"
+        super().__init__(metric, forward)
         steps_at = tuple(metric.thresholds if thresholds is None else thresholds)
         found = checked_spreads(spreads, steps_at, metric.levels) if steps_at else ()
         self._given = spreads is not None
@@ -208,21 +292,12 @@ class Relaxation(Differentiable):
             ArgumentError: a temperature that cannot be worked with.
         """
 
-    @abc.abstractmethod
-    def soft(self, batch: Tensor, given: Tensor) -> Tensor:
-        """Soft curves (N, C, Q), without autocast.
-
-        Args:
-            batch: fields (N, H, W), or pairs (N, 2, H, W), float32 or better; what was not measured is -1e30.
-            given: the same as the caller gave them, with NaN where nothing was measured.
-        """
-
     def arguments(self) -> dict[str, Any]:
         """The JSON-able keyword arguments, beside the metric, that build this module again."""
         temperature = self.temperature
         return {
             "temperature": list(temperature) if isinstance(temperature, tuple) else temperature,
-            "forward": "exact" if self.exact else "soft",
+            **super().arguments(),
             **({"spreads": list(self.spreads)} if self._given else {}),
         }
 
@@ -242,48 +317,9 @@ class Relaxation(Differentiable):
         """Whether each field tells its own spread, because there is a lone threshold."""
         return self._lone is not None
 
-    def forward(self, fields: Tensor) -> Tensor:
-        """Curves (N, C, Q), in the metric's units, of fields (N, H, W), or of pairs (N, 2, H, W)."""
-        batch = self._validated(fields)
-        values = self._exact_values([batch], [fields]) if self.exact else None
-        return self._differentiable(batch, fields, values)
-
-    def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Differentiable.curves_of_both`; exact values are those of one batch."""
-        if not self.exact:
-            return super().curves_of_both(predictions, targets)
-        batch = self._validated(predictions)
-        values = self._exact_values([batch, self._validated(targets)], [predictions, targets])
-        return self._differentiable(batch, predictions, values[: batch.shape[0]]), values[batch.shape[0] :]
-
-    def _validated(self, fields: Tensor) -> Tensor:
-        return validated(self.metric.arity, fields, -float("inf"))
-
-    def _differentiable(self, batch: Tensor, given: Tensor, values: Tensor | None) -> Tensor:
-        """Soft curves, or, where there are values, these with the gradient of soft curves."""
-        if values is not None and not torch.is_grad_enabled() and not transformed(batch):
-            return values
-        with full_precision(batch):
-            steps = batch if self._lone is None else in_own_spread(batch, self._lone)
-            return self.soft(steps, given) if values is None else self.with_slopes(values, steps, given)
-
-    def _exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
-        with full_precision(batches[0]):
-            return self.exact_values(batches, given).to(batches[0])
-
-    def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
-        """The metric's own curves (N, C, Q), without gradient, without autocast.
-
-        Args:
-            batches: one or two, N fields together, (N, H, W) or (N, 2, H, W), as for `soft`, but in their own
-                unit.
-            given: the same as the caller gave them.
-        """
-        return self.teacher(joined(given))
-
-    def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
-        """Exact values (N, C, Q) with the gradient of `soft`, whose arguments the others are."""
-        return straight_through(self.soft(batch, given), values)
+    def steps_of(self, batch: Tensor) -> Tensor:
+        """What `soft` is given: fields in their own unit, or in their own spread."""
+        return batch if self._lone is None else in_own_spread(batch, self._lone)
 
 
 class Trainable(Differentiable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from weakref import WeakValueDictionary
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from ..metrics import Metric
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class Teacher:
@@ -45,13 +48,17 @@ def exact_curves(metric: Metric, fields: Tensor) -> Tensor:
 
     Args:
         metric: the exact metric.
-        fields: (N, H, W) or (N, 1, H, W); of a pairwise metric pairs (N, 2, H, W).
+        fields: (N, H, W) or (N, 1, H, W), infinities of which count as the largest single numbers; of a
+            pairwise metric pairs (N, 2, H, W).
     """
     fields = fields.detach()
     if fields.ndim == 4 and metric.arity == 1:
         fields = fields[:, 0]
     if fields.dtype != torch.float64:
         fields = fields.float()
+    if metric.arity == 1:
+        # Some metrics refuse infinities, where the loss of a step that diverges is to tell of them.
+        fields = fields.nan_to_num(math.nan, _LARGEST, -_LARGEST)
     return torch.from_numpy(metric(*metric.parts(fields.cpu().numpy()))).to(fields.device)
 
 

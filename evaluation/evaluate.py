@@ -214,7 +214,10 @@ class _Examined:
         if thorough and self.metric.arity == 1:
             found = self.with_others(found, bar)
         figures["verdict"] = verdict(
-            figures, trained=self.surrogate.has_weights, relaxable=relaxable(self.metric)
+            figures,
+            trained=self.surrogate.has_weights,
+            relaxable=relaxable(self.metric),
+            tempered=self.surrogate.relaxation is not None,
         )
         return found
 

@@ -24,7 +24,11 @@ _NAMED = 4
 
 
 def verdict(
-    figures: Figures, *, trained: bool | None = None, relaxable: bool | None = None
+    figures: Figures,
+    *,
+    trained: bool | None = None,
+    relaxable: bool | None = None,
+    tempered: bool | None = None,
 ) -> VerdictFigures:
     """Judge a surrogate by its figures.
 
@@ -32,6 +36,7 @@ def verdict(
         figures: of an evaluation; what was not measured may be missing.
         trained: whether the surrogate has weights; None if not known. Advice depends on it.
         relaxable: whether its metric has a relaxation, which needs no training; None if not known.
+        tempered: whether it has a temperature that can be set; None if not known.
 
     Returns:
         JSON-able, see `VerdictFigures`.
@@ -51,7 +56,7 @@ def verdict(
         "fair_for": fair,
         "not_for": [*worse, *poor],
         "not_measured": unmeasured,
-        "advice": list(_advice(checks, figures["fidelity"]["fields"], trained, relaxable)),
+        "advice": list(_advice(checks, figures["fidelity"]["fields"], trained, relaxable, tempered)),
         "checks": checks,
     }
 
@@ -124,7 +129,11 @@ def _within(criterion: Criterion, members: Sequence[CheckFigures], count: int) -
 
 
 def _advice(
-    checks: Sequence[CheckFigures], fields: int, trained: bool | None, relaxable: bool | None
+    checks: Sequence[CheckFigures],
+    fields: int,
+    trained: bool | None,
+    relaxable: bool | None,
+    tempered: bool | None,
 ) -> Iterator[str]:
     """What to do about it, the most useful first."""
     bad = {check["criterion"] for check in checks if check["grade"] in (POOR, WORSE)}
@@ -136,7 +145,7 @@ def _advice(
             yield "take a relaxation of its metric (excursion, or relaxed), which needs no training"
         if trained is not False:
             yield "train for longer, or on more fields"
-        if trained is not True:
+        if trained is not True and tempered is not False:
             yield (
                 "set another temperature (of excursion that of the gradient alone; its values are exact): a "
                 "lower one follows values more closely, a higher one gives more pixels a gradient"

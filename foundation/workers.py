@@ -52,9 +52,9 @@ class Workers:
 
     def __init__(self, work: Work, number: int, title: str) -> None:
         self._work, self._number, self._title = work, number, title
-        self._begin = pickle.dumps((title, pickled(work, title)))
-        self._workers: list[_Worker] = []
-        self._idle: queue.Queue[_Worker] = queue.Queue()
+        self._begin = beginning(work, title)
+        self._workers: list[Worker] = []
+        self._idle: queue.Queue[Worker] = queue.Queue()
         self._threads = ThreadPoolExecutor(number, thread_name_prefix="emuloss-process")
 
     def __enter__(self) -> Workers:
@@ -103,10 +103,8 @@ class Workers:
     def _start(self, number: int) -> None:
         """Start as many processes as there is work for, up to the number."""
         while len(self._workers) < min(self._number, number):
-            worker = _Worker.started()
+            worker = Worker.started(self._begin)
             self._workers.append(worker)
-            with contextlib.suppress(OSError):  # that it died is met when it is asked
-                worker.requests.write(self._begin)
             self._idle.put(worker)
 
     def _ask(self, first: int, fields: list[np.ndarray]) -> np.ndarray:
@@ -128,7 +126,7 @@ class Workers:
         return reply
 
 
-class _Worker(NamedTuple):
+class Worker(NamedTuple):
     """A process, and the pipes to it and from it."""
 
     process: subprocess.Popen[bytes]
@@ -136,8 +134,8 @@ class _Worker(NamedTuple):
     replies: IO[bytes]
 
     @classmethod
-    def started(cls) -> _Worker:
-        """A new process, which waits for its work."""
+    def started(cls, begin: bytes) -> Worker:
+        """A new process, which waits for fields; begin: what `beginning` gives."""
         process = subprocess.Popen(
             [sys.executable, "-c", _START.format(path=sys.path)],
             stdin=subprocess.PIPE,
@@ -145,7 +143,10 @@ class _Worker(NamedTuple):
             env=_ONE_THREAD | os.environ,
             start_new_session=True,
         )
-        return cls(process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout))
+        worker = cls(process, cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout))
+        with contextlib.suppress(OSError):  # that it died is met when it is asked
+            worker.requests.write(begin)
+        return worker
 
     def reply(self, fields: list[np.ndarray]) -> Any:
         """What the process gives for fields: an array or an error."""
@@ -159,6 +160,15 @@ class _Worker(NamedTuple):
             with contextlib.suppress(OSError):  # what was still to be written has no reader
                 pipe.close()
         self.process.wait()
+
+
+def beginning(work: Work, title: str) -> bytes:
+    """What a process is told at first: its work, and what messages call it.
+
+    Raises:
+        ArgumentError: the work does not pickle.
+    """
+    return pickle.dumps((title, pickled(work, title)))
 
 
 def _part(first: int, future: Future[np.ndarray], poll: Callable[[], None]) -> np.ndarray:

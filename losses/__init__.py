@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from .live import GaugeWarning, Live, LiveLoss
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
 from .score import SurrogateScore
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
-__all__ = ["FrozenSurrogate", "Provenance", "RangeWarning", "SurrogateLoss", "SurrogateScore", "frozen"]
+__all__ = [
+    "FrozenSurrogate",
+    "GaugeWarning",
+    "Live",
+    "LiveLoss",
+    "Provenance",
+    "RangeWarning",
+    "SurrogateLoss",
+    "SurrogateScore",
+    "frozen",
+]

@@ -86,7 +86,9 @@ class Comparison(Embedded):
             ArgumentError: a surrogate without temperature, or temperatures that are not positive.
         """
         if self.surrogate.relaxation is None:
-            raise ArgumentError("this surrogate is no relaxation: it has no temperature to anneal")
+            raise ArgumentError(
+                f"the surrogate of metric {self.metric.name!r} has no temperature to anneal; leave anneal out"
+            )
         if not (is_weight(start) and is_weight(end) and start > 0 and end > 0):
             raise ArgumentError(f"start and end must be positive temperatures, got {start!r} and {end!r}")
         self.surrogate.relaxation.reserve(min(start, end))

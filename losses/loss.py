@@ -33,7 +33,7 @@ class SurrogateLoss(Comparison):
         distance: between curves: a name out of `emuloss.emulators.DISTANCES`, or a `Distance` of one's own,
             class or instance. Default: the one above.
         forward: curves of the prediction: "surrogate", or "exact": exact values, with the gradient
-            of the surrogate (straight through), so that the loss is the true distance.
+            of the surrogate (straight through), so that the loss is the true distance. Default: "surrogate".
         reference: curves of the target: "surrogate", so that loss(x, x) = 0, or "exact". Default:
             as `forward`. A pairwise metric has none.
         reduction: "mean" or "sum" over fields, or "none".
@@ -64,7 +64,7 @@ class SurrogateLoss(Comparison):
         surrogate: Differentiable,
         *,
         distance: str | Distance | type[Distance] | None = None,
-        forward: str = "surrogate",
+        forward: str | None = None,
         reference: str | None = None,
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
@@ -75,7 +75,7 @@ class SurrogateLoss(Comparison):
         super().__init__(
             surrogate,
             distance=distance,
-            forward=forward,
+            forward="surrogate" if forward is None else forward,
             reference=reference,
             reduction=reduction,
             weights=weights,
@@ -154,19 +154,22 @@ class SurrogateLoss(Comparison):
             if missing is not None and (mask is not None or self.missing == "either"):
                 target = target.masked_fill(missing, math.nan)
         self.watch.look(prediction, target)
-        reference: Tensor | None = None
-        gate: Tensor | None = None
-        if self.metric.arity == 2:
-            assert target is not None  # `check_inputs` has seen to it
-            curves = self._curves(stacked(prediction, target))
-        elif target is None:
-            assert target_curves is not None  # likewise
-            curves, reference = self._against_curves(prediction, target_curves)
-        else:
-            curves, reference, gate = self._against_target(prediction, target)
+        curves, reference, gate = self._curves_of(prediction, target, target_curves)
         with full_precision(curves):
             distances = self.distance(curves, reference)
             return distances if told is None else distances + told, gate
+
+    def _curves_of(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Curves of predictions, those to reach, and how far each field is trusted; None: wholly."""
+        if self.metric.arity == 2:
+            assert target is not None  # `check_inputs` has seen to it
+            return self._curves(stacked(prediction, target)), None, None
+        if target is None:
+            assert target_curves is not None  # likewise
+            return *self._against_curves(prediction, target_curves), None
+        return self._against_target(prediction, target)
 
     def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> tuple[Tensor, Tensor]:
         """Curves of predictions, and those to reach."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -20,6 +22,8 @@ from ..errors import ArgumentError
 from ..foundation.arguments import known_names
 from ..foundation.docs import takes_those_of
 from ..metrics import Metric
+from .live import Live, LiveLoss
+from .live.options import as_live
 from .loss import SurrogateLoss
 from .score import SurrogateScore
 
@@ -182,7 +186,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         reaches far, a cold one is faithful. Where values are exact, it is that of the gradient alone.
 
         Raises:
-            ArgumentError: a surrogate that is no relaxation, or a temperature that is not positive.
+            ArgumentError: a surrogate that has none, or a temperature that is not positive.
         """
         return self._relaxed().temperature
 
@@ -192,7 +196,10 @@ class FrozenSurrogate(Embedded, Differentiable):
 
     def _relaxed(self) -> Relaxation:
         if self.relaxation is None:
-            raise ArgumentError(f"architecture {self.architecture!r} is no relaxation: it has no temperature")
+            raise ArgumentError(
+                f"a surrogate of metric {self.metric.name!r} by architecture {self.architecture!r} has no "
+                "temperature; leave it out"
+            )
         return self.relaxation
 
     def at(self: S, metric: Metric) -> S:
@@ -233,26 +240,30 @@ class FrozenSurrogate(Embedded, Differentiable):
         self,
         *,
         distance: str | Distance | type[Distance] | None = None,
-        forward: str = "surrogate",
+        forward: str | None = None,
         reference: str | None = None,
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
         missing: str = "target",
         in_state_dict: bool = True,
+        live: bool | Live = False,
         **unknown: object,
     ) -> SurrogateLoss:
         """A loss module `loss(prediction, target)`.
 
         Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
-        metric itself, turned so that smaller is better, which has neither `reference` nor `trust`.
+        metric itself, turned so that smaller is better, which has neither `reference` nor `trust`. A live one
+        goes on learning beside the model that it judges, on the predictions that it is asked about: see
+        `LiveLoss`, and `Live` for what decides how.
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
         """
         _refuse("as_loss", SurrogateLoss, unknown)
-        return SurrogateLoss(
-            self,
+        how = as_live(live)
+        build = functools.partial(SurrogateLoss, self) if how is None else self._learning(how)
+        return build(
             distance=distance,
             forward=forward,
             reference=reference,
@@ -262,6 +273,12 @@ class FrozenSurrogate(Embedded, Differentiable):
             missing=missing,
             in_state_dict=in_state_dict,
         )
+
+    def _learning(self, how: Live) -> Callable[..., LiveLoss]:
+        """Builds a live loss of a copy, of which the evaluation does not hold any more."""
+        copied = copy.deepcopy(self)
+        copied.provenance.evaluation = {}
+        return functools.partial(LiveLoss, copied, copied.module, copied.provenance.training, how)
 
     @takes_those_of(SurrogateScore)
     def as_score(

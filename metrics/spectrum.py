@@ -1,18 +1,19 @@
-"""Radially averaged power spectrum."""
+"""Radially averaged power spectrum, and its anisotropy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_count, as_name, as_positive
+from ..foundation.arguments import as_count, as_name, as_outputs, as_positive
 from ..foundation.rules import Rule, whole
-from .constraints import AtLeast
+from .constraints import AtLeast, applicable
 from .metric import Metric
+from .pairwise import within
 from .registry import register
 
 MOST_BINS = 2048
@@ -21,6 +22,8 @@ _BLOCK = 2**18
 """Wavenumbers that are worked on at a time."""
 _LARGEST_VALUE = 1e140
 """Values beyond have no square in double precision, summed over a field."""
+_OUTPUTS = ("power", "anisotropy")
+_DEFAULT = ("power",)
 
 
 @register
@@ -29,6 +32,10 @@ class Spectrum(Metric):
 
     - power: log10 of the mean power over each of B rings of wavenumbers, at least log10 of the floor, in
       log10 of the field's unit squared.
+    - anisotropy: how much of it lies in one direction, |mean of P exp(2 i phi)| / mean of P over each ring,
+      phi the direction of f: a number from 0, where none stands out, to 1, where all waves run along one
+      axis. The fewer wavenumbers a ring has, the further it is above 0 by chance. A mean power below the
+      floor is raised to that, as if the rest had no direction.
 
     The field x, H x W, loses its mean under a window and is multiplied by it,
 
@@ -54,6 +61,7 @@ class Spectrum(Metric):
             fully.
         floor: least power, in the field's unit squared; above 0.
         field_unit: name of the unit of the field.
+        outputs: which curves, in which order, out of power, anisotropy.
 
     Raises:
         ArgumentError: any argument out of range; when called, a field that holds a value beyond 1e140.
@@ -62,7 +70,6 @@ class Spectrum(Metric):
     name = "spectrum"
     describing = ("field_unit",)
     invariant = True
-    outputs = ("power",)
     thresholds = ()
     pixel_size = 1.0
     argument_rules: ClassVar[Mapping[str, Rule]] = {"bins": whole(1, MOST_BINS)}
@@ -70,14 +77,31 @@ class Spectrum(Metric):
     floor: float
     field_unit: str
 
-    def __init__(self, bins: int = 32, floor: float = 1e-6, field_unit: str = "unit") -> None:
+    def __init__(
+        self,
+        bins: int = 32,
+        floor: float = 1e-6,
+        field_unit: str = "unit",
+        outputs: Sequence[str] = _DEFAULT,
+    ) -> None:
         self.bins = as_count("bins", bins, MOST_BINS)
         self.floor = as_positive("floor", floor)
         self.field_unit = as_name("field_unit", field_unit, "mm/h")
+        self.outputs = as_outputs(outputs, _OUTPUTS)
         self.levels = tuple((b + 0.5) / self.bins for b in range(self.bins))
-        self.units = (f"log10 ({field_unit})^2",)
+        units = {"power": f"log10 ({field_unit})^2", "anisotropy": "1"}
+        self.units = tuple(units[output] for output in self.outputs)
         least = math.log10(self.floor)
-        self.constraints = (AtLeast("power", "power >= floor", lambda: least),)
+        self.constraints = applicable(
+            (AtLeast("power", "power >= floor", lambda: least), *within("anisotropy", 0.0, 1.0)),
+            self.outputs,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """The JSON-able keyword arguments that build this metric again."""
+        found = super().arguments()
+        # Labels and runs from before there was a choice are of the default, and stay so.
+        return found if self.outputs != _DEFAULT else {k: v for k, v in found.items() if k != "outputs"}
 
     def _compute(self, fields: np.ndarray) -> np.ndarray:
         from ..foundation.threads import in_threads
@@ -91,8 +115,9 @@ class Spectrum(Metric):
         window = np.outer(*(np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2 for side in sides))
         rows, columns = (max(side, 2 * self.bins) for side in sides)
         rings = _Rings(rows, columns, self.bins)
-        share = 1 / (rings.sums(lambda block: 1.0) * (window**2).sum())
-        power = np.empty((len(fields), self.bins))
+        share = 1 / (rings.sums(lambda block: np.ones((1, 1, 1))) * (window**2).sum())
+        directed = "anisotropy" in self.outputs
+        means = np.empty((len(fields), 3 if directed else 1, self.bins))
 
         def measure(batch: slice) -> None:
             for n in range(batch.start, batch.stop):
@@ -102,12 +127,43 @@ class Spectrum(Metric):
 
                 def squares(block: slice, along: np.ndarray = along) -> np.ndarray:
                     waves = np.fft.fft(along[:, block], rows, axis=0)
-                    return waves.real**2 + waves.imag**2
+                    power = (waves.real**2 + waves.imag**2)[None]
+                    return np.concatenate([power, power * rings.axes(block)]) if directed else power
 
-                power[n] = share * rings.sums(squares)
+                means[n] = share * rings.sums(squares)
 
         in_threads(measure, len(fields), fields.size)
-        return np.log10(np.maximum(power, self.floor))[:, None]
+        power = np.maximum(means[:, 0], self.floor)
+        curves = {"power": np.log10(power)}
+        if directed:
+            curves["anisotropy"] = np.hypot(means[:, 1], means[:, 2]) / power
+        return self.stacked(curves)
+
+
+def ring_of(down: Any, along: Any, bins: int) -> Any:
+    """Ring of wavenumbers in cycles per pixel, from 1 to bins; 0 of those that are in none.
+
+    This and the functions below take NumPy arrays and torch tensors, which broadcast.
+    """
+    # Without the slack, rounding could lift a wavenumber on the border of two rings to the upper one. The sum
+    # of both numbers has no place in single precision, in which exporters keep numbers.
+    ring = (2 * bins * (down**2 + along**2) ** 0.5 - 1e-9 + 0.5).round()
+    return ring * (ring <= bins)
+
+
+def stands_for(along: Any) -> Any:
+    """How many wavenumbers of the full plane one of the half plane along >= 0 stands for.
+
+    Itself and its negative, or itself alone, where that is in the half plane, too.
+    """
+    return 1 + (along > 0) * (along < 0.5)
+
+
+def axis_of(down: Any, along: Any) -> tuple[Any, Any]:
+    """Of wavenumbers in directions phi, cos 2 phi and sin 2 phi; both 0 of the wavenumber 0."""
+    squared = down**2 + along**2
+    squared = squared + (squared == 0)
+    return (along**2 - down**2) / squared, 2 * down * along / squared
 
 
 class _Rings:
@@ -124,26 +180,32 @@ class _Rings:
 
     def __init__(self, rows: int, columns: int, bins: int) -> None:
         self.bins = bins
-        along, down = np.fft.rfftfreq(columns), np.fft.fftfreq(rows)[:, None]
-        # How many wavenumbers of the full plane each stands for: itself and its negative, or itself alone.
-        self.weights = np.where((along == 0) | (along == 0.5), 1.0, 2.0)
+        # Not by `rfftfreq`, which of 98 columns gives a little less than 1/2.
+        self.along, self.down = np.arange(columns // 2 + 1) / columns, np.fft.fftfreq(rows)[:, None]
         width = max(1, _BLOCK // rows)
-        self.blocks = [slice(start, start + width) for start in range(0, len(along), width)]
-        self.of = np.empty((rows, len(along)), np.min_scalar_type(bins))
+        self.blocks = [slice(start, start + width) for start in range(0, len(self.along), width)]
+        self.of = np.empty((rows, len(self.along)), np.min_scalar_type(bins))
         for block in self.blocks:
-            # Without the slack, rounding could lift a wavenumber on the border of two rings to the upper one.
-            ring = np.ceil(2 * np.hypot(down, along[block]) * bins - 1e-9)
-            self.of[:, block] = np.where(ring > bins, 0, ring)
+            self.of[:, block] = ring_of(self.down, self.along[block], bins)
 
-    def sums(self, values: Callable[[slice], np.ndarray | float]) -> np.ndarray:
-        """Sums over the rings of values, (bins,), float64; of wavenumbers outside all of them none.
+    def axes(self, block: slice) -> np.ndarray:
+        """See `axis_of`: (2, rows, columns) of a block of columns."""
+        return np.stack(axis_of(self.down, self.along[block]))
+
+    def sums(self, values: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """Sums over the rings of K values, (K, bins), float64; of wavenumbers outside all of them none.
 
         Args:
-            values: gives those of a block of columns, (rows, columns), or one for all of them.
+            values: gives those of a block of columns, (K, rows, columns), or what broadcasts to that.
         """
-        total = np.zeros(self.bins + 1)
+        total: np.ndarray | float = 0.0
         for block in self.blocks:
             ring = self.of[:, block]
-            weighted = np.broadcast_to(self.weights[block] * values(block), ring.shape)
-            total += np.bincount(ring.ravel(), weighted.ravel(), self.bins + 1)
-        return total[1:]
+            weighted = stands_for(self.along[block]) * values(block)
+            total = total + np.stack(
+                [
+                    np.bincount(ring.ravel(), np.broadcast_to(each, ring.shape).ravel(), self.bins + 1)
+                    for each in weighted
+                ]
+            )
+        return np.asarray(total)[:, 1:]

@@ -93,7 +93,8 @@ def train(data: Data, teacher: Teacher, network: Network, training: Training, ru
         refuse_what_teaches_nothing(store, metric, data)
         # Built anew with what the labels tell: the size of a function's values, what stands for thresholds.
         metric = metric.with_found_scales(lambda: found_scales(store.split("train")[1]))
-        emulator = built(arch, metric, network, training.seed, _of_the_data(metric, store, arch))
+        told = of_the_data(metric, store.split("train")[0], store.quantum, arch)
+        emulator = built(arch, metric, network, training.seed, told)
         provenance.training = {"source": store.source_config, "fields": store.counts}
         if isinstance(emulator, Trainable):
             provenance.training |= trained(emulator, arch, store, training, run, provenance)
@@ -212,13 +213,14 @@ def evaluated(
     surrogate.save_pretrained(run.out)  # after the picture, which its card shows
 
 
-def _of_the_data(metric: Metric, store: LabelledFields, arch: str) -> dict[str, tuple[float, ...]]:
-    """What the training fields tell an architecture: how far they lie from the thresholds.
+def of_the_data(
+    metric: Metric, fields: np.ndarray, quantum: float | None, arch: str
+) -> dict[str, tuple[float, ...]]:
+    """What training fields (N, H, W) tell an architecture: how far they lie from the thresholds.
 
     And what stands for these where the metric has none: quantiles of the fields above their least value,
-    unless they take few values.
+    unless they take few values; quantum: the step between their values, if they have one.
     """
-    fields = store.split("train")[0]
     fields = fields[np.unique(np.linspace(0, len(fields) - 1, _SAMPLED_FIELDS).round().astype(int))]
     if metric.thresholds:
         if "intensities" in ARCHITECTURES[arch].takes:  # a network, which also takes from them what is dry
@@ -226,7 +228,7 @@ def _of_the_data(metric: Metric, store: LabelledFields, arch: str) -> dict[str, 
         return {"spreads": lesser_spreads(fields, metric.thresholds, metric.levels)}
     lowest = float(np.nanmin(fields))
     try:
-        intensities = quantile_thresholds(fields, _INTENSITIES, wet=lowest, quantum=store.quantum)
+        intensities = quantile_thresholds(fields, _INTENSITIES, wet=lowest, quantum=quantum)
     except ArgumentError:
         return {}
     return {"intensities": intensities, "spreads": spreads_in(fields, intensities)}

@@ -34,13 +34,13 @@ _CITATION = """\
 ```"""
 
 
-def card(manifest: Manifest, metric: Metric, *, threshold_free: bool, pictures: Iterable[str] = ()) -> str:
+def card(manifest: Manifest, metric: Metric, *, trained: bool, pictures: Iterable[str] = ()) -> str:
     """Markdown with a YAML header: what a checkpoint emulates, where it is valid, how good it is, its use.
 
     Args:
         manifest: of the checkpoint; its evaluation is empty or what `emuloss.evaluation.evaluate` measures.
         metric: the exact teacher.
-        threshold_free: whether the surrogate can be had at other thresholds, as nothing was trained for them.
+        trained: whether the surrogate has weights, so that it is for what it was trained on.
         pictures: names of the pictures beside the card.
 
     Raises:
@@ -55,7 +55,7 @@ def card(manifest: Manifest, metric: Metric, *, threshold_free: bool, pictures: 
         "## The metric",
         _definition(metric),
         "## Where it is valid",
-        "\n".join(f"- {fact}" for fact in _domain(manifest, threshold_free)),
+        "\n".join(f"- {fact}" for fact in _domain(manifest, metric, trained)),
     ]
     if manifest.evaluation:
         figures = cast(Figures, manifest.evaluation)  # those of another form raise, as is told above
@@ -204,7 +204,7 @@ def _definition(metric: Metric) -> str:
     return text.partition("\nArgs:")[0].strip()
 
 
-def _domain(manifest: Manifest, threshold_free: bool) -> Iterator[str]:
+def _domain(manifest: Manifest, metric: Metric, trained: bool) -> Iterator[str]:
     """Facts about where a surrogate may be used, a sentence or two each."""
     units = zip(manifest.outputs, manifest.units, strict=True)
     yield (
@@ -214,16 +214,22 @@ def _domain(manifest: Manifest, threshold_free: bool) -> Iterator[str]:
     )
     shape = manifest.field_shape
     unit = f"Fields: unit {manifest.unit or 'not stated'}; NaN marks pixels that were not measured."
-    if threshold_free:
-        yield (
-            f"{unit} Nothing was trained: shape, thresholds and pixel size are run-time choices "
-            "(`surrogate.with_thresholds`)."
+    if not trained:
+        choices = (
+            "shape, thresholds and pixel size are run-time choices (`surrogate.with_thresholds`)"
+            if metric.thresholds
+            else "the shape is a run-time choice"
         )
+        yield f"{unit} Nothing was trained: {choices}."
     else:
         made_for = "" if shape is None else f" Trained on {' x '.join(map(str, shape))} pixels."
         yield f"{unit}{made_for} Elsewhere it extrapolates: measure it there with `emuloss evaluate`."
     if manifest.architecture.name == "relaxed":
-        yield "An analytical relaxation: constraints hold as the temperature goes to 0."
+        yield (
+            "An analytical relaxation: constraints hold as the temperature goes to 0."
+            if "temperature" in manifest.architecture.arguments
+            else "An analytical relaxation without temperature: values are the metric's, within rounding."
+        )
     elif manifest.constraints:
         yield f"Constraints that hold on every input: {'; '.join(manifest.constraints)}."
     training = manifest.training
@@ -232,7 +238,7 @@ def _domain(manifest: Manifest, threshold_free: bool) -> Iterator[str]:
             yield f"Data ({key}): {_listed(training[key])}."
     rest = {key: fact for key, fact in training.items() if key not in _SOURCES}
     if rest:
-        yield f"{'Fields' if threshold_free else 'Training'}: {_listed(rest)}."
+        yield f"{'Training' if trained else 'Fields'}: {_listed(rest)}."
 
 
 def _listed(facts: dict[str, Any]) -> str:

@@ -119,7 +119,7 @@ def _as_read(manifest: Manifest) -> Manifest:
 def _card(manifest: Manifest, module: Differentiable, pictures: list[str]) -> str:
     """The README.md beside a checkpoint."""
     try:
-        return card(manifest, module.metric, threshold_free=module.threshold_free, pictures=pictures)
+        return card(manifest, module.metric, trained=module.has_weights, pictures=pictures)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
             "the surrogate's provenance.evaluation must be empty or hold what emuloss.evaluation "

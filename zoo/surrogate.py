@@ -77,10 +77,11 @@ def relax(
     """Analytical surrogate of a metric; no training.
 
     Args:
-        metric: one whose relaxation is known, see below: of the kinds "minkowski", "fss", "csi" and
-            "boxcount", or "sal" with the amplitude alone.
+        metric: one whose relaxation is known, see below: of the kinds "minkowski", "fss", "csi", "boxcount"
+            and "spectrum", or "sal" with the amplitude alone.
         temperature: how soft it is, relative to the data; a hot relaxation has gradients that reach far, a
-            cold one is close to the metric. Default: that of the relaxation, 0.05.
+            cold one is close to the metric. Default: that of the relaxation, 0.05. A spectrum has none: its
+            values are the metric's, within rounding.
         forward: "soft", or "exact": exact values with the gradient of the soft ones. Default: "soft".
         fields: a sample of the fields, of any shape, that tells what temperatures are relative to, see
             `emuloss.emulators.lesser_spreads`. Default: what the thresholds tell by their distances, taken
@@ -98,8 +99,8 @@ def relax(
             raise ArgumentError("give relax fields or spreads, not both: fields tell the spreads")
         if RELAXATIONS.of(metric) is not None and not takes_spreads(metric):
             raise ArgumentError(
-                f"the relaxation of metric {metric.name!r} takes no fields: its steps do not "
-                "depend on the data; leave them out"
+                f"the relaxation of metric {metric.name!r} takes no fields: nothing in it depends on "
+                "the data; leave them out"
             )
         given["spreads"] = lesser_spreads(as_array("fields", fields), metric.thresholds, metric.levels)
     return Surrogate(relaxation(metric, **given, **arguments), "relaxed")

@@ -116,6 +116,7 @@ def relaxations() -> dict[str, Callable[[], Surrogate]]:
         "csi": emuloss.metric("csi", thresholds=few, outputs=["csi", "pod", "far"]),
         "boxcount": emuloss.metric("boxcount", thresholds=few),
         "sal, amplitude": emuloss.metric("sal", wet=0.1, outputs=["amplitude"]),
+        "spectrum": emuloss.metric("spectrum", outputs=["power", "anisotropy"]),
     }
     return {f"relaxed {name}": partial(emuloss.relax, metric) for name, metric in metrics.items()}
 

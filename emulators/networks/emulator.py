@@ -31,7 +31,7 @@ from ..certificates import BOUNDS, Layers, Unbounded, chain, padded
 from ..curves import as_scales, full_precision
 from ..differentiable import Trainable
 from ..fields import check_shape, validated
-from ..relaxations.relaxation import relaxable, relaxation, takes_spreads
+from ..relaxations.relaxation import relaxable, relaxation, takes_spreads, takes_temperature
 from .backbone import PlainBackbone, ResidualBackbone
 from .encodings import LevelEncoding, LogEncoding, intensity_axis, spread_axis
 from .gate import Gate
@@ -76,7 +76,7 @@ class ConvEmulator(Trainable):
             field on a log-like scale alone.
         mask_temperature: their temperature, relative to the spreads of the data at their thresholds.
         prior: relative temperature of the relaxed prior, or None to do without one; a metric of which no
-            relaxation is known has none in any case.
+            relaxation is known has none in any case, and a relaxation without a temperature is as it is.
         intensities: of a metric without thresholds: values of the field that stand for them in what the
             network sees, such as quantiles of the training data; default: a log axis around 1.
         spreads: how far the training data lie from each threshold, or what stands for it, see
@@ -158,8 +158,10 @@ class ConvEmulator(Trainable):
         prior = self._arguments["prior"]
         self.prior = None
         if prior is not None:
-            told = {"spreads": around} if spreads is not None and takes_spreads(metric) else {}
-            self.prior = relaxation(metric, temperature=prior, **told)
+            told = {"temperature": prior} if takes_temperature(metric) else {}
+            if spreads is not None and takes_spreads(metric):
+                told["spreads"] = around
+            self.prior = relaxation(metric, **told)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
 
@@ -228,9 +230,8 @@ class ConvEmulator(Trainable):
             if self.prior is None:
                 curves = self.heads(self.fc(readout), frame)
             else:
-                # A score knows what was not measured from what is dry.
-                relaxed = self.prior(fields if self.metric.arity == 1 else given.to(fields.dtype))
-                raw = self._inverse(relaxed, frame)
+                # It knows what was not measured from what is dry.
+                raw = self._inverse(self.prior(given.to(fields.dtype)), frame)
                 curves = self.heads(raw + self.fc(torch.cat([readout, _RAW_SCALE * raw], dim=1)), frame)
             if self.sizes is not None:
                 curves = curves * self.sizes.to(curves)

@@ -10,6 +10,7 @@ from .masks import RelaxedMasks
 from .minkowski import RelaxedMinkowski
 from .relaxation import COLD, HOT, RELAXATIONS, NoRelaxation, geometric, relaxable, relaxation
 from .sal import RelaxedAmplitude
+from .spectrum import RelaxedSpectrum
 
 __all__ = [
     "COLD",
@@ -23,6 +24,7 @@ __all__ = [
     "RelaxedFSS",
     "RelaxedMasks",
     "RelaxedMinkowski",
+    "RelaxedSpectrum",
     "geometric",
     "relaxable",
     "relaxation",

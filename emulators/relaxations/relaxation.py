@@ -10,22 +10,23 @@ from ...errors import ArgumentError
 from ...foundation.arguments import known_names, shown
 from ...foundation.registry import Registry
 from ...metrics import Metric
-from ..differentiable import Relaxation
+from ..differentiable import Analytical
 
 HOT, COLD = 0.2, 0.05
 """Relative temperatures between which losses of networks in training are annealed: see
 docs/super_resolution.md."""
 
-RELAXATIONS: Registry[type[Metric], Callable[..., Relaxation]] = Registry("relaxation")
-"""Relaxations by the kind of metric, built as relaxed(metric, temperature=..., forward=...). One that does
-not know an output of its metric raises `NoRelaxation`."""
+RELAXATIONS: Registry[type[Metric], Callable[..., Analytical]] = Registry("relaxation")
+"""Relaxations by the kind of metric, built as relaxed(metric, temperature=..., forward=...); without a
+temperature where the metric has a gradient itself. One that does not know an output of its metric raises
+`NoRelaxation`."""
 
 
 class NoRelaxation(ArgumentError):
     """No relaxation of a metric, or of one of its outputs, is known."""
 
 
-def relaxation(metric: Metric, **arguments: Any) -> Relaxation:
+def relaxation(metric: Metric, **arguments: Any) -> Analytical:
     """The analytical relaxation of a metric; a kind of metric gets one by `RELAXATIONS.register(kind)`.
 
     Raises:
@@ -51,7 +52,7 @@ def relaxation(metric: Metric, **arguments: Any) -> Relaxation:
     return build(metric, **arguments)
 
 
-def arguments_of(build: Callable[..., Relaxation]) -> tuple[str, ...]:
+def arguments_of(build: Callable[..., Analytical]) -> tuple[str, ...]:
     """Names of the arguments of a relaxation, beside the metric and its thresholds; empty if it takes any."""
     parameters = list(inspect.signature(build).parameters.values())[1:]
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -61,10 +62,17 @@ def arguments_of(build: Callable[..., Relaxation]) -> tuple[str, ...]:
 
 def takes_spreads(metric: Metric) -> bool:
     """Whether the relaxation of a metric can be told how far data lie from the metric's thresholds."""
+    return bool(metric.thresholds) and _takes(metric, "spreads")
+
+
+def takes_temperature(metric: Metric) -> bool:
+    """Whether the relaxation of a metric has a temperature."""
+    return _takes(metric, "temperature")
+
+
+def _takes(metric: Metric, argument: str) -> bool:
     build = RELAXATIONS.of(metric)
-    return (
-        build is not None and bool(metric.thresholds) and "spreads" in (arguments_of(build) or ("spreads",))
-    )
+    return build is not None and argument in (arguments_of(build) or (argument,))
 
 
 def relaxable(metric: Metric) -> bool:

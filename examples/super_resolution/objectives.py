@@ -10,6 +10,7 @@ from typing import Any
 import emuloss
 import torch
 from emuloss.emulators.relaxations.relaxation import COLD, HOT
+from emuloss.losses import LiveLoss
 from torch import Tensor, nn
 
 OUTPUTS = ("area", "perimeter", "euler", "components")
@@ -74,6 +75,8 @@ _ONE = (0.01,)
 _HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
+_LIVE = (("live", True),)
+"""Values are exact, and the gradient is that of the surrogate, which goes on learning."""
 _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
 
@@ -82,6 +85,8 @@ KINDS: dict[str, Kind] = {
     "relaxed-exact": Kind(relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
+    "constrained-live": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _LIVE, share=_SHARE),
+    "clusters-live": Kind(_bundled("clusters-opera"), (0.01, 0.03), _LIVE, share=_SHARE),
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
     "components": Kind(_bundled("components-opera"), (0.01, 0.03), _GATED, share=_SHARE),
@@ -118,7 +123,9 @@ class Objective(nn.Module):
         self.share = 1.0
         if name != "mse":
             kind = KINDS[name]
-            self.loss = kind.build().as_loss(**dict(kind.arguments), in_state_dict=False)
+            arguments = dict(kind.arguments)
+            # What learns is part of the state of a training, what is frozen is not.
+            self.loss = kind.build().as_loss(**{"in_state_dict": "live" in arguments, **arguments})
             self.temperature, self.share = kind.temperature, kind.share
         self.at(1.0)
 
@@ -138,12 +145,22 @@ class Objective(nn.Module):
         """Whether weight and temperature will stay as they are."""
         return self.loss is None or progress >= SETTLE
 
+    @property
+    def learns(self) -> bool:
+        """Whether its surrogate goes on learning."""
+        return isinstance(self.loss, LiveLoss)
+
+    def learn(self) -> None:
+        """Let the surrogate learn on what it was asked in the last step, if it does."""
+        if self.learns:
+            self.loss.learn()
+
     def labels(self, targets: Tensor) -> Tensor | None:
         """Exact curves (N, C, Q) of targets (N, H, W), if the loss compares with these.
 
         They are the same for a field that is turned or mirrored: once computed, they serve in every step.
         """
-        if self.loss is None or not self.loss.exact_reference:
+        if self.loss is None or self.learns or not self.loss.exact_reference:
             return None
         return torch.from_numpy(self.loss.metric(targets.numpy())).float()
 

@@ -68,6 +68,9 @@ class Recipe(nn.Module):
         """Whether weights and temperatures will stay as they are."""
         return not self.terms or progress >= SETTLE
 
+    def learn(self) -> None:
+        """Nothing: no surrogate of it goes on learning."""
+
     def labels(self, targets: Tensor) -> None:
         """Nothing: all is computed in each step."""
 

@@ -78,10 +78,11 @@ def train(
         "log": [],
     }
     if (folder / "state.pt").exists():
-        done, weights, moments = torch.load(folder / "state.pt", weights_only=True)
+        done, weights, moments, learnt = torch.load(folder / "state.pt", weights_only=True)
         check_asked(done["asked"], asked, folder)
         model.load_state_dict(weights)
         optimizer.load_state_dict(moments)
+        objective.load_state_dict(learnt)
     own = slice(accelerator.process_index, None, accelerator.num_processes)
     bar = tqdm(
         total=steps,
@@ -108,6 +109,7 @@ def train(
         accelerator.backward(total)
         accelerator.clip_grad_norm_(model.parameters(), options.clip)
         optimizer.step()
+        objective.learn()
         errors.append(error.detach())
         done["step"] += 1
         bar.update()
@@ -128,7 +130,8 @@ def train(
                     with whole(folder / "weights.safetensors") as part:
                         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
                 with whole(folder / "state.pt") as part:
-                    torch.save((done, model.state_dict(), optimizer.state_dict()), part)
+                    state = (done, model.state_dict(), optimizer.state_dict(), objective.state_dict())
+                    torch.save(state, part)
             began, errors = time.monotonic(), []
     bar.close()
     if not math.isfinite(done["best"]):

@@ -486,6 +486,7 @@ def test_list(capsys):
     assert table["minkowski"][1:] == ["1", "area,", "perimeter,", "euler", "yes", "yes"]
     assert table["betti-error"][1:] == ["2", "components,", "holes", "no", "no"]
     assert table["sal"][-2:] == ["amplitude", "no"]
+    assert table["spectrum"][1:] == ["1", "power", "yes", "no"]
     assert "FILE.py:NAME" in own
     assert main(["list", "--metrics", "csi"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -529,6 +530,8 @@ def labelled(out, metric, *options, fields="rain"):
     ("metric", "options", "outputs", "points", "pairs"),
     [
         ("spectrum", ["--metric-option=bins=4"], ("power",), 4, False),
+        ("spectrum", ["--metric-option=bins=4", "--outputs=anisotropy,power"], ("anisotropy", "power"),
+         4, False),
         ("boxcount", ["--metric-option=scales=[1,4]", "--quantiles=0.2,0.8"],
          ("boxes_1", "boxes_4", "dimension"), 2, False),
         ("clusters", ["--outputs=mean,largest", "--thresholds=0.1,1", "--length-unit=mi"],

@@ -69,6 +69,10 @@ MISTAKES = {
         {"arch": "constrained", "temperature": 0.1, "thresholds": [1.0]},
         ("temperature is no option of architecture", "--temperature is no option of architecture"),
     ),
+    "no temperature of a relaxation": (
+        {"arch": "relaxed", "metric": "spectrum", "temperature": 0.1},
+        ("'spectrum' has no argument 'temperature'; it takes forward",) * 2,
+    ),
     "temperature": (
         {"temperature": -1.0, "thresholds": [1.0]},
         ("temperature must be", "--temperature must be"),

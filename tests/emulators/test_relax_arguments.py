@@ -139,6 +139,20 @@ def test_the_largest_sizes_take_no_more_memory_than_the_field() -> None:
     assert max(event.cpu_memory_usage for event in record.key_averages()) < 10e6
 
 
+def test_the_most_rings_take_little_memory() -> None:
+    """Their grid of 4096 x 2049 wavenumbers alone would take 134 MB."""
+    loss = relax(metric("spectrum", bins=2048, outputs=["power", "anisotropy"])).as_loss()
+    fields = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    fields.requires_grad_()
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
+        value = loss(fields[:1], fields[1:].detach())
+    value.backward()
+    assert fields.grad is not None
+    assert fields.grad.any()
+    assert 2e6 < sum(kept) < 20e6
+
+
 # Fields at the ends of what single precision holds
 
 OF_PAIRS = {
@@ -149,6 +163,7 @@ OF_PAIRS = {
 }
 OF_FIELDS = {
     "boxcount": {"thresholds": [0.5, 1.0]},
+    "spectrum": {"bins": 3, "outputs": ["power", "anisotropy"]},
     "minkowski": {"thresholds": [0.5, 1.0], "outputs": ["area", "perimeter", "euler", "components", "holes"]},
 }
 ENDS = [0.0, 1e-45, 1e-40, 1e-30, 1e-10, 1.0, 1e10, 1e30, 3e38, -1e-40, -1.0, -3e38]

@@ -171,6 +171,8 @@ def test_advice_fits_the_surrogate(sound: Figures) -> None:
     assert "needs no training" in advice(trained=True, relaxable=True)
     assert "train for longer" not in advice(trained=False)
     assert "temperature" in advice(trained=False)
+    assert "temperature" in advice(trained=False, tempered=True)
+    assert "temperature" not in advice(trained=False, tempered=False)
     few = copy.deepcopy(sound)
     few["fidelity"]["fields"] = 12
     assert any("more than 12 fields" in line for line in verdict(few)["advice"])

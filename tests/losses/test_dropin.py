@@ -448,6 +448,16 @@ def test_onnx(surrogate, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bins", [6, 20])
+def test_onnx_of_a_spectrum(bins, tmp_path):
+    """Of rings that the fields resolve, and of those that they are padded for."""
+    pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")
+    surrogate = emuloss.relax(emuloss.metric("spectrum", bins=bins, outputs=["power", "anisotropy"]))
+    fields, found = run_by_onnx(surrogate, tmp_path / "surrogate.onnx", 5)
+    torch.testing.assert_close(found, surrogate(fields), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_onnx_of_a_relaxation_that_connects_diagonals(tmp_path):
     """Torch operations in place of the kernels that eager mode runs, for windows and for components."""
     pytest.importorskip("onnxscript", reason="needs onnxscript, the exporter's library")

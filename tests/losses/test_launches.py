@@ -22,6 +22,7 @@ METRICS = {
     "fss": lambda: emuloss.metric("fss", thresholds=[0.2, 0.5]),
     "csi": lambda: emuloss.metric("csi", thresholds=[0.2, 0.5]),
     "sal": lambda: emuloss.metric("sal", outputs=["amplitude"], wet=0.2),
+    "spectrum": lambda: emuloss.metric("spectrum", outputs=["power", "anisotropy"]),
 }
 ON_THE_DEVICE = {
     **{name: lambda build=build: emuloss.relax(build()) for name, build in METRICS.items()},

@@ -378,7 +378,7 @@ def test_descent_reduces_the_exact_distance(surrogate):
     ("arguments", "word"),
     [
         ({"forward": "exactly"}, "forward"),
-        ({"forward": None}, "forward"),
+        ({"forward": 1}, "forward"),
         ({"reference": "target"}, "reference"),
         ({"reduction": "max"}, "reduction"),
         ({"reduction": ["mean"]}, "reduction"),
@@ -530,5 +530,5 @@ def test_annealing_of_a_pairwise_loss():
 
 
 def test_a_network_has_no_temperature_to_anneal():
-    with pytest.raises(ArgumentError, match="no relaxation"):
+    with pytest.raises(ArgumentError, match="has no temperature to anneal; leave anneal out"):
         emulated("constrained").as_loss().anneal(0.5)

@@ -13,6 +13,7 @@ METRICS = {
     "fss": lambda: emuloss.metric("fss", thresholds=[0.5, 2]),
     "csi": lambda: emuloss.metric("csi", thresholds=[0.5, 2]),
     "sal": lambda: emuloss.metric("sal", outputs=["amplitude"]),
+    "spectrum": lambda: emuloss.metric("spectrum", outputs=["power", "anisotropy"]),
 }
 BAD = [torch.nan, torch.inf, -torch.inf]
 
@@ -48,6 +49,8 @@ SETTINGS = [
     ("fss", {}),
     ("csi", {"forward": "exact"}),
     ("sal", {}),
+    ("spectrum", {}),
+    ("spectrum", {"forward": "exact"}),
 ]
 
 

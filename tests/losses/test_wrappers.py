@@ -18,15 +18,20 @@ OUTPUTS = ("area", "perimeter", "euler", "components", "holes")
 
 
 def relaxed(name="minkowski", **options):
+    if name == "spectrum":
+        return emuloss.relax(emuloss.metric(name, bins=12, outputs=["power", "anisotropy"]))
     options = options or ({"outputs": OUTPUTS} if name == "minkowski" else {})
     return emuloss.relax(emuloss.metric(name, thresholds=[0.105, 0.5, 1, 5], **options))
 
 
 BUNDLED = {name: lambda name=name: emuloss.load(name) for name in emuloss.list_models()}
-KINDS = ("minkowski", "fss", "csi", "boxcount")
+KINDS = ("minkowski", "fss", "csi", "boxcount", "spectrum")
 RELAXED = {f"relaxed {name}": lambda name=name: relaxed(name) for name in KINDS}
 ALL = RELAXED | BUNDLED
-FEW = {name: ALL[name] for name in ("relaxed minkowski", "relaxed fss", "components-opera", "fss-opera")}
+FEW = {
+    name: ALL[name]
+    for name in ("relaxed minkowski", "relaxed fss", "relaxed spectrum", "components-opera", "fss-opera")
+}
 
 
 def rain(count=3, seed=0, side=32, **how):

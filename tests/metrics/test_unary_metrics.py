@@ -27,6 +27,7 @@ SHAPES = [(1, 1), (1, 9), (9, 1), (2, 2), (5, 8), (17, 13), (40, 33)]
 DENSITIES = (0.0, 0.02, 0.1, 0.3, 0.5, 0.593, 0.7, 0.9, 0.98, 1.0)
 CONNECTIVITIES = (1, 2)
 SPAN = ("left_right", "top_bottom", "spanning")
+BOTH = ("power", "anisotropy")
 
 OF_SETS = {
     "clusters": functools.partial(Clusters, sizes=(1, 3, 6, 20)),
@@ -38,7 +39,8 @@ OF_SETS = {
 
 
 def every_metric() -> list[Metric]:
-    return [build(THRESHOLDS) for build in OF_SETS.values()] + [Spectrum(bins=4)]
+    spectra = [Spectrum(bins=4), Spectrum(bins=4, outputs=BOTH)]
+    return [build(THRESHOLDS) for build in OF_SETS.values()] + spectra
 
 
 each_metric = pytest.mark.parametrize("metric", every_metric(), ids=lambda metric: metric.name)
@@ -142,8 +144,8 @@ def reference_morphology(mask: np.ndarray, connectivity: int, min_area: int) -> 
     }
 
 
-def reference_power(field: np.ndarray, bins: int, floor: float) -> list[float]:
-    """The spectrum by the definition: a sum over pixels for every wavenumber."""
+def reference_spectrum(field: np.ndarray, bins: int, floor: float) -> tuple[list[float], list[float]]:
+    """Power and anisotropy by the definition: a sum over pixels for every wavenumber."""
     rows, columns = field.shape
     i, j = np.indices(field.shape)
     window = np.sin(np.pi * (i + 0.5) / rows) ** 2 * np.sin(np.pi * (j + 0.5) / columns) ** 2
@@ -157,8 +159,11 @@ def reference_power(field: np.ndarray, bins: int, floor: float) -> list[float]:
             if 0 < squared <= (bins * n * m) ** 2:
                 ring = math.isqrt((squared - 1) // (n * m) ** 2)
                 wave = (y * np.exp(-2j * np.pi * (k * i / n + l * j / m))).sum()
-                rings[ring].append(abs(wave) ** 2 / (window**2).sum())
-    return [math.log10(max(np.mean(ring), floor)) for ring in rings]
+                power = abs(wave) ** 2 / (window**2).sum()
+                rings[ring].append((power, power * np.exp(2j * math.atan2(k / n, l / m))))
+    means = [np.mean(ring, axis=0) for ring in rings]
+    powers = [max(power.real, floor) for power, _ in means]
+    return [math.log10(p) for p in powers], [abs(v) / p for p, (_, v) in zip(powers, means, strict=True)]
 
 
 def assert_agrees(metric: Metric, fields: np.ndarray, reference) -> None:
@@ -346,10 +351,47 @@ def test_shapes_hardly_depend_on_place_in_a_large_field() -> None:
 @pytest.mark.parametrize("bins", [1, 3, 5])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (4, 4), (5, 8), (12, 9), (10, 10)], ids=str)
 def test_spectrum_agrees_with_its_definition(shape: tuple[int, int], bins: int) -> None:
-    metric = Spectrum(bins=bins, floor=1e-9)
+    metric = Spectrum(bins=bins, floor=1e-9, outputs=BOTH)
     fields = 3 + 2 * noise((2, *shape))
-    expected = [[reference_power(field, bins, 1e-9)] for field in fields]
+    expected = [reference_spectrum(field, bins, 1e-9) for field in fields]
     np.testing.assert_allclose(metric(fields), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_last_column_of_98_counts_once() -> None:
+    """Half a cycle per pixel stands for itself alone, although 49 times 1/98 is rounded to less."""
+    metric = Spectrum(bins=49, floor=1e-9, outputs=BOTH)
+    field = noise((1, 3, 98)) * (-1) ** np.arange(98)  # most of its power is there
+    np.testing.assert_allclose(metric(field)[0], reference_spectrum(field[0], 49, 1e-9), rtol=1e-9, atol=1e-9)
+
+
+def test_power_in_one_direction_is_anisotropic() -> None:
+    metric = Spectrum(bins=8, outputs=["anisotropy"])
+    y, x = np.indices((64, 64))
+    waves = np.array([np.sin(0.35 * np.pi * along) for along in (y, x, (y + x) / math.sqrt(2))])
+    crossing = waves[0] + waves[1]
+    white = noise((40, 64, 64))
+    assert (metric(waves)[:, 0, 2] > 0.99).all()
+    assert metric(crossing[None])[0, 0, 2] < 0.01
+    assert metric(white)[:, 0, 3:].mean() < 0.15  # by chance
+    drawn_out = white + np.roll(white, 1, 2) + np.roll(white, 2, 2)
+    assert metric(drawn_out)[:, 0, 3:].mean() > 0.3
+
+
+def test_anisotropy_does_not_know_scale_and_offset_and_ends_at_the_floor() -> None:
+    metric = Spectrum(bins=8, floor=1e-12, outputs=["anisotropy"])
+    np.testing.assert_allclose(metric(1e3 * noise() + 7), metric(noise()), rtol=1e-9, atol=1e-9)
+    shares = [metric(size * noise())[0, 0].max() for size in (1.0, 1e-7, 1e-9, 0.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == 0
+    assert shares[-2] < 1e-3
+
+
+def test_the_default_outputs_go_by_the_name_they_had() -> None:
+    """Labels and runs of power alone are told by the same definition as before there was anisotropy."""
+    assert Spectrum().arguments() == {"bins": 32, "floor": 1e-6, "field_unit": "unit"}
+    assert Spectrum(outputs=["power"]) == Spectrum() != Spectrum(outputs=BOTH)
+    assert Spectrum(outputs=BOTH).arguments()["outputs"] == list(BOTH)
+    assert Spectrum(outputs=BOTH[::-1], field_unit="K").units == ("1", "log10 (K)^2")
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 64), (100, 30)], ids=str)
@@ -577,6 +619,7 @@ def test_shared_arguments_are_refused(name: str, changes: dict, message: str) ->
         (Spectrum, {"floor": 0.0}),
         (Spectrum, {"floor": math.nan}),
         (Spectrum, {"field_unit": None}),
+        (Spectrum, {"outputs": ("direction",)}),
     ],
 )
 def test_own_arguments_are_refused(build: type[Metric], arguments: dict) -> None:
@@ -597,7 +640,7 @@ def violations(metric: Metric, fields: np.ndarray) -> dict[str, float]:
 
 def variants(thresholds: tuple[float, ...]) -> list[Metric]:
     """Every metric of sets, with both connectivities and several arguments of its own, and the spectrum."""
-    built: list[Metric] = [Spectrum(bins=4)]
+    built: list[Metric] = [Spectrum(bins=4, outputs=("power", "anisotropy"))]
     for connectivity in CONNECTIVITIES:
         built += [OF_SETS["percolation"](thresholds, connectivity=connectivity)]
         for sizes, pixel_size in (((1, 3, 6, 20), 2.0), ((2,), 1.0), ((1, 2), 1e-2)):
@@ -669,7 +712,7 @@ def honest() -> dict[str, tuple[Metric, np.ndarray]]:
         Percolation(thresholds, outputs=SPAN),
         BoxCount(thresholds, scales=(1, 2, 4)),
         Morphology(thresholds, min_area=4),
-        Spectrum(bins=3),
+        Spectrum(bins=3, outputs=("power", "anisotropy")),
     ]
     return {metric.name: (metric, metric(field[None])) for metric in metrics}
 
@@ -737,6 +780,8 @@ BROKEN = [
     ("morphology", "solidity = 0 without objects", {"solidity": (0, 0.5), "count": (0, 0.0)}),
     ("morphology", "solidity >= 4 / field where there are objects", {"solidity": (0, 0.01)}),
     ("spectrum", "power >= floor", {"power": (0, -6.1)}),
+    ("spectrum", "anisotropy >= 0", {"anisotropy": (1, -0.1)}),
+    ("spectrum", "anisotropy <= 1", {"anisotropy": (2, 1.1)}),
 ]
 
 

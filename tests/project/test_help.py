@@ -80,7 +80,8 @@ def test_help_on_relax_tells_each_argument() -> None:
     assert all(told_in(page, name, 8) for name in ("metric", "temperature", "forward"))
     for kind in RELAXATIONS.things():
         if kind.__module__.startswith("emuloss."):
-            assert f"\n        {kind.__name__}(metric, temperature=" in page
+            first = "temperature=" if "temperature" in parameters(kind) else "forward="
+            assert f"\n        {kind.__name__}(metric, {first}" in page
     assert told_in(page, "tail", 12)
 
 

@@ -332,15 +332,25 @@ def test_members_of_the_observed_distribution_are_told_so(example, quick):
     assert (by_field["energy"] <= by_field["distance"]).all()
     assert figures["members"] == 4
     assert all(0.75 < ratio < 1.3 for ratio in figures["spread_to_skill"].values())
-    for counts in figures["ranks"].values():
-        assert len(counts) == 5
-        assert max(counts) < 1.5 * np.mean(counts)
+    for name, length in {"ranks": 5, "ranks_of_member": 4}.items():
+        for counts in figures[name].values():
+            assert len(counts) == length
+            assert max(counts) < 1.5 * np.mean(counts)
     assert figures["spectrum"] < 0.2
     assert figures["axes"] > 0.01
     assert 0.7 < figures["strength"] < 1.4
     assert all(0.7 < ratio < 1.4 for ratio in figures["harmonics"])
     assert 0.7 < figures["q99"] < 1.4
     assert 0.8 < figures["wet"] < 1.25
+
+
+def test_a_training_that_went_astray_is_told(example, tmp_path, monkeypatch):
+    monkeypatch.setattr(example.ensembles, "trained", lambda *_: None)
+    monkeypatch.setattr(example.ensembles, "draw", lambda *_: torch.zeros(3, 2, 8, 8))
+    fields = SimpleNamespace(test=rain(3, size=8), source="rain")
+    with pytest.raises(ArgumentError, match="all that crps-seed0 draws is dry"):
+        example.ensembles.score(tmp_path / "crps-seed0", fields, 2)
+    assert not list(tmp_path.rglob("scores*"))
 
 
 def test_copies_of_the_observed_fields_have_no_error(example, quick):
@@ -381,6 +391,7 @@ def test_a_single_prediction_has_errors_for_scores(example, quick):
     assert figures["members"] == 1
     assert np.isnan(figures["auc"])  # they are too few
     assert figures["ranks"] is None
+    assert figures["ranks_of_member"] is None
     assert figures["spread_to_skill"] is None
     np.testing.assert_array_equal(by_field["energy"], by_field["distance"])
     expected = (predicted.log1p() - observed.log1p()).abs().mean((1, 2))

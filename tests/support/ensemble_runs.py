@@ -67,6 +67,7 @@ def _run(folder, name, seed, groups, hard, observed, rng):
         "wet": 1.02,
         "spread_to_skill": None if spread is None else dict.fromkeys(OUTPUTS, spread),
         "ranks": None if spread is None else dict.fromkeys(OUTPUTS, ranks),
+        "ranks_of_member": None if spread is None else {output: [90, 100, 110] for output in OUTPUTS},
     }
     _write(folder / "scores.json", told)
 

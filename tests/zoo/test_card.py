@@ -17,7 +17,7 @@ def written(evaluation: dict[str, Any]) -> str:
     """The card of a bundled checkpoint with another evaluation."""
     module, manifest = checkpoint.load(MODELS / "components-opera")
     manifest = replace(manifest, evaluation=evaluation)
-    return card(manifest, module.metric, threshold_free=True)
+    return card(manifest, module.metric, trained=False)
 
 
 @pytest.fixture(scope="module")

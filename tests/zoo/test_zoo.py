@@ -169,9 +169,9 @@ def test_temperature_of_a_relaxed_surrogate():
         with pytest.raises(ArgumentError, match="temperature"):
             surrogate.temperature = bad
     trained = emuloss.load("components-opera")
-    with pytest.raises(ArgumentError, match="'hybrid' is no relaxation"):
+    with pytest.raises(ArgumentError, match="'hybrid' has no temperature; leave it out"):
         trained.temperature = 0.2
-    with pytest.raises(ArgumentError, match="'hybrid' is no relaxation"):
+    with pytest.raises(ArgumentError, match="'hybrid' has no temperature; leave it out"):
         _ = trained.temperature
 
 

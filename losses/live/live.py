@@ -1,0 +1,218 @@
+"""A loss whose surrogate goes on learning on the predictions that it judges."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...emulators.differentiable import Differentiable
+from ...errors import ArgumentError
+from ..loss import SurrogateLoss
+from .gauge import Gauge, GaugeWarning
+from .labels import AtOnce, Behind, Labels
+from .lessons import Heard, Lesson, as_asked, lesson_of, together
+from .memory import Memory
+from .options import Live
+from .student import Student, rank
+
+_UNLEARNT = 32
+"""Batches that wait to be learnt, at most."""
+
+
+class LiveLoss(SurrogateLoss):
+    """A loss whose surrogate goes on learning on what it is asked about.
+
+    A frozen emulator is true where it was trained, not where an optimiser goes. This one is told the exact
+    values of the predictions that it just judged, and takes a step of learning on them, on observed fields
+    and on remembered predictions, as MetricGAN (Fu et al. 2019) has it for scores of speech:
+
+        value = mse(prediction, target) + weight * loss(prediction, target)
+        value.backward()
+        optimizer.step()
+        loss.learn()
+
+    In evaluation mode, and where no gradient is asked for, it listens to nothing. The weights of the
+    surrogate get no gradient from the loss, so that an optimizer of a model that holds it leaves them alone.
+
+    Of several processes, each of which calls it and `learn` as often, surrogates stay equal to the bit. The
+    state dict holds what it goes on from: weights, moments of its optimizer, and what it remembers. A
+    training that is resumed ends as it would have, to the bit, but for metrics in plain Python, whose labels
+    come some steps late.
+
+    Args:
+        surrogate: an emulator with weights, which belongs to this loss alone. Bounds that it had on its
+            slopes are lost as it learns.
+        network: what of it learns.
+        facts: where it is noted, under "live", what was learnt.
+        live: how it learns.
+        **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
+            gradient where it is to lead, and the slopes are the surrogate's. Where labels would have to be
+            waited for, values are the surrogate's as well.
+
+    Attributes:
+        surrogate: what learns; frozen between two steps. Of a surrogate's `as_loss` it is a copy, which can
+            be evaluated, saved and published.
+        gauge: how far it is believed, measured on the last predictions.
+
+    Raises:
+        ArgumentError: an argument out of range, or a surrogate without weights.
+    """
+
+    def __init__(
+        self,
+        surrogate: Differentiable,
+        network: Differentiable,
+        facts: dict[str, Any],
+        live: Live,
+        *,
+        forward: str | None = None,
+        reference: str | None = None,
+        in_state_dict: bool = True,
+        **arguments: Any,
+    ) -> None:
+        metric = surrogate.metric
+        behind = metric.parallel == "processes" if live.background is None else live.background
+        is_open = forward is None and reference is None
+        forward = forward or ("surrogate" if behind else "exact")
+        if in_state_dict is False:
+            raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
+        super().__init__(surrogate, forward=forward, reference=reference, **arguments)
+        self.live, self.gauge, self._facts = live, Gauge(), facts
+        self._student = Student(network, live)
+        self._labels: Labels = Behind(metric) if behind else AtOnce(metric)
+        self._memory = Memory(live.memory)
+        self._heard: list[Heard] = []
+        self._random: np.random.Generator | None = None
+        self._size = self._learnt = self._left_out = 0
+        self._warned, self._open = False, is_open
+
+    def _compared(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of a frozen surrogate, but that a poor one is heeded less."""
+        distances, gate = super()._compared(prediction, target, target_curves, mask)
+        if self.live.gated:
+            weight = distances.new_full(distances.shape[:1], self.gauge.weight)
+            gate = weight if gate is None else gate * weight
+        return distances, gate
+
+    def _curves_of(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """As of a frozen surrogate; what is asked in training is kept, to be learnt."""
+        if self.training and torch.is_grad_enabled() and prediction.requires_grad:
+            self._hear(Heard.of(prediction, target, target_curves))
+        return super()._curves_of(prediction, target, target_curves)
+
+    def _hear(self, heard: Heard) -> None:
+        """Keep a batch until the next step of learning, unless nobody seems to take any."""
+        self._heard.append(heard)
+        if len(self._heard) <= _UNLEARNT:
+            return
+        self._heard.pop(0)
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"a live loss was asked {_UNLEARNT} times and has learnt nothing of it; call loss.learn() "
+                "after each step of the model's optimizer",
+                GaugeWarning,
+                stacklevel=7,
+            )
+
+    def learn(self) -> dict[str, float]:
+        """Learn on what the loss was asked since the last call; call it after each step of the model.
+
+        Of several processes all have to call it.
+
+        Returns:
+            "loss", the distance from exact curves in the last step, NaN where there was nothing to learn; the
+            figures of the gauge: mean distances "said" and "exact" of the last predictions, "error", "ranks"
+            and "weight"; and "left_out", how many fields so far could not be learnt: not finite, or without
+            labels.
+        """
+        if self._random is None:
+            self._random = np.random.default_rng([self.live.seed, rank()])
+        heard, self._heard = self._heard, []
+        for each in heard:
+            asked, broken = as_asked(each, self.metric, self.live.anchors, self._random)
+            self._left_out += broken
+            if asked is not None:
+                self._labels.put(asked)
+        lessons = [lesson_of(asked, curves) for asked, curves in self._labels.known()]
+        for lesson in lessons:
+            self._measure(lesson)
+        loss = math.nan
+        for _ in range(self.live.steps):
+            loss = self._student.learn(*self._batch(lessons, self._random))
+        for lesson in lessons:
+            self._memory.add(lesson.predictions, lesson.exact)
+            self._learnt += len(lesson.predictions)
+        self.gauge.warn(self._student.steps, self.metric.title)
+        figures, left_out = self.gauge.figures(), self._left_out + self._labels.left_out
+        self._note(figures)
+        self._wait_no_more()
+        return {"loss": loss, **figures, "left_out": left_out}
+
+    def _wait_no_more(self) -> None:
+        """Label at once from now on, where labels are known to take next to no time."""
+        if self.live.background is None and isinstance(self._labels, Behind) and self._labels.short:
+            self._left_out += self._labels.left_out
+            self._labels = AtOnce(self.metric)
+            if self._open:
+                self.exact_forward, self.exact_reference = True, self.metric.arity == 1
+
+    def _measure(self, lesson: Lesson) -> None:
+        """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""
+        self._size = max(self._size, len(lesson.exact))
+        emulated = self._student.curves(lesson.predictions).double()
+        exact = lesson.exact.to(emulated)
+        reference = None if lesson.reference is None else lesson.reference.to(emulated)
+        said, true = (self._weighed(self.distance(curves, reference)) for curves in (emulated, exact))
+        pairs = self.metric.arity == 2
+        errors = (said - true).abs() if pairs else self._weighed(self.distance(emulated, exact))
+        self.gauge.add(*(x.double().cpu().numpy() for x in (said, true, errors)))
+
+    def _batch(self, lessons: list[Lesson], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Fields of a step, and their exact curves: what was just asked, anchors, and what is remembered."""
+        size = sum(len(lesson.predictions) for lesson in lessons)
+        # Where labels are late, as many as otherwise are remembered.
+        number = self.live.remembered * size if size else (1 + self.live.remembered) * self._size
+        remembered = self._memory.draw(round(number), random)
+        batches = [(lesson.fields, lesson.curves) for lesson in lessons]
+        return together([*batches, *([] if remembered is None else [remembered])], self.metric)
+
+    def _note(self, figures: dict[str, float]) -> None:
+        """Keep what a card says about the learning; figures: of the gauge."""
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self._facts["live"] = {"steps": self._student.steps, "predictions": self._learnt, **finite}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the learning goes on from, beside the weights."""
+        random = None if self._random is None else self._random.bit_generator.state
+        return {
+            "student": self._student.state_dict(),
+            "memory": self._memory.state_dict(),
+            "gauge": self.gauge.state_dict(),
+            "random": random,
+            "counts": [self._size, self._learnt, self._left_out],
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `get_extra_state` gave."""
+        self._student.load_state_dict(state["student"])
+        self._memory.load_state_dict(state["memory"])
+        self.gauge.load_state_dict(state["gauge"])
+        if state["random"] is not None:
+            self._random = np.random.default_rng(0)
+            self._random.bit_generator.state = state["random"]
+        self._size, self._learnt, self._left_out = state["counts"]
+
+    def _told(self) -> dict[str, str]:
+        """What `print` shows, by name."""
+        learnt = f"{self._learnt} predictions in {self._student.steps} steps"
+        return super()._told() | {"learnt": learnt}

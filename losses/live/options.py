@@ -1,0 +1,73 @@
+"""What decides how a live surrogate learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...errors import ArgumentError
+from ...foundation.arguments import as_choice, as_flag, as_natural, as_positive, as_real, shown
+
+_PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a live surrogate learns: one call of `LiveLoss.learn` a step of the model.
+
+    Attributes:
+        learning_rate: of AdamW, after a short rise.
+        steps: steps of learning a call.
+        anchors: observed fields in each step, as a share of the predictions; half of them are mixed with
+            their blurred, noisy selves. They keep what was known of fields as they are.
+        remembered: earlier predictions in each step, likewise.
+        memory: earlier predictions that are kept, at most.
+        gated: whether the loss heeds itself less where it errs, see `Gauge`.
+        precision: of learning: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has
+            instructions for it.
+        background: whether exact labels are made in other processes, while the model goes on: they come some
+            steps late. Default: of metrics in plain Python, until labels turn out to take next to no time.
+        seed: of what is drawn from the memory, and how anchors are mixed.
+
+    Raises:
+        ArgumentError: a value out of range.
+    """
+
+    learning_rate: float = 3e-4
+    steps: int = 1
+    anchors: float = 0.5
+    remembered: float = 1.0
+    memory: int = 512
+    gated: bool = True
+    precision: str = "auto"
+    background: bool | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        as_positive("learning_rate", self.learning_rate)
+        for name in ("steps", "memory"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value > 0):
+                raise ArgumentError(f"{name} must be a positive whole number, got {shown(value)}")
+        for name in ("anchors", "remembered"):
+            if not 0 <= as_real(getattr(self, name)) <= 100:
+                raise ArgumentError(
+                    f"{name} must be a number from 0 to 100, got {shown(getattr(self, name))}"
+                )
+        as_flag("gated", self.gated)
+        if self.background is not None:
+            as_flag("background", self.background)
+        as_choice("precision", self.precision, _PRECISIONS)
+        as_natural("seed", self.seed)
+
+
+def as_live(value: object) -> Live | None:
+    """Options of a live loss, or None where it is not to be one.
+
+    Raises:
+        ArgumentError: neither a truth value nor options.
+    """
+    if isinstance(value, Live):
+        return value
+    if isinstance(value, bool):
+        return Live() if value else None
+    raise ArgumentError(f"live must be True, False or an emuloss.losses.Live, got {type(value).__name__}")

@@ -1,0 +1,156 @@
+"""A live loss of any metric: a network that learns on observations at first, and then beside the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..datasets import FieldSource
+from ..datasets.sources.predictions import predictions_of
+from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
+from ..emulators.differentiable import Trainable
+from ..errors import ArgumentError
+from ..foundation.arguments import as_count
+from ..foundation.threads import usable_cores
+from ..foundation.workers import Workers
+from ..losses import Live, Provenance, SurrogateLoss
+from ..metrics import Metric
+from ..training import Learner, Training
+from ..training.batches import Batches, loaders, prefetched
+from ..zoo import Surrogate
+from .labelling import opened
+from .run import built, of_the_data
+from .settings import Data, Network, Teacher
+from .teacher import metric_of
+
+_OBSERVED = 1024
+"""Observed fields that a network begins with, at most."""
+
+
+def live(
+    metric: str | Metric | Callable[..., Any],
+    fields: Any,
+    *,
+    budget: int = 6400,
+    arch: str | None = None,
+    live: bool | Live = True,
+    seed: int = 0,
+    progress: bool = True,
+    **arguments: Any,
+) -> SurrogateLoss:
+    """A live loss of any metric, without a trained emulator: `loss(prediction, target)`, then `loss.learn()`.
+
+        loss = emuloss.live("clusters", rain)           # rain: an array (T, H, W), or a source of fields
+        loss = emuloss.live(my_function, rain)
+        value = mse(prediction, target) + weight * loss(prediction, target)
+        value.backward()
+        optimizer.step()
+        loss.learn()
+
+    A network learns on observed fields at first, and on blurred, noisy and rescaled ones, all exactly
+    labelled; then on the predictions that it is asked about, see `emuloss.losses.LiveLoss`.
+
+    Args:
+        metric: its name, a Python function of a field (or of a prediction and an observation), the place of
+            one, or a `Metric`. Thresholds that it needs lie at quantiles of the fields, unless a `Metric` has
+            them.
+        fields: observed, such as the targets of the training: an array (T, H, W) or an xarray DataArray in
+            order of time, a `FieldSource`, or text for `emuloss.datasets.open_source`. NaN marks pixels that
+            were not measured.
+        budget: fields of its first lessons.
+        arch: architecture of the network; default: hybrid.
+        live: how it learns beside the model.
+        seed: of the network and of its first lessons.
+        progress: whether to show a progress bar on standard error.
+        **arguments: of `as_loss`.
+
+    Returns:
+        The loss, on the CPU; `loss.to(device)` moves it.
+
+    Raises:
+        ArgumentError: an argument that cannot be used, or an architecture without weights.
+        DataError: fields that cannot be read.
+    """
+    as_count("budget", budget)
+    if live is False:
+        raise ArgumentError(
+            "live must be True or an emuloss.losses.Live; of a frozen one, call emuloss.train"
+        )
+    if arch is not None:
+        ARCHITECTURES[arch]  # an unknown one is refused before any field is read
+    source, roles = opened(Data(fields=fields), seed)
+    teacher = metric_of(Teacher(metric=metric), source, roles, progress=progress)
+    arch = arch or _with_weights(default_architecture(teacher))
+    observed = _observed(source, roles)
+    batch = _asked_about(teacher, observed, seed)
+    curves = _labelled(teacher, batch)
+    teacher = teacher.with_found_scales(lambda: found_scales(curves))
+    told = of_the_data(teacher, observed, source.quantum, arch)
+    emulator = built(arch, teacher, Network(), seed, told)
+    if not isinstance(emulator, Trainable):
+        raise ArgumentError(f"architecture {arch!r} has no weights to learn with; take hybrid")
+    check_shape(source.field_shape, emulator.stride)
+    provenance = Provenance(unit=source.unit, field_shape=list(source.field_shape))
+    # What the loss refuses is refused before anything is learnt: by one of a network that is like it.
+    Surrogate(built(arch, teacher, Network(), seed, told), arch, provenance).as_loss(live=live, **arguments)
+    options = Training(minutes=None, fields=budget, seed=seed, precision="float32")
+    _taught(emulator, batch, curves, options, source.quantum, progress)
+    provenance.training = {"source": source.config(), "fields": {"train": len(batch)}, "fields_seen": budget}
+    return Surrogate(emulator, arch, provenance).as_loss(live=live, **arguments)
+
+
+def _with_weights(arch: str) -> str:
+    """That architecture, or hybrid where it has nothing to learn with."""
+    return arch if "intensities" in ARCHITECTURES[arch].takes else "hybrid"
+
+
+def _observed(source: FieldSource, roles: list[str]) -> np.ndarray:
+    """Fields (N, H, W) of training chunks, spread over all of them."""
+    chunks = [k for k, role in enumerate(roles) if role == "train"]
+    found: list[np.ndarray] = []
+    order = np.random.default_rng(0).permutation(chunks)
+    for k in order:
+        found.append(source.read(int(k), "train"))
+        if sum(map(len, found)) >= _OBSERVED:
+            break
+    return np.concatenate(found)[:_OBSERVED].astype(np.float32)
+
+
+def _asked_about(metric: Metric, observed: np.ndarray, seed: int) -> np.ndarray:
+    """Fields (N, H, W), or pairs (N, 2, H, W) of imagined predictions and what was observed."""
+    if metric.arity == 1:
+        return observed
+    return np.stack([predictions_of(observed, np.random.default_rng(seed)), observed], 1)
+
+
+def _labelled(metric: Metric, batch: np.ndarray) -> np.ndarray:
+    """Exact curves (N, C, Q); in processes where the metric is plain Python."""
+    if metric.parallel != "processes":
+        return metric(*metric.parts(batch))
+    with Workers(metric, usable_cores(), f"metric {metric.title!r}") as workers:
+        return workers(*metric.parts(batch))
+
+
+def _taught(
+    emulator: Trainable,
+    fields: np.ndarray,
+    curves: np.ndarray,
+    options: Training,
+    quantum: float | None,
+    progress: bool,
+) -> None:
+    """Let a network learn on labelled fields, in place, on the device of this process."""
+    learner = Learner(emulator, options)
+    learner.start(fields, curves)
+    batches = Batches(emulator.metric, fields, curves, options, quantum, learner.team.part)
+    steps = max(1, (options.fields or 0) // options.batch_size)
+    bar = tqdm(total=steps, desc="first lessons", unit="step", disable=not progress, leave=False)
+    threads = loaders(learner.device, learner.team.world_size)
+    with bar, prefetched(batches.__getitem__, 0, threads) as coming:
+        for k, (fields_of_step, curves_of_step) in zip(range(steps), coming, strict=False):
+            learner.learn(fields_of_step, curves_of_step, options.rate(k / steps))
+            bar.update()
+    emulator.to("cpu")

@@ -1,0 +1,562 @@
+"""Live losses: they learn what they are asked about, alike when resumed, and say how far to trust them."""
+
+import copy
+import io
+import math
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import drawn
+import emuloss
+import numpy as np
+import pytest
+import torch
+from drawn import rain_array
+from emuloss.emulators import ARCHITECTURES
+from emuloss.errors import ArgumentError
+from emuloss.losses import FrozenSurrogate, GaugeWarning, Live, LiveLoss, SurrogateLoss
+from emuloss.losses.live.gauge import Gauge
+from emuloss.losses.live.labels import AtOnce, Behind, LabelWarning
+from emuloss.losses.live.lessons import Asked
+from emuloss.losses.live.memory import Memory
+from emuloss.losses.live.student import Student
+
+SIZE = 24
+PATHS = [str(Path(module.__file__).parent) for module in (sys.modules[__name__], drawn)]
+EXACTLY = {"precision": "float32"}
+
+
+def surrogate(metric=None, **options):
+    """A small network that has learnt nothing yet."""
+    metric = metric or emuloss.metric("minkowski", thresholds=[0.2, 1.0, 3.0], pixel_size=2.0)
+    torch.manual_seed(0)
+    network = ARCHITECTURES["constrained"](metric, widths=(8, 16), hidden=16, spectral="none", **options)
+    return FrozenSurrogate(network, "constrained")
+
+
+def batches(count, size=4, side=SIZE):
+    """Predictions and targets (count, size, H, W)."""
+    fields = torch.from_numpy(rain_array(2 * count * size, side, side)).float()
+    return fields.view(2, count, size, side, side)
+
+
+def taught(loss, predictions, targets):
+    """What the steps of learning on some batches tell."""
+    told = []
+    for prediction, target in zip(predictions, targets, strict=True):
+        loss(prediction.clone().requires_grad_(), target).backward()
+        told.append(loss.learn())
+    return told
+
+
+def weights(loss):
+    return {name: value.clone() for name, value in loss.surrogate.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Learning
+
+
+def test_it_learns_what_it_is_asked_about():
+    frozen = surrogate()
+    before = copy.deepcopy(frozen.state_dict())
+    loss = frozen.as_loss(live=Live(learning_rate=3e-3))
+    predictions, targets = batches(2)
+    told = [taught(loss, predictions, targets)[-1] for _ in range(40)]
+    assert isinstance(loss, LiveLoss)
+    assert told[-1]["error"] < 0.4 * told[0]["error"]
+    exact = SurrogateLoss(frozen, forward="exact")
+    aim = float(exact(predictions[0], targets[0]))
+    assert float(loss(predictions[0], targets[0])) == pytest.approx(aim * loss.gauge.weight)
+    untaught, learnt = (
+        float(each.as_loss(reference="exact")(predictions[0], targets[0]))
+        for each in (frozen, loss.surrogate)
+    )
+    assert abs(learnt - aim) < 0.4 * abs(untaught - aim)
+    assert same(before, frozen.state_dict())  # the one that it was made of knows nothing of it
+
+
+def test_the_gauge_is_what_is_measured_before_the_lesson():
+    loss = surrogate().as_loss(live=Live(**EXACTLY))
+    (prediction,), (target,) = batches(1)
+    curves = loss.surrogate(prediction)
+    exact, aim = (torch.from_numpy(loss.metric(x.numpy())).float() for x in (prediction, target))
+    distances = [
+        loss.distance(*pair).sum(1).mean() for pair in ((curves, aim), (exact, aim), (curves, exact))
+    ]
+    (told,) = taught(loss, [prediction], [target])
+    assert told["said"] == pytest.approx(float(distances[0]), rel=1e-5)
+    assert told["exact"] == pytest.approx(float(distances[1]), rel=1e-5)
+    assert told["error"] == pytest.approx(float(distances[2] / distances[1]), rel=1e-5)
+    assert told["weight"] == pytest.approx(1 / (1 + told["error"] ** 2))
+
+
+def test_a_poor_surrogate_is_heeded_less():
+    gated, plain = surrogate().as_loss(live=True), surrogate().as_loss(live=Live(gated=False))
+    frozen = surrogate().as_loss(forward="exact", reduction="none")
+    (prediction,), (target,) = batches(1)
+    torch.testing.assert_close(gated(prediction, target), frozen(prediction, target).mean())
+    for row in ((1.0, 2.0, 3.0), (2.0, 4.0, 3.0)):
+        gated.gauge.add(*np.array(row)[:, None])
+        plain.gauge.add(*np.array(row)[:, None])
+    assert gated.gauge.error == 1
+    torch.testing.assert_close(gated(prediction, target), frozen(prediction, target).mean() / 2)
+    torch.testing.assert_close(plain(prediction, target), frozen(prediction, target).mean())
+    torch.testing.assert_close(gated.by_output(prediction, target), plain.by_output(prediction, target))
+
+
+def test_weights_take_no_gradient_and_stay_frozen_between_steps():
+    model = torch.nn.ModuleDict({"net": torch.nn.Conv2d(1, 1, 1), "loss": surrogate().as_loss(live=True)})
+    model.train()
+    (fields,), (targets,) = batches(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.5)
+    before = weights(model["loss"])
+    model["loss"](model["net"](fields[:, None]), targets[:, None]).backward()
+    optimizer.step()
+    assert same(before, weights(model["loss"]))
+    model["loss"].learn()
+    assert not same(before, weights(model["loss"]))
+    assert not any(p.requires_grad or p.grad is not None for p in model["loss"].parameters())
+    assert not model["loss"].surrogate.module.training
+
+
+def test_it_listens_only_where_it_is_trained_with():
+    loss = surrogate().as_loss(live=True)
+    (prediction,), (target,) = batches(1)
+    before = weights(loss)
+    loss(prediction, target)
+    with torch.no_grad():
+        loss(prediction.clone().requires_grad_(), target)
+    loss.eval()
+    loss(prediction.clone().requires_grad_(), target)
+    told = loss.learn()
+    assert math.isnan(told["loss"])
+    assert same(before, weights(loss))
+
+
+def test_without_learning_it_says_so_once():
+    loss = surrogate().as_loss(live=True)
+    (prediction,), (target,) = batches(1, size=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(70):
+            loss(prediction.clone().requires_grad_(), target)
+    (told,) = caught
+    assert told.category is GaugeWarning
+    assert "call loss.learn() after each step" in str(told.message)
+
+
+def test_curves_of_targets_will_do():
+    loss = surrogate().as_loss(live=True)
+    (prediction,), (target,) = batches(1)
+    curves = torch.from_numpy(loss.metric(target.numpy()))
+    loss(prediction.clone().requires_grad_(), target_curves=curves).backward()
+    (other,) = taught(surrogate().as_loss(live=True), [prediction], [target])
+    told = loss.learn()
+    assert told["exact"] == pytest.approx(other["exact"], rel=1e-5)
+    assert told["loss"] > 0
+
+
+def test_pairs_are_learnt():
+    metric = emuloss.metric("fss", thresholds=[0.2, 1.0], windows=[3])
+    loss = surrogate(metric).as_loss(live=Live(learning_rate=3e-3))
+    predictions, targets = batches(2)
+    told = [taught(loss, predictions, targets)[-1] for _ in range(40)]
+    assert told[-1]["error"] < 0.4 * told[0]["error"]
+    exact = metric(predictions[0].numpy(), targets[0].numpy())
+    expected = loss.distance(torch.from_numpy(exact).float(), None).mean()
+    assert told[0]["exact"] == pytest.approx(
+        float(torch.stack([expected, told_of(metric, loss, predictions[1], targets[1])]).mean()), rel=1e-4
+    )
+
+
+def told_of(metric, loss, prediction, target):
+    exact = torch.from_numpy(metric(prediction.numpy(), target.numpy())).float()
+    return loss.distance(exact, None).mean()
+
+
+# What cannot be learnt
+
+
+def test_what_is_not_finite_is_left_out():
+    loss = surrogate().as_loss(live=Live(**EXACTLY))
+    (prediction,), (target,) = batches(1)
+    target[:, :4] = math.nan  # not measured, and no fault of the prediction
+    broken = prediction.clone()
+    broken[0, 10, 10], broken[1, 12, 3], broken[2, 0, 0] = math.nan, math.inf, math.nan
+    loss(broken.requires_grad_(), target)
+    told = loss.learn()
+    assert told["left_out"] == 2
+    assert math.isfinite(told["loss"])
+    assert len(loss._memory) == 2
+    assert all(torch.isfinite(value).all() for value in weights(loss).values())
+
+
+def test_a_model_that_diverges_teaches_nothing():
+    loss = surrogate().as_loss(live=True)
+    (prediction,), (target,) = batches(1)
+    before = weights(loss)
+    for _ in range(3):
+        loss((prediction * math.nan).requires_grad_(), target)
+        told = loss.learn()
+    assert told["left_out"] == 12
+    assert same(before, weights(loss))
+    assert math.isfinite(taught(loss, [prediction], [target])[0]["loss"])
+
+
+def test_what_was_not_measured_changes_nothing():
+    first, second = (surrogate().as_loss(live=Live(**EXACTLY)) for _ in range(2))
+    (prediction,), (target,) = batches(1)
+    mask = torch.ones_like(target, dtype=torch.bool)
+    mask[:, :, :5] = False
+    for loss, hidden in ((first, 0.0), (second, 50.0)):
+        given = torch.where(mask, prediction, hidden).requires_grad_()
+        loss(given, torch.where(mask, target, hidden), mask=mask).backward()
+        loss.learn()
+    assert same(weights(first), weights(second))
+
+
+# Going on
+
+
+def test_a_resumed_training_ends_alike_to_the_bit():
+    predictions, targets = batches(6)
+    options = Live(memory=10, **EXACTLY)
+    whole, first = (surrogate().as_loss(live=options) for _ in range(2))
+    told = taught(whole, predictions, targets)
+    taught(first, predictions[:3], targets[:3])
+    kept = io.BytesIO()
+    torch.save(first.state_dict(), kept)
+    kept.seek(0)
+    second = surrogate().as_loss(live=options)
+    second.load_state_dict(torch.load(kept, weights_only=True))
+    again = taught(second, predictions[3:], targets[3:])
+    assert same(weights(whole), weights(second))
+    assert again == told[3:]
+
+
+def test_copies_learn_for_themselves():
+    loss = surrogate().as_loss(live=Live(**EXACTLY))
+    predictions, targets = batches(2)
+    taught(loss, predictions[:1], targets[:1])
+    copied = copy.deepcopy(loss)
+    kept = io.BytesIO()
+    torch.save(loss, kept)
+    kept.seek(0)
+    pickled = torch.load(kept, weights_only=False)
+    before = weights(loss)
+    told = [taught(each, predictions[1:], targets[1:]) for each in (copied, pickled)]
+    assert same(before, weights(loss))
+    assert told[0] == told[1] == taught(loss, predictions[1:], targets[1:])
+    assert same(weights(loss), weights(copied))
+
+
+def test_a_move_takes_the_moments_along():
+    loss = surrogate().as_loss(live=Live(**EXACTLY))
+    (prediction,), (target,) = batches(1)
+    taught(loss, [prediction], [target])
+    loss.double()  # a move of another kind, which changes the weights alone
+    loss(prediction.double().requires_grad_(), target.double()).backward()
+    assert math.isfinite(loss.learn()["loss"])
+
+
+def test_the_surrogate_can_be_saved_with_what_it_learnt(tmp_path):
+    loss = emuloss.load("minkowski-opera-constrained").as_loss(live=Live(steps=2))
+    predictions, targets = batches(1, size=2, side=32)
+    taught(loss, predictions, targets)
+    loss.surrogate.save_pretrained(tmp_path)
+    found = emuloss.load(tmp_path)
+    assert found.trained_on["live"]["steps"] == 2
+    assert found.trained_on["live"]["predictions"] == 2
+    assert found.evaluation == {}
+    torch.testing.assert_close(found(targets[0]), loss.surrogate(targets[0]))
+
+
+# Memory
+
+
+def test_a_memory_keeps_the_newest_up_to_its_bound():
+    memory = Memory(5)
+    rng = np.random.default_rng(0)
+    assert memory.draw(3, rng) is None
+    for k in range(7):
+        values = torch.arange(3 * k, 3 * k + 3.0)
+        memory.add(values[:, None, None].expand(-1, 2, 2), -values[:, None, None])
+        assert len(memory) == min(5, 3 * k + 3)
+    fields, curves = memory.draw(400, rng)
+    assert set(fields[:, 0, 0].tolist()) == {16.0, 17.0, 18.0, 19.0, 20.0}
+    torch.testing.assert_close(curves[:, 0, 0], -fields[:, 0, 0])
+    other = Memory(5)
+    other.load_state_dict(memory.state_dict())
+    drawn = [each.draw(9, np.random.default_rng(1)) for each in (memory, other)]
+    torch.testing.assert_close(*drawn)
+    memory.add(torch.zeros(2, 3, 3), torch.zeros(2, 1, 1))
+    assert len(memory) == 2
+
+
+def test_more_fields_than_a_memory_holds():
+    memory = Memory(2)
+    memory.add(torch.arange(5.0)[:, None, None], torch.arange(5.0)[:, None, None])
+    fields, _ = memory.draw(50, np.random.default_rng(0))
+    assert set(fields.flatten().tolist()) == {3.0, 4.0}
+
+
+# The gauge
+
+
+def test_figures_of_a_gauge():
+    gauge = Gauge()
+    assert math.isnan(gauge.error)
+    assert gauge.weight == 1
+    said, exact, errors = (np.array(x) for x in ([1.0, 2.0, 3.0], [2.0, 1.0, 4.0], [0.7, 0.7, 0.7]))
+    gauge.add(said, exact, errors)
+    told = gauge.figures()
+    assert told["said"] == 2
+    assert told["exact"] == pytest.approx(7 / 3)
+    assert told["error"] == pytest.approx(0.3)
+    assert told["ranks"] == pytest.approx(2 / 3)  # of three pairs one is in the wrong order
+    assert told["weight"] == pytest.approx(1 / 1.09)
+    again = Gauge()
+    again.load_state_dict(gauge.state_dict())
+    assert again.figures() == told
+
+
+@pytest.mark.parametrize(("error", "weight"), [(0.0, 1.0), (0.5, 0.0)])
+def test_where_nothing_is_missing_any_more(error, weight):
+    gauge = Gauge()
+    gauge.add(np.full(2, error), np.zeros(2), np.full(2, error))
+    assert gauge.weight == weight
+    assert math.isnan(gauge.ranks)
+
+
+def test_a_gauge_forgets_what_is_long_ago():
+    gauge = Gauge()
+    for error in (9.0, 0.1):
+        gauge.add(np.ones(64), np.ones(64), np.full(64, error))
+    assert gauge.error == pytest.approx(0.1)
+
+
+def test_a_poor_surrogate_is_told_once():
+    gauge = Gauge()
+    gauge.add(np.ones(4), np.ones(4), np.full(4, 2.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gauge.warn(99, "area")
+    with pytest.warns(GaugeWarning, match="surrogate of area is 2 times as far"):
+        gauge.warn(100, "area")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gauge.warn(101, "area")
+
+
+# Metrics in plain Python
+
+FUNCTIONS = """
+import time
+import numpy as np
+
+def mean(field):
+    return float(np.nanmean(field))
+
+def picky(field):
+    if field.max() > 50:
+        raise ValueError("more than 50")
+    return float(field.mean())
+
+def endless(field):
+    time.sleep(1000)
+    return 0.0
+"""
+
+
+@pytest.fixture
+def function(tmp_path):
+    (tmp_path / "mine.py").write_text(FUNCTIONS)
+    return lambda name: emuloss.metric(f"{tmp_path / 'mine.py'}:{name}", outputs=["value"])
+
+
+def labelled_by(labels, fields, seconds=60):
+    """What has been labelled of some fields, once it is."""
+    labels.put(Asked(fields, len(fields), 0, 0, None))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if known := list(labels.known()):
+            return known
+        if labels.left_out:
+            return []
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_functions_are_labelled_behind(function):
+    loss = surrogate(function("mean")).as_loss(live=Live(background=True))
+    (prediction,), (target,) = batches(1)
+    end = time.monotonic() + 60
+    while loss._learnt < 20 and time.monotonic() < end:
+        (told,) = taught(loss, [prediction], [target])
+        time.sleep(0.02)
+    assert loss._learnt >= 20
+    assert isinstance(loss._labels, Behind)
+    assert not loss.exact_reference
+    assert not loss.exact_forward
+    exact, aim = (torch.from_numpy(loss.metric(x.numpy())).float() for x in (prediction, target))
+    assert told["exact"] == pytest.approx(float(loss.distance(exact, aim).mean()), rel=1e-5)
+
+
+def test_functions_that_take_no_time_are_labelled_at_once(function):
+    loss = surrogate(function("mean")).as_loss(live=True)
+    assert isinstance(loss._labels, Behind)
+    (prediction,), (target,) = batches(1)
+    end = time.monotonic() + 60
+    while isinstance(loss._labels, Behind) and time.monotonic() < end:
+        taught(loss, [prediction], [target])
+        time.sleep(0.02)
+    assert isinstance(loss._labels, AtOnce)
+    assert loss.exact_reference
+    assert loss.exact_forward
+    learnt = loss._learnt
+    taught(loss, [prediction], [target])
+    assert loss._learnt == learnt + 4
+
+
+@pytest.mark.parametrize("way", [AtOnce, Behind])
+def test_a_field_that_fails_is_left_out_and_told_once(function, way):
+    labels = way(function("picky"))
+    fields = torch.ones(2, 4, 4)
+    ((_, curves),) = labelled_by(labels, fields)
+    assert curves.flatten().tolist() == [1.0, 1.0]
+    fields[1] = 99
+    with pytest.warns(LabelWarning, match="more than 50"):
+        assert labelled_by(labels, fields) == []
+    assert labels.left_out == 2
+
+
+def test_a_function_that_hangs_holds_nothing_up(function, tmp_path):
+    code = f"""
+    import time, warnings
+    import emuloss, torch
+    from emuloss.losses.live import labels as room
+    from emuloss.losses.live.lessons import Asked
+    room._LATE = 0.3
+    labels = room.Behind(emuloss.metric({str(tmp_path / "mine.py")!r} + ":endless", outputs=["value"]))
+    began = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(120):
+            time.sleep(0.01)
+            labels.put(Asked(torch.ones(2, 4, 4), 2, 0, 0, None))
+            assert not list(labels.known())
+    assert time.monotonic() - began < 20
+    assert len(caught) == 1 and "have not come for 0.3 s" in str(caught[0].message), caught
+    assert labels.left_out == 2 * 116
+    print("ended")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout == "ended\n", done.stderr
+
+
+# Several processes
+
+TOGETHER = r"""
+import sys, hashlib, torch, numpy as np
+sys.path[:0] = {paths!r}
+from torch import distributed
+from test_live import batches, surrogate, taught, weights
+from emuloss.losses import Live
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+loss = surrogate().as_loss(live=Live(precision="float32", memory=6))
+if rank:
+    with torch.no_grad():
+        for weight in loss.surrogate.parameters():
+            weight.add_(0.1)  # which the first process has not
+predictions, targets = batches(8)
+if rank:
+    predictions[4, :] = torch.nan  # one process has nothing of its own to learn in that step
+told = taught(loss, predictions[rank::2], targets[rank::2])
+digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights(loss).values())).hexdigest()
+print(f"{{digest}} {{told[-1]['loss']}}\n", end="", flush=True)  # at once: both write to one pipe
+distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_learn_alike(tmp_path):
+    (tmp_path / "together.py").write_text(TOGETHER.format(paths=PATHS))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "together.py")], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("\n")[:-1]
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+
+
+def test_parts_of_a_batch_teach_what_the_whole_does():
+    network = surrogate().module
+    fields = torch.from_numpy(rain_array(6, SIZE, SIZE)).float()
+    curves = torch.from_numpy(network.metric(fields.numpy()))
+    student = Student(network, Live(**EXACTLY))
+    whole = student._gradients(fields, curves)
+    parts = [student._gradients(fields[part], curves[part]) for part in (slice(2), slice(2, None))]
+    torch.testing.assert_close(whole[0], parts[0][0] + parts[1][0])
+    for total, *shares in zip(whole[1], parts[0][1], parts[1][1], strict=True):
+        torch.testing.assert_close(total, sum(shares), rtol=1e-4, atol=1e-5)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"live": "yes"}, "live must be True, False or an emuloss.losses.Live, got str"),
+        ({"live": True, "in_state_dict": False}, "leave out in_state_dict"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(arguments, told):
+    with pytest.raises(ArgumentError, match=told):
+        surrogate().as_loss(**arguments)
+
+
+def test_what_has_no_weights_cannot_learn():
+    relaxed = emuloss.relax(emuloss.metric("minkowski", thresholds=[0.2, 1.0]))
+    with pytest.raises(ArgumentError, match="has no weights to learn with"):
+        relaxed.as_loss(live=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", 0.0),
+        ("steps", 0),
+        ("steps", 1.5),
+        ("memory", 0),
+        ("anchors", -0.1),
+        ("remembered", math.nan),
+        ("gated", "no"),
+        ("precision", "half"),
+        ("background", 1),
+        ("seed", -1),
+    ],
+)
+def test_options_out_of_range(name, value):
+    with pytest.raises(ArgumentError, match=name):
+        Live(**{name: value})
+
+
+def test_a_loss_that_is_not_live():
+    assert type(surrogate().as_loss(live=False)) is SurrogateLoss

@@ -1,0 +1,100 @@
+"""Live losses of any metric, which begin with a network that knows nothing."""
+
+import math
+
+import emuloss
+import numpy as np
+import pytest
+import torch
+from drawn import rain_array
+from emuloss.errors import ArgumentError
+from emuloss.losses import Live, LiveLoss
+
+QUICK = {"budget": 64, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def observed():
+    fields = rain_array(60, 24, 24).astype(np.float32)
+    fields[::7, :3] = np.nan
+    return fields
+
+
+def step(loss, observed):
+    target = torch.from_numpy(observed[:4])
+    prediction = target.nan_to_num(0.0).roll(3, 1).requires_grad_()
+    value = loss(prediction, target)
+    value.backward()
+    assert math.isfinite(float(value.detach()))
+    assert torch.isfinite(prediction.grad).all()
+    return loss.learn()
+
+
+@pytest.mark.parametrize("metric", ["minkowski", "clusters", "fss", "spectrum"])
+def test_by_the_name_of_a_metric(metric, observed):
+    loss = emuloss.live(metric, observed, **QUICK)
+    assert isinstance(loss, LiveLoss)
+    told = step(loss, observed)
+    assert told["loss"] > 0
+    assert told["left_out"] == 0
+    assert loss.metric.name == metric
+    assert loss.surrogate.trained_on["fields_seen"] == 64
+    assert loss.surrogate.trained_on["source"] == emuloss.datasets.as_source(observed).config()
+
+
+def wettest(field):
+    """Mean of the wettest tenth."""
+    return float(np.sort(np.nan_to_num(field), axis=None)[-field.size // 10 :].mean())
+
+
+def miss(prediction, observation):
+    """Difference of the maxima."""
+    return float(abs(np.nanmax(prediction) - np.nanmax(observation)))
+
+
+def test_of_functions(observed):
+    loss = emuloss.live(wettest, observed, live=Live(background=False), **QUICK)
+    assert step(loss, observed)["loss"] > 0
+    pairs = emuloss.metric(miss, arity=2, lower_better=True)
+    loss = emuloss.live(pairs, observed, live=Live(background=False), **QUICK)
+    assert step(loss, observed)["exact"] >= 0
+
+
+def test_the_first_lessons_teach_something(observed):
+    metric = emuloss.metric("minkowski", thresholds=[0.2, 1.0, 3.0], outputs=["area"])
+    exact = torch.from_numpy(metric(observed[:20])).float()
+    errors = []
+    for budget in (32, 2048):
+        loss = emuloss.live(metric, observed, arch="constrained", budget=budget, progress=False)
+        errors.append(float(loss.distance(loss.surrogate(torch.from_numpy(observed[:20])), exact).mean()))
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_the_same_seed_gives_the_same(observed):
+    first, second, other = (
+        emuloss.live("clusters", observed, seed=seed, **QUICK).state_dict() for seed in (1, 1, 2)
+    )
+    names = [name for name in first if name.startswith("surrogate.")]
+    assert all(torch.equal(first[name], second[name]) for name in names)
+    assert not all(torch.equal(first[name], other[name]) for name in names)
+
+
+def test_arguments_of_the_loss(observed):
+    loss = emuloss.live("clusters", observed, reduction="none", live=Live(memory=3), **QUICK)
+    assert loss.reduction == "none"
+    assert loss.live.memory == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"live": False}, "of a frozen one, call emuloss.train"),
+        ({"budget": 0}, "budget"),
+        ({"arch": "relaxed"}, "architecture 'relaxed' has no weights to learn with; take hybrid"),
+        ({"arch": "nothing"}, "nothing"),
+        ({"reduce": "sum"}, "as_loss has no argument 'reduce'"),
+    ],
+)
+def test_what_is_refused(observed, arguments, told):
+    with pytest.raises(ArgumentError, match=told):
+        emuloss.live("minkowski", observed, **{**QUICK, **arguments})

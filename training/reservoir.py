@@ -35,6 +35,9 @@ class Drawn(NamedTuple):
 class Reservoir:
     """Holds the newest labelled fields, and knows which follow one another on the way of a descent.
 
+    All are of one shape: fields of another begin anew, since a model that goes over to larger crops is not
+    asked about the small ones any more.
+
     What is drawn depends on what was added, in which order, and on the random numbers alone: a reservoir that
     goes on from a state draws as the other one would have.
 
@@ -62,24 +65,26 @@ class Reservoir:
         """Take in labelled fields, in place of the oldest ones where there is no room.
 
         Args:
-            fields: (N, H, W), or pairs (N, 2, H, W), of one shape at all times.
+            fields: (N, H, W), or pairs (N, 2, H, W); where their shape, or that of the curves, is another
+                than before, what is held goes.
             curves: (N, C, Q), exact.
             ways: (N,) whole numbers, 0 or more: entries in a row that have the same one lie on one way, in
                 order. Numbers mean nothing beyond this call. Default: no field is on a way.
 
         Raises:
-            ArgumentError: arrays of other shapes than those before, or of different length.
+            ArgumentError: arrays of other dimensions, or of different length.
         """
         taken, labels = _on_the_cpu(fields), _on_the_cpu(curves)
         number = len(taken)
         numbers = np.full(number, _ALONE) if ways is None else np.asarray(ways, np.int64)
-        self._check(taken, labels, numbers)
+        _check(taken, labels, numbers)
         marks = torch.from_numpy(np.where(numbers < 0, _ALONE, numbers + self._begun))
         self._begun += int(numbers.max(initial=_ALONE)) + 1
-        if not self._added:
+        if (taken.shape[1:], labels.shape[1:]) != (self._fields.shape[1:], self._curves.shape[1:]):
             self._fields = taken.new_empty((self.capacity, *taken.shape[1:]))
             self._curves = labels.new_empty((self.capacity, *labels.shape[1:]))
             self._ways = torch.full((self.capacity,), _ALONE)
+            self._added = 0
         kept = slice(max(0, number - self.capacity), None)
         slots = torch.arange(self._added, self._added + number)[kept] % self.capacity
         self._fields[slots], self._curves[slots], self._ways[slots] = taken[kept], labels[kept], marks[kept]
@@ -140,20 +145,14 @@ class Reservoir:
         """The places of what it holds, the oldest first."""
         return np.arange(self._added - len(self), self._added) % self.capacity
 
-    def _check(self, fields: Tensor, curves: Tensor, ways: NDArray[np.int64]) -> None:
-        if not (fields.ndim in (3, 4) and curves.ndim == 3 and len(fields) == len(curves) == ways.size):
-            raise ArgumentError(
-                f"fields (N, H, W) need as many curves (N, C, Q) and ways (N,), got {tuple(fields.shape)}, "
-                f"{tuple(curves.shape)} and {ways.shape}"
-            )
-        if self._added and (fields.shape[1:], curves.shape[1:]) != (
-            self._fields.shape[1:],
-            self._curves.shape[1:],
-        ):
-            raise ArgumentError(
-                f"a reservoir holds fields of one shape, {tuple(self._fields.shape[1:])}, with curves "
-                f"{tuple(self._curves.shape[1:])}, got {tuple(fields.shape[1:])}, {tuple(curves.shape[1:])}"
-            )
+
+def _check(fields: Tensor, curves: Tensor, ways: NDArray[np.int64]) -> None:
+    """Raise ArgumentError unless these are fields, curves and ways, as many of each."""
+    if not (fields.ndim in (3, 4) and curves.ndim == 3 and len(fields) == len(curves) == ways.size):
+        raise ArgumentError(
+            f"fields (N, H, W) need as many curves (N, C, Q) and ways (N,), got {tuple(fields.shape)}, "
+            f"{tuple(curves.shape)} and {ways.shape}"
+        )
 
 
 def _on_the_cpu(values: ArrayLike | Tensor) -> Tensor:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ...emulators.differentiable import Differentiable
 from ...errors import ArgumentError
+from ...training.reservoir import Reservoir
 from ..loss import SurrogateLoss
 from .gauge import Gauge, GaugeWarning
 from .labels import AtOnce, Behind, Labels
 from .lessons import Heard, Lesson, as_asked, lesson_of, together
-from .memory import Memory
 from .options import Live
 from .student import Student, rank
 
@@ -85,7 +85,7 @@ class LiveLoss(SurrogateLoss):
         self.live, self.gauge, self._facts = live, Gauge(), facts
         self._student = Student(network, live)
         self._labels: Labels = Behind(metric) if behind else AtOnce(metric)
-        self._memory = Memory(live.memory)
+        self._memory = Reservoir(live.memory)
         self._heard: list[Heard] = []
         self._random: np.random.Generator | None = None
         self._size = self._learnt = self._left_out = 0
@@ -182,9 +182,11 @@ class LiveLoss(SurrogateLoss):
         size = sum(len(lesson.predictions) for lesson in lessons)
         # Where labels are late, as many as otherwise are remembered.
         number = self.live.remembered * size if size else (1 + self.live.remembered) * self._size
-        remembered = self._memory.draw(round(number), random)
         batches = [(lesson.fields, lesson.curves) for lesson in lessons]
-        return together([*batches, *([] if remembered is None else [remembered])], self.metric)
+        if len(self._memory):
+            drawn = self._memory.draw(round(number), random)
+            batches.append((drawn.fields, drawn.curves))
+        return together(batches, self.metric)
 
     def _note(self, figures: dict[str, float]) -> None:
         """Keep what a card says about the learning; figures: of the gauge."""

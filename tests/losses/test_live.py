@@ -22,7 +22,6 @@ from emuloss.losses import FrozenSurrogate, GaugeWarning, Live, LiveLoss, Surrog
 from emuloss.losses.live.gauge import Gauge
 from emuloss.losses.live.labels import AtOnce, Behind, LabelWarning
 from emuloss.losses.live.lessons import Asked
-from emuloss.losses.live.memory import Memory
 from emuloss.losses.live.student import Student
 
 SIZE = 24
@@ -282,30 +281,17 @@ def test_the_surrogate_can_be_saved_with_what_it_learnt(tmp_path):
 # Memory
 
 
-def test_a_memory_keeps_the_newest_up_to_its_bound():
-    memory = Memory(5)
-    rng = np.random.default_rng(0)
-    assert memory.draw(3, rng) is None
-    for k in range(7):
-        values = torch.arange(3 * k, 3 * k + 3.0)
-        memory.add(values[:, None, None].expand(-1, 2, 2), -values[:, None, None])
-        assert len(memory) == min(5, 3 * k + 3)
-    fields, curves = memory.draw(400, rng)
-    assert set(fields[:, 0, 0].tolist()) == {16.0, 17.0, 18.0, 19.0, 20.0}
-    torch.testing.assert_close(curves[:, 0, 0], -fields[:, 0, 0])
-    other = Memory(5)
-    other.load_state_dict(memory.state_dict())
-    drawn = [each.draw(9, np.random.default_rng(1)) for each in (memory, other)]
-    torch.testing.assert_close(*drawn)
-    memory.add(torch.zeros(2, 3, 3), torch.zeros(2, 1, 1))
-    assert len(memory) == 2
-
-
-def test_more_fields_than_a_memory_holds():
-    memory = Memory(2)
-    memory.add(torch.arange(5.0)[:, None, None], torch.arange(5.0)[:, None, None])
-    fields, _ = memory.draw(50, np.random.default_rng(0))
-    assert set(fields.flatten().tolist()) == {3.0, 4.0}
+def test_it_remembers_the_newest_predictions_of_one_shape():
+    loss = surrogate().as_loss(live=Live(memory=6, **EXACTLY))
+    predictions, targets = batches(2)
+    taught(loss, predictions, targets)
+    held = loss._memory.state_dict()
+    newest = predictions.flatten(0, 1)[-6:]
+    assert torch.equal(held["fields"], newest)
+    assert torch.equal(held["curves"], torch.from_numpy(loss.metric(newest.numpy())).float())
+    told = taught(loss, *batches(1, size=2, side=2 * SIZE))  # larger crops, from now on
+    assert math.isfinite(told[0]["loss"])
+    assert loss._memory.state_dict()["fields"].shape == (2, 2 * SIZE, 2 * SIZE)
 
 
 # The gauge

@@ -66,6 +66,26 @@ def test_fields_on_no_way_have_no_neighbours():
     assert drawn.neighbours.shape == (0, 2)
 
 
+def test_fields_of_another_shape_begin_anew():
+    reservoir = filled(8, 2)
+    fields, curves = some(20, 3)
+    for shaped, labels in ((fields[:, 1:], curves), (fields[:, 1:], curves[:, :1])):
+        reservoir.add(fields, curves, [0, 0, 0])
+        reservoir.add(shaped, labels, [0, 0, 1])
+        assert len(reservoir) == 3
+        drawn = reservoir.draw(20, np.random.default_rng(0))
+        assert drawn.fields.shape[1:] == shaped.shape[1:]
+        assert drawn.curves.shape[1:] == labels.shape[1:]
+        assert set(drawn.fields[drawn.neighbours][..., 0, 0].flatten().tolist()) == {20, 21}
+
+
+def test_to_draw_nothing_takes_no_random_numbers():
+    rng = np.random.default_rng(0)
+    drawn = filled(8, 2).draw(0, rng)
+    assert [len(part) for part in drawn] == [0, 0, 0]
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
 def test_pairs_and_tensors_are_taken():
     reservoir = Reservoir(8)
     reservoir.add(
@@ -139,6 +159,3 @@ def test_odd_arguments_are_refused():
         reservoir.add(fields, curves[:2])
     with pytest.raises(ArgumentError, match=re.escape("need as many curves")):
         reservoir.add(fields, curves, [0, 0])
-    reservoir.add(fields, curves)
-    with pytest.raises(ArgumentError, match=r"^a reservoir holds fields of one shape, \(4, 5\), with curves"):
-        reservoir.add(fields[:, 1:], curves)

@@ -13,13 +13,14 @@ from ..datasets.sources.predictions import predictions_of
 from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
 from ..emulators.differentiable import Trainable
 from ..errors import ArgumentError
-from ..foundation.arguments import as_count
+from ..foundation.arguments import as_count, as_share
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Workers
 from ..losses import Live, Provenance, SurrogateLoss
 from ..metrics import Metric
 from ..training import Learner, Training
 from ..training.batches import Batches, loaders, prefetched
+from ..training.descents import Descents
 from ..zoo import Surrogate
 from .labelling import opened
 from .run import built, of_the_data
@@ -28,6 +29,8 @@ from .teacher import metric_of
 
 _OBSERVED = 1024
 """Observed fields that a network begins with, at most."""
+_SETTLED = 1 / 3
+"""Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
 
 def live(
@@ -37,6 +40,7 @@ def live(
     budget: int = 6400,
     arch: str | None = None,
     live: bool | Live = True,
+    descents: float = 0.0,
     seed: int = 0,
     progress: bool = True,
     **arguments: Any,
@@ -63,6 +67,8 @@ def live(
         budget: fields of its first lessons.
         arch: architecture of the network; default: hybrid.
         live: how it learns beside the model.
+        descents: share of its first lessons that it meets on descents of its own, exactly labelled; they
+            make it a better guide where it is frozen afterwards, see `emuloss.training.Training`.
         seed: of the network and of its first lessons.
         progress: whether to show a progress bar on standard error.
         **arguments: of `as_loss`.
@@ -75,6 +81,7 @@ def live(
         DataError: fields that cannot be read.
     """
     as_count("budget", budget)
+    as_share("descents", descents)
     if live is False:
         raise ArgumentError(
             "live must be True or an emuloss.losses.Live; of a frozen one, call emuloss.train"
@@ -96,7 +103,7 @@ def live(
     provenance = Provenance(unit=source.unit, field_shape=list(source.field_shape))
     # What the loss refuses is refused before anything is learnt: by one of a network that is like it.
     Surrogate(built(arch, teacher, Network(), seed, told), arch, provenance).as_loss(live=live, **arguments)
-    options = Training(minutes=None, fields=budget, seed=seed, precision="float32")
+    options = Training(minutes=None, fields=budget, seed=seed, precision="float32", descents=descents)
     _taught(emulator, batch, curves, options, source.quantum, progress)
     provenance.training = {"source": source.config(), "fields": {"train": len(batch)}, "fields_seen": budget}
     return Surrogate(emulator, arch, provenance).as_loss(live=live, **arguments)
@@ -147,10 +154,14 @@ def _taught(
     learner.start(fields, curves)
     batches = Batches(emulator.metric, fields, curves, options, quantum, learner.team.part)
     steps = max(1, (options.fields or 0) // options.batch_size)
+    descents = Descents(learner, fields, curves, options)
     bar = tqdm(total=steps, desc="first lessons", unit="step", disable=not progress, leave=False)
     threads = loaders(learner.device, learner.team.world_size)
     with bar, prefetched(batches.__getitem__, 0, threads) as coming:
         for k, (fields_of_step, curves_of_step) in zip(range(steps), coming, strict=False):
-            learner.learn(fields_of_step, curves_of_step, options.rate(k / steps))
+            if k >= _SETTLED * steps:
+                descents.prepare(k)
+            neighbours = descents.mixed(k, fields_of_step, curves_of_step)
+            learner.learn(fields_of_step, curves_of_step, options.rate(k / steps), neighbours)
             bar.update()
     emulator.to("cpu")

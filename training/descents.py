@@ -89,12 +89,13 @@ class Descents:
         self._starts = None if self.share == 0 else Starts(self.metric, fields, curves, options.seed)
         self._new: list[_Found] = []
 
-    def prepare(self, step: int, seconds: float) -> None:
+    def prepare(self, step: int, seconds: float = math.inf) -> None:
         """Go ways before a step, if it is the turn, and hold what was met on them.
 
         Args:
             step: of the training.
-            seconds: that a step has taken so far; they decide, once, whether labels are cheap enough.
+            seconds: that a step has taken so far; where no share is asked for they decide, once, whether
+                labels are cheap enough.
         """
         number = self._number(SHARE if self.share is None else self.share)
         if not number or self._starts is None or step % EVERY:

@@ -374,12 +374,13 @@ def _order(first: Weather, other: Weather) -> str:
         sorted(common, key=lambda name: weather.rows[name].score("energy")) for weather in (first, other)
     ]
     there, here = (", ".join(f"`{name}`" for name in order) for order in orders)
+    reference = first.title if other.title != first.title else f"networks that saw {_budget(first)}"
     if here == there:
-        order = f"The order by energy score is that of {first.title}: {here}, the best first."
+        order = f"The order by energy score is that of {reference}: {here}, the best first."
     else:
         same = orders[0][0] == orders[1][0]
         order = (
-            f"The order by energy score is not that of {first.title}, {'though' if same else 'and not'} the "
+            f"The order by energy score is not that of {reference}, {'though' if same else 'and not'} the "
             f"same objective leads: here {here}, there {there}, the best first."
         )
     facts, factor = other.facts, other.facts["asked"]["factor"]

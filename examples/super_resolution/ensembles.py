@@ -158,17 +158,14 @@ def describe(fields: Fields, arguments: argparse.Namespace) -> None:
 def score(folder: Path, fields: Fields, members: int) -> None:
     """Draw members of the test fields, score them into a folder, and print the scores that matter most.
 
-    Raises:
-        ArgumentError: there is nothing to score.
+    Where all is dry there is nothing to score, and that is told instead.
     """
     asked = {"members": members, "source": fields.source}
     if not finished(folder / "scores.json", asked):
         drawn = draw(trained(folder, fields), fields.test, members)
         if not (drawn > 0).any():
-            raise ArgumentError(
-                f"all that {folder.name} draws is dry, its training went astray: take another of --seeds, or "
-                "a larger --budget"
-            )
+            print(f"{folder.name:36}  all dry, its training went astray: take another of --seeds", flush=True)
+            return
         by_field, figures = verify(drawn, fields.test, fields.test_groups)
         with whole(folder / "scores.npz") as part, part.open("wb") as file:
             np.savez(file, groups=fields.test_groups, **by_field)

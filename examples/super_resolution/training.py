@@ -119,12 +119,12 @@ def train(
             found = accelerator.reduce(
                 _validate(model, objective, fields.validation, labels_of_validation, accelerator), "mean"
             )
-            value, squared = found.tolist()
+            value, error_of_pixels = found.tolist()
             better = value < done["best"]
             done["best"] = min(value, done["best"])
             done["stale"] = 0 if better or not objective.settled(share) else done["stale"] + 1
-            done["log"].append([done["step"], float(torch.stack(errors).mean()), value, squared])
-            bar.set_postfix_str(f"objective {value:.4f}, squared error {squared:.4f}")
+            done["log"].append([done["step"], float(torch.stack(errors).mean()), value, error_of_pixels])
+            bar.set_postfix_str(f"objective {value:.4f}, of pixels {error_of_pixels:.4f}")
             if accelerator.is_main_process:
                 if better:
                     with whole(folder / "weights.safetensors") as part:
@@ -157,7 +157,7 @@ def _validate(
     labels: Tensor | None,
     accelerator: Accelerator,
 ) -> Tensor:
-    """The objective with its full weight and last temperature, and the squared error, (2,)."""
+    """The objective with its full weight and last temperature, and what of it is of pixels, (2,)."""
     model.eval()
     objective.eval().at(1.0)
     values = []

@@ -1,0 +1,85 @@
+"""Losses of metrics that have no relaxation: what gradient steps remove, by several ways to a gradient.
+
+    python benchmarks/any_metric [--only NAME ...] [--budget FIELDS] [--out FOLDER] [--page docs/live.md]
+
+The metrics are plain functions of rain and of pictures, and some of the package's; see functions.py. Of each,
+spoilt fields are changed by 200 gradient steps on their pixels, as `emuloss.evaluation.descent` has it, and
+the exact metric tells how much of the distance is gone. The gradient comes from perturbations and as many
+calls of the metric; from a network that learnt on fields as they are, and was frozen; from one that learnt
+on its own descents, too; and from one that goes on learning beside the steps. What is measured is kept in the
+folder, so that a later run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from fields import Fields, pictures, rain
+from functions import CASES
+from measured import DESCENDED, WAYS, Row, measured
+
+_COLUMNS = ("R2", *(f"{what}: {way}" for what in DESCENDED for way in WAYS))
+
+
+def main() -> None:
+    """Measure the metrics that are named, print a table, and write it to the page."""
+    parser = argparse.ArgumentParser(
+        description="Measure ways to a gradient of metrics without relaxation.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="metrics")
+    parser.add_argument("--budget", type=int, default=12800, help="fields that each network learns on")
+    parser.add_argument("--out", type=Path, default=Path("runs/any_metric"), help="folder of the figures")
+    parser.add_argument("--page", type=Path, help="to write the table to, between its markers")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data: dict[str, Fields] = {}
+    rows: dict[str, Row] = {}
+    for name in arguments.only:
+        path = arguments.out / f"{name.replace(': ', '-')}.json"
+        if not path.exists():
+            case = CASES[name]
+            if case.fields not in data:
+                data[case.fields] = {"rain": rain, "pictures": pictures}[case.fields]()
+            found = measured(case.metric(), data[case.fields], arguments.budget)
+            path.write_text(json.dumps(found, indent=1))
+        rows[name] = json.loads(path.read_text())
+        print(_line(name, rows[name]), flush=True)
+    table = "\n".join(lines(rows))
+    print(table)
+    if arguments.page:
+        marked = f"<!-- table -->\n{table}\n<!-- end -->"
+        text = re.sub(
+            r"<!-- table -->.*?<!-- end -->", lambda _: marked, arguments.page.read_text(), flags=re.S
+        )
+        arguments.page.write_text(text)
+
+
+def lines(rows: dict[str, Row]) -> list[str]:
+    """A Markdown table: a line for each metric, and the middle and least of each column."""
+    heads = [f"{what}: {way}" if way == WAYS[0] else way for what in DESCENDED for way in WAYS]
+    table = [f"| metric | R2 | {' | '.join(heads)} |", "| --- |" + (1 + len(heads)) * " ---: |"]
+    table += [_line(name, row) for name, row in rows.items()]
+    for name, of in (("*median*", np.median), ("*least*", np.min)):
+        columns = {c: [row[c] for row in rows.values() if row[c] is not None] for c in _COLUMNS}
+        table.append(_line(name, {c: float(of(found)) if found else None for c, found in columns.items()}))
+    return table
+
+
+def _line(name: str, row: Row) -> str:
+    return f"| {name} | {' | '.join(_shown(column, row[column]) for column in _COLUMNS)} |"
+
+
+def _shown(column: str, figure: float | None) -> str:
+    """Shares as whole percents, R2 to two places."""
+    if figure is None:
+        return "-"
+    return f"{figure:.0f}" if column.startswith("removed") else f"{figure:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,10 @@
 """The training of plain_loop.py as a Lightning module; `pip install lightning` first.
 
-    python examples/lightning_module.py [--surrogate NAME | DIRECTORY | ORG/REPO] [--fast-dev-run]
+    python examples/lightning_module.py [--surrogate NAME | DIRECTORY | ORG/REPO] [--live] [--fast-dev-run]
 
 The surrogate is frozen and stays in evaluation mode whatever the trainer does. Its weights are left out of
-the state dict, so that checkpoints hold the network alone.
+the state dict, so that checkpoints hold the network alone. With --live it goes on learning on what it is
+asked about; then checkpoints hold it and all it remembers, and a training that is resumed goes on as one.
 """
 
 import argparse
@@ -23,12 +24,13 @@ class SharpenRain(lightning.LightningModule):
     Args:
         surrogate: the surrogate that the loss is made of.
         weight: of the surrogate loss; 0 trains on squared error alone.
+        live: whether the surrogate, which must have weights, goes on learning.
     """
 
-    def __init__(self, surrogate: emuloss.Surrogate, weight: float) -> None:
+    def __init__(self, surrogate: emuloss.Surrogate, weight: float, *, live: bool = False) -> None:
         super().__init__()
-        self.model, self.weight = Sharpen(), weight
-        self.loss = surrogate.as_loss(in_state_dict=False)
+        self.model, self.weight, self.live = Sharpen(), weight, live
+        self.loss = surrogate.as_loss(live=True) if live else surrogate.as_loss(in_state_dict=False)
         self.exact = surrogate.as_loss(forward="exact", in_state_dict=False)
 
     def on_train_batch_start(self, target: Tensor, index: int) -> None:
@@ -41,6 +43,11 @@ class SharpenRain(lightning.LightningModule):
         prediction = self.model(F.avg_pool2d(target, FACTOR))
         return squared_error(prediction, target) + self.weight * self.loss(prediction, target)
 
+    def on_train_batch_end(self, outputs: object, target: Tensor, index: int) -> None:
+        """Let a live surrogate learn on what it was just asked about, and log how far it can be believed."""
+        if self.live:
+            self.log_dict(self.loss.learn(), batch_size=len(target))
+
     def validation_step(self, target: Tensor, index: int) -> None:
         """Log squared error and the distance between the exact curves."""
         prediction = self.model(F.avg_pool2d(target, FACTOR))
@@ -48,7 +55,7 @@ class SharpenRain(lightning.LightningModule):
         self.log_dict(found, batch_size=len(target))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam on the network; frozen weights of the surrogate take no gradient."""
+        """Adam on the network; the surrogate is frozen, or learns by an optimizer of its own."""
         return torch.optim.Adam(self.model.parameters(), lr=2e-3)
 
 
@@ -58,6 +65,9 @@ def main() -> None:
     parser.add_argument("--surrogate", default="minkowski-opera", help="bundled, a directory, or on the Hub")
     parser.add_argument("--weight", type=float, default=0.002, help="of the surrogate loss; default: 0.002")
     parser.add_argument("--epochs", type=int, default=10, help="of each training; default: 10")
+    parser.add_argument(
+        "--live", action="store_true", help="a network goes on learning: --surrogate clusters-opera"
+    )
     parser.add_argument("--fast-dev-run", action="store_true", help="one batch of each, to see that it runs")
     arguments = parser.parse_args()
     surrogate = emuloss.load(arguments.surrogate)
@@ -65,7 +75,7 @@ def main() -> None:
     for weight in (0.0, arguments.weight):
         lightning.seed_everything(0)
         fields = DataLoader(rain(512, seed=0), batch_size=16, shuffle=True)
-        module = SharpenRain(surrogate, weight)
+        module = SharpenRain(surrogate, weight, live=arguments.live and weight > 0)
         trainer = lightning.Trainer(
             max_epochs=arguments.epochs,
             fast_dev_run=arguments.fast_dev_run,

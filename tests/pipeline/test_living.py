@@ -9,6 +9,7 @@ import torch
 from drawn import rain_array
 from emuloss.errors import ArgumentError
 from emuloss.losses import Live, LiveLoss
+from emuloss.pipeline import living
 
 QUICK = {"budget": 64, "progress": False}
 
@@ -79,6 +80,29 @@ def test_the_same_seed_gives_the_same(observed):
     assert not all(torch.equal(first[name], other[name]) for name in names)
 
 
+def test_lessons_on_descents_begin_after_the_others_and_keep_their_share(observed, monkeypatch):
+    learnt = []
+    plain = living.Learner.learn
+
+    def learn(learner, fields, curves, rate, neighbours=None):
+        learnt.append(0 if neighbours is None else len(neighbours.places))
+        return plain(learner, fields, curves, rate, neighbours)
+
+    monkeypatch.setattr(living.Learner, "learn", learn)
+    metric = emuloss.metric("minkowski", thresholds=[0.2, 1.0, 3.0], outputs=["area"])
+    state = {}
+    for share in (0.0, 0.5):
+        learnt.clear()
+        loss = emuloss.live(
+            metric, observed, arch="constrained", budget=32 * 48, descents=share, progress=False
+        )
+        state[share] = loss.surrogate.state_dict()
+        assert len(learnt) == 48
+        assert not any(learnt[:16])
+        assert all(bool(count) == bool(share) for count in learnt[16:])
+    assert any(not torch.equal(state[0.0][name], state[0.5][name]) for name in state[0.0])
+
+
 def test_arguments_of_the_loss(observed):
     loss = emuloss.live("clusters", observed, reduction="none", live=Live(memory=3), **QUICK)
     assert loss.reduction == "none"
@@ -90,6 +114,7 @@ def test_arguments_of_the_loss(observed):
     [
         ({"live": False}, "of a frozen one, call emuloss.train"),
         ({"budget": 0}, "budget"),
+        ({"descents": 1.5}, "descents must"),
         ({"arch": "relaxed"}, "architecture 'relaxed' has no weights to learn with; take hybrid"),
         ({"arch": "nothing"}, "nothing"),
         ({"reduce": "sum"}, "as_loss has no argument 'reduce'"),

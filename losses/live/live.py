@@ -94,9 +94,9 @@ class LiveLoss(SurrogateLoss):
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """As of a frozen surrogate, but that a poor one is heeded less."""
+        """As of a frozen surrogate, but that a poor one is heeded less in training."""
         distances, gate = super()._compared(prediction, target, target_curves, mask)
-        if self.live.gated:
+        if self.live.gated and self.training:
             weight = distances.new_full(distances.shape[:1], self.gauge.weight)
             gate = weight if gate is None else gate * weight
         return distances, gate

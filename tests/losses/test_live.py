@@ -109,6 +109,7 @@ def test_a_poor_surrogate_is_heeded_less():
     torch.testing.assert_close(gated(prediction, target), frozen(prediction, target).mean() / 2)
     torch.testing.assert_close(plain(prediction, target), frozen(prediction, target).mean())
     torch.testing.assert_close(gated.by_output(prediction, target), plain.by_output(prediction, target))
+    torch.testing.assert_close(gated.eval()(prediction, target), frozen(prediction, target).mean())
 
 
 def test_weights_take_no_gradient_and_stay_frozen_between_steps():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pages import reading
+from pages import reading, title
 from pictures import draw_fields, draw_ranks, draw_spectra
 from results import ALLOWED, FIGURES, SCORES, Row, Weather, collect
 from safetensors import safe_open
@@ -96,7 +96,7 @@ def write(page: Path, folders: Sequence[Path]) -> None:
     """Write the page of some folders of runs, with pictures and all figures in a folder beside it.
 
     Args:
-        page: to write; the reading between its marks is kept.
+        page: to write; its title, and the reading between its marks, are kept.
         folders: of runs, one a weather; the first is told in full.
 
     Raises:
@@ -115,7 +115,7 @@ def write(page: Path, folders: Sequence[Path]) -> None:
     if drawn:
         draw_ranks(shown, pictures / "ranks.png")
     parts = [
-        "# Ensembles of rain",
+        title(page, "Ensembles of rain"),
         _setting(first),
         f"![Input, observed fields, and what is drawn of them]({pictures.name}/fields.png)",
         _caption(first),

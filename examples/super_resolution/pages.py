@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _READING = re.compile(r"<!-- reading -->\n.*?<!-- end -->", re.DOTALL)
+_TITLE = re.compile(r"\A# .*$", re.MULTILINE)
 _RAIN = colormaps["YlGnBu"].with_extremes(under="white", bad="lightgrey")
 _RATES = LogNorm(0.1, 20)
 """Colours of rain in mm/h: white where it is dry, grey where nothing was measured."""
@@ -25,6 +26,12 @@ def reading(page: Path) -> str:
     """What people have written between the marks of a page, with these; nothing on a new page."""
     kept = _READING.search(page.read_text()) if page.exists() else None
     return kept[0] if kept else "<!-- reading -->\n<!-- end -->"
+
+
+def title(page: Path, default: str) -> str:
+    """The title that people gave to a page; the default for a new page."""
+    kept = _TITLE.search(page.read_text()) if page.exists() else None
+    return kept[0] if kept else f"# {default}"
 
 
 def shown(fields: Tensor, count: int) -> Tensor:

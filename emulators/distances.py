@@ -61,8 +61,8 @@ def default_distance(metric: Metric) -> Distance:
 class Shortfall(Distance):
     """How far the curves of a pairwise metric are from the best: a mean over levels, smaller is better.
 
-    An output of which larger is better counts as its declared upper bound less its value, or as its
-    negative where it has none; one of which smaller is better as its value. One whose best value lies
+    An output of which larger is better counts as its declared upper bound less its value; where it has none,
+    as what a field has with itself less its value, or else as its negative; one of which smaller is better as its value. One whose best value lies
     within its range, such as an error with a sign, counts as its distance from there. Which is which
     says `Metric.lower_better`, or for each output a mapping `best` of the metric's.
 
@@ -117,7 +117,9 @@ def _way(metric: Metric, output: int) -> tuple[float, float, bool]:
         raise ArgumentError(
             f"metric {metric.title!r} does not say whether smaller is better; set lower_better=True or False"
         )
-    return (1.0, 0.0, False) if better_low else (-1.0, high if math.isfinite(high) else 0.0, False)
+    if better_low:
+        return 1.0, 0.0, False
+    return -1.0, high if math.isfinite(high) else best or 0.0, False
 
 
 @DISTANCES.register("curves")

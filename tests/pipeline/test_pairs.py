@@ -254,6 +254,18 @@ def test_shortfall_is_0_at_best_and_grows(metric):
     assert shortfall(exact(metric, PAIRS)).any()
 
 
+def alike(first, second):
+    """How much two fields have in common."""
+    return float(np.minimum(first, second).sum())
+
+
+@pytest.mark.parametrize(("declared", "expected"), [({"identity": 3.0}, [0.0, 2.0]), ({}, [-3.0, -1.0])])
+def test_shortfall_without_a_bound_is_from_what_a_field_has_with_itself(declared, expected):
+    metric = emuloss.metric(alike, arity=2, lower_better=False, **declared)
+    found = Shortfall(metric)(torch.tensor([[[3.0]], [[1.0]]]))
+    torch.testing.assert_close(found, torch.tensor(expected)[:, None])
+
+
 def test_shortfall_by_hand():
     curves = torch.tensor([[[0.9, 0.5], [0.8, 0.8], [0.25, 0.75]]])
     found = Shortfall(CSI((1.0, 2.0), outputs=("csi", "pod", "far")))(curves)

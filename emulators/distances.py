@@ -62,9 +62,10 @@ class Shortfall(Distance):
     """How far the curves of a pairwise metric are from the best: a mean over levels, smaller is better.
 
     An output of which larger is better counts as its declared upper bound less its value; where it has none,
-    as what a field has with itself less its value, or else as its negative; one of which smaller is better as its value. One whose best value lies
-    within its range, such as an error with a sign, counts as its distance from there. Which is which
-    says `Metric.lower_better`, or for each output a mapping `best` of the metric's.
+    as what a field has with itself less its value, or else as its negative. One of which smaller is better
+    counts as its value, and one whose best value lies within its range, such as an error with a sign, as its
+    distance from there. Which is which says `Metric.lower_better`, or for each output a mapping `best` of
+    the metric's.
 
     Args:
         metric: a pairwise metric.

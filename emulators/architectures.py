@@ -30,12 +30,15 @@ class Architecture:
         rules: of the arguments that a foreign configuration may give, see `Differentiable.argument_rules`.
         defaults: arguments that this architecture sets.
         passed_on: names of arguments that `build` takes without naming them.
+        told_by_metric: names of arguments whose default, for what is not built yet, is the metric's attribute
+            of that name; checkpoints say what theirs is.
     """
 
     build: Callable[..., Differentiable]
     rules: Mapping[str, Rule]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     passed_on: tuple[str, ...] = ()
+    told_by_metric: tuple[str, ...] = ()
 
     def __call__(self, metric: Metric, **arguments: Any) -> Differentiable:
         """The untrained module."""
@@ -72,8 +75,8 @@ class Architecture:
         return given
 
 
-def _network(**defaults: Any) -> Architecture:
-    return Architecture(ConvEmulator, ConvEmulator.argument_rules, defaults)
+def _network(told_by_metric: tuple[str, ...] = (), **defaults: Any) -> Architecture:
+    return Architecture(ConvEmulator, ConvEmulator.argument_rules, defaults, told_by_metric=told_by_metric)
 
 
 ARCHITECTURES: Registry[str, Architecture] = Registry("architecture")
@@ -88,7 +91,7 @@ for _name, _architecture in {
     "baseline": _network(backbone="plain", heads="free", spectral="none"),
     "lipschitz": _network(heads="free"),
     "constrained": _network(),
-    "hybrid": _network(readout="all", masks=7, prior=0.05),
+    "hybrid": _network(("located",), readout="all", masks=7, prior=0.05),
     "certified": Architecture(CertifiedEmulator, CertifiedEmulator.argument_rules),
     "excursion": Architecture(Excursion, Excursion.argument_rules),
     "relaxed": Architecture(

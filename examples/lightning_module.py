@@ -12,6 +12,7 @@ import argparse
 import emuloss
 import lightning
 import torch
+from emuloss.losses import LiveLoss
 from plain_loop import FACTOR, Sharpen, rain, squared_error
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,7 +30,7 @@ class SharpenRain(lightning.LightningModule):
 
     def __init__(self, surrogate: emuloss.Surrogate, weight: float, *, live: bool = False) -> None:
         super().__init__()
-        self.model, self.weight, self.live = Sharpen(), weight, live
+        self.model, self.weight = Sharpen(), weight
         self.loss = surrogate.as_loss(live=True) if live else surrogate.as_loss(in_state_dict=False)
         self.exact = surrogate.as_loss(forward="exact", in_state_dict=False)
 
@@ -45,7 +46,7 @@ class SharpenRain(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: object, target: Tensor, index: int) -> None:
         """Let a live surrogate learn on what it was just asked about, and log how far it can be believed."""
-        if self.live:
+        if isinstance(self.loss, LiveLoss):
             self.log_dict(self.loss.learn(), batch_size=len(target))
 
     def validation_step(self, target: Tensor, index: int) -> None:

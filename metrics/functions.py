@@ -126,6 +126,11 @@ class FunctionMetric(Metric):
         self._scaled = scales is not None
         self._found: Found | None = None
 
+    @property
+    def located(self) -> bool:
+        """Unless turning and mirroring change nothing: who knows what the function looks at."""
+        return not self.invariant
+
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that build this metric again, in lists, as a checkpoint holds them."""
         given: dict[str, Any] = {

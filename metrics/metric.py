@@ -42,6 +42,7 @@ class Metric(abc.ABC):
             unless a subclass sets others.
         invariant: whether turning and mirroring the fields leaves the curves as they are, so that
             training may do so without labelling anew.
+        located: whether values depend on where in the field things lie, so that a network had better be told.
         lower_better: of a pairwise metric, whether smaller values mean a better prediction; None for a
             metric of one field, which is neither good nor bad.
         symmetric: of a pairwise metric, whether swapping prediction and observation changes nothing.
@@ -90,6 +91,11 @@ class Metric(abc.ABC):
     levels: tuple[float, ...]
     pixel_size: float
     constraints: tuple[Constraint, ...]
+
+    @property
+    def located(self) -> bool:
+        """Whether values depend on where in the field things lie; see above."""
+        return False
 
     @property
     def slow(self) -> bool:

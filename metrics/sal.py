@@ -88,6 +88,11 @@ class SAL(Metric):
         self.symmetric = absolute or not {"structure", "amplitude"} & set(self.outputs)
         self.constraints = applicable(_constraints(absolute), self.outputs)
 
+    @property
+    def located(self) -> bool:
+        """Where location counts."""
+        return not {"location", "total"}.isdisjoint(self.outputs)
+
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
         values = np.empty((len(predictions), len(self.outputs), 1))
         for n, fields in enumerate(zip(predictions, observations, strict=True)):

@@ -135,6 +135,8 @@ def built(
     for name in architecture.told_by_data(metric):
         if name in of_the_data:
             options.setdefault(name, of_the_data[name])
+    for name in architecture.told_by_metric:
+        options.setdefault(name, getattr(metric, name))
     try:
         with DrawnFrom(seed):  # the caller's random numbers stay as they are
             return architecture(metric, **options)

@@ -138,7 +138,7 @@ CASES: dict[str, Case] = {
     "complexity": _of(complexity),
     "overlap": _of(overlap, arity=2, symmetric=True, identity=1, lower_better=False),
     "clusters": _named("clusters", thresholds=[0.5, 2.0, 8.0]),
-    "percolation": _named("percolation", thresholds=[0.2, 0.5, 1.0, 2.0]),
+    "percolation": _named("percolation", thresholds=[0.1, 0.2]),
     "morphology": _named("morphology", thresholds=[0.5, 2.0]),
     "sal": _named("sal", wet=_WET, outputs=["structure", "location"]),
     "pictures: jpeg": _of(jpeg, "pictures"),

@@ -15,6 +15,10 @@ _READOUT_SCALE = 0.25
 """Brings signed-log sums, around 5, to order 1; part of the architecture."""
 
 
+_MOMENTS = 5
+"""Of each feature: x, y, x^2, y^2, x y."""
+
+
 class PlainBackbone(nn.Module):
     """Convolutions 3 x 3, ReLU and max-pooling, and the average of the last features.
 
@@ -66,10 +70,18 @@ class ResidualBackbone(nn.Module):
             windows, which the last stage alone would have to receive through every down-sampling;
             reading out each stage gives each scale its own way to the heads.
         spectral: spectral normalisation of the stages' convolutions: "none", "power" or "exact".
+        located: also read out where the first of these features lie: their first and second moments about
+            the centre of the field, see `_moments`. Sums alone do not tell where in a field something is.
     """
 
     def __init__(
-        self, channels: int, widths: tuple[int, ...], depth: int, readout: str, spectral: str
+        self,
+        channels: int,
+        widths: tuple[int, ...],
+        depth: int,
+        readout: str,
+        spectral: str,
+        located: bool = False,
     ) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, widths[0], 5, stride=2, padding=2)
@@ -81,20 +93,23 @@ class ResidualBackbone(nn.Module):
         )
         self.all_stages = readout == "all"
         self.stride = 2 ** len(widths)
-        self.features = widths[0] + sum(widths) if self.all_stages else widths[-1]
+        sums = widths[0] + sum(widths) if self.all_stages else widths[-1]
+        self.moments = _MOMENTS * (widths[0] if self.all_stages else widths[-1]) * located
+        self.features = sums + self.moments
 
     def forward(self, x: Tensor) -> Tensor:
         """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
         pixels = x.shape[2] * x.shape[3]
         x = gelu(self.entry(x))
-        means = [_mean(x)] if self.all_stages else []
+        read = [x] if self.all_stages else []
         for k, stage in enumerate(self.stages):
             x = stage(self.down[k - 1](x) if k else x)
-            if self.all_stages:
-                means.append(_mean(x))
-        if not self.all_stages:
-            return _mean(x)
-        return _READOUT_SCALE * signed_log1p(pixels * torch.cat(means, dim=1))
+            if self.all_stages or k == len(self.stages) - 1:
+                read.append(x)
+        sums = torch.cat([_mean(x) for x in read], dim=1)
+        if self.all_stages:
+            sums = _READOUT_SCALE * signed_log1p(pixels * sums)
+        return torch.cat([sums, _moments(read[0])], dim=1) if self.moments else sums
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -104,3 +119,26 @@ def _mean(x: Tensor) -> Tensor:
     features would cost a tenth of a training step, and rounding errors of rows average out.
     """
     return x.mean(3).mean(2, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _moments(x: Tensor) -> Tensor:
+    """Where features (N, C, h, w) lie: moments (N, 5 C) about the centre of the field, over their sizes.
+
+    sum f p(x, y) / sum |f| for p = x, y, x^2, y^2, x y, with x and y from -1 to 1 across the field: of a mask
+    its centre of mass, and how far it extends. In float32 or better.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    rows, columns = (
+        torch.arange(n, dtype=x.dtype, device=x.device) * (2 / n) + (1 / n - 1) for n in x.shape[2:]
+    )
+    size = x.abs().sum((2, 3)) + torch.finfo(x.dtype).eps * (x.shape[2] * x.shape[3])
+    by_row, by_column = x.sum(3), x.sum(2)
+    across = (x * columns).sum(3)
+    found = [
+        (by_column * columns).sum(2),
+        (by_row * rows).sum(2),
+        (by_column * columns**2).sum(2),
+        (by_row * rows**2).sum(2),
+        (across * rows).sum(2),
+    ]
+    return torch.cat([moment / size for moment in found], dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_choice
+from ...foundation.arguments import as_choice, as_flag
 from ...foundation.rules import (
     Rule,
     all_of,
@@ -69,6 +69,8 @@ class ConvEmulator(Trainable):
         readout: of the residual backbone: "last" stage, averaged, or "all" stages, summed.
         spectral: spectral normalisation of the stages' convolutions: "none", "power" (of the reshaped
             kernel, by power iteration) or "exact" (of the convolution itself).
+        located: whether the residual backbone also reads out where in the field features lie, as metrics want
+            that depend on it.
         heads: "constrained" by what the metric declares, or "free".
         isoperimetric: lower bound of a Minkowski perimeter in constrained heads: the "valid" one that
             is declared, or the "textbook" P^2 >= 4 pi A, which exact values break.
@@ -108,6 +110,7 @@ class ConvEmulator(Trainable):
         depth: int = 1,
         readout: str = "last",
         spectral: str = "power",
+        located: bool = False,
         heads: str = "constrained",
         isoperimetric: str = "valid",
         masks: int = 0,
@@ -129,6 +132,7 @@ class ConvEmulator(Trainable):
             "prior": prior if relaxable(metric) else None,
             "backbone": backbone,
             "readout": readout,
+            "located": as_flag("located", located),
             "heads": heads,
             "isoperimetric": isoperimetric,
             "spectral": spectral,
@@ -164,6 +168,10 @@ class ConvEmulator(Trainable):
             self.prior = relaxation(metric, **told)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
+        if isinstance(self.backbone, ResidualBackbone):
+            # Where things lie counts once it is found to: else it would be noise to learn around.
+            last = self.backbone.features
+            nn.init.zeros_(cast("nn.Linear", self.fc[0]).weight[:, last - self.backbone.moments : last])
 
     @property
     def last(self) -> nn.Linear:
@@ -271,6 +279,8 @@ def _guarantee_of(arguments: dict[str, Any]) -> str:
     """
     for name, choices in _CHOICES.items():
         as_choice(name, arguments[name], choices)
+    if arguments["located"] and arguments["backbone"] == "plain":
+        raise ArgumentError("located is for the residual backbone; this one is plain")
     if arguments["isoperimetric"] == "valid":
         return "free" if arguments["heads"] == "free" else "declared"
     if arguments["heads"] == "free":
@@ -283,7 +293,8 @@ def _backbone(channels: int, arguments: dict[str, Any]) -> PlainBackbone | Resid
     widths, spectral = tuple(arguments["widths"]), arguments["spectral"]
     if arguments["backbone"] == "plain":
         return PlainBackbone(channels, widths, spectral)
-    return ResidualBackbone(channels, widths, arguments["depth"], arguments["readout"], spectral)
+    kinds = arguments["readout"], spectral, arguments["located"]
+    return ResidualBackbone(channels, widths, arguments["depth"], *kinds)
 
 
 def _fully_connected(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

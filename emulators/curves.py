@@ -15,6 +15,8 @@ from .transforms import transformed
 
 _DECADES = 1.5
 """Decades that the sizes of labels have to span for a logarithmic scale."""
+_SIGNED = 0.05
+"""Share of the rarer sign from which on an output takes either."""
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
@@ -86,7 +88,8 @@ def found_scales(curves: NDArray[np.float64]) -> tuple[float, ...]:
 
     Where the middle nine tenths of an output's non-zero sizes lie within one and a half decades, its
     scale is linear: the size is the largest of these. Where they span more, it is logarithmic from the
-    least of them on. An output that is 0 throughout has size 1.
+    least of them on. Of an output that takes either sign the middle size stands for the least: that it
+    comes close to 0 where it changes sign tells nothing. An output that is 0 throughout has size 1.
 
     Args:
         curves: (N, C, Q), exact.
@@ -95,8 +98,10 @@ def found_scales(curves: NDArray[np.float64]) -> tuple[float, ...]:
         C positive numbers of two significant digits.
     """
     found = []
-    for values in np.abs(np.asarray(curves, np.float64)).swapaxes(0, 1):
-        sizes = values[(values > 0) & np.isfinite(values)]
-        low, high = np.quantile(sizes, (0.05, 0.95)) if len(sizes) else (1.0, 1.0)
+    for values in np.asarray(curves, np.float64).swapaxes(0, 1):
+        told = values[(values != 0) & np.isfinite(values)]
+        signed = len(told) and _SIGNED <= (told > 0).mean() <= 1 - _SIGNED
+        least = 0.5 if signed else 0.05
+        low, high = np.quantile(np.abs(told), (least, 0.95)) if len(told) else (1.0, 1.0)
         found.append(float(f"{low if high > low * 10**_DECADES else high:.2g}"))
     return tuple(found)

@@ -16,7 +16,9 @@ _READOUT_SCALE = 0.25
 
 
 _MOMENTS = 5
-"""Of each feature: x, y, x^2, y^2, x y."""
+"""Of each channel: row and column of its centre, their variances and their covariance."""
+_MOMENTS_SCALE = 4.0
+"""Brings these, around 0.3, to order 1; part of the architecture."""
 
 
 class PlainBackbone(nn.Module):
@@ -70,8 +72,8 @@ class ResidualBackbone(nn.Module):
             windows, which the last stage alone would have to receive through every down-sampling;
             reading out each stage gives each scale its own way to the heads.
         spectral: spectral normalisation of the stages' convolutions: "none", "power" or "exact".
-        located: also read out where the first of these features lie: their first and second moments about
-            the centre of the field, see `_moments`. Sums alone do not tell where in a field something is.
+        located: also read out where the input channels lie: their first and second moments about the centre
+            of the field, see `_moments`. Sums of features alone do not tell where in a field something is.
     """
 
     def __init__(
@@ -94,12 +96,13 @@ class ResidualBackbone(nn.Module):
         self.all_stages = readout == "all"
         self.stride = 2 ** len(widths)
         sums = widths[0] + sum(widths) if self.all_stages else widths[-1]
-        self.moments = _MOMENTS * (widths[0] if self.all_stages else widths[-1]) * located
+        self.moments = _MOMENTS * channels * located
         self.features = sums + self.moments
 
     def forward(self, x: Tensor) -> Tensor:
         """Readout (N, features) of encoded fields (N, channels, H, W), H and W multiples of `stride`."""
         pixels = x.shape[2] * x.shape[3]
+        moments = [_moments(x)] if self.moments else []
         x = gelu(self.entry(x))
         read = [x] if self.all_stages else []
         for k, stage in enumerate(self.stages):
@@ -109,7 +112,7 @@ class ResidualBackbone(nn.Module):
         sums = torch.cat([_mean(x) for x in read], dim=1)
         if self.all_stages:
             sums = _READOUT_SCALE * signed_log1p(pixels * sums)
-        return torch.cat([sums, _moments(read[0])], dim=1) if self.moments else sums
+        return torch.cat([sums, *moments], dim=1)
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -122,23 +125,23 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _moments(x: Tensor) -> Tensor:
-    """Where features (N, C, h, w) lie: moments (N, 5 C) about the centre of the field, over their sizes.
+    """Where channels (N, C, H, W) lie, (N, 5 C): their centres, and variances and covariance about these.
 
-    sum f p(x, y) / sum |f| for p = x, y, x^2, y^2, x y, with x and y from -1 to 1 across the field: of a mask
-    its centre of mass, and how far it extends. In float32 or better.
+    With sums weighted by the size of the channel, and rows and columns from -1 to 1 across the field; in
+    float32 or better. Of soft masks they tell where these are, how far they extend, and in which direction.
     """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x.to(torch.promote_types(x.dtype, torch.float32)).abs()
     rows, columns = (
         torch.arange(n, dtype=x.dtype, device=x.device) * (2 / n) + (1 / n - 1) for n in x.shape[2:]
     )
-    size = x.abs().sum((2, 3)) + torch.finfo(x.dtype).eps * (x.shape[2] * x.shape[3])
     by_row, by_column = x.sum(3), x.sum(2)
-    across = (x * columns).sum(3)
+    total = by_row.sum(2) + torch.finfo(x.dtype).eps * (x.shape[2] * x.shape[3])
+    row, column = (by_row * rows).sum(2) / total, (by_column * columns).sum(2) / total
     found = [
-        (by_column * columns).sum(2),
-        (by_row * rows).sum(2),
-        (by_column * columns**2).sum(2),
-        (by_row * rows**2).sum(2),
-        (across * rows).sum(2),
+        row,
+        column,
+        (by_row * rows**2).sum(2) / total - row**2,
+        (by_column * columns**2).sum(2) / total - column**2,
+        ((x * columns).sum(3) * rows).sum(2) / total - row * column,
     ]
-    return torch.cat([moment / size for moment in found], dim=1)
+    return _MOMENTS_SCALE * torch.cat(found, dim=1)

@@ -69,8 +69,8 @@ class ConvEmulator(Trainable):
         readout: of the residual backbone: "last" stage, averaged, or "all" stages, summed.
         spectral: spectral normalisation of the stages' convolutions: "none", "power" (of the reshaped
             kernel, by power iteration) or "exact" (of the convolution itself).
-        located: whether the residual backbone also reads out where in the field features lie, as metrics want
-            that depend on it.
+        located: whether the residual backbone also reads out where in the field what it sees lies, such as
+            the centres and extents of soft excursion masks: for metrics that depend on it.
         heads: "constrained" by what the metric declares, or "free".
         isoperimetric: lower bound of a Minkowski perimeter in constrained heads: the "valid" one that
             is declared, or the "textbook" P^2 >= 4 pi A, which exact values break.
@@ -132,12 +132,17 @@ class ConvEmulator(Trainable):
             "prior": prior if relaxable(metric) else None,
             "backbone": backbone,
             "readout": readout,
-            "located": as_flag("located", located),
             "heads": heads,
             "isoperimetric": isoperimetric,
             "spectral": spectral,
         }
         guarantee = _guarantee_of(self._arguments)
+        if as_flag("located", located):
+            if backbone == "plain":
+                raise ArgumentError("located is for the residual backbone; this one is plain")
+            self._arguments["located"] = (
+                True  # named where it is used alone: earlier versions have no such thing
+            )
         if intensities is not None:
             self._arguments["intensities"] = list(self.intensities)
         around = spread_axis(metric, intensities, spreads)
@@ -168,10 +173,6 @@ class ConvEmulator(Trainable):
             self.prior = relaxation(metric, **told)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
-        if isinstance(self.backbone, ResidualBackbone):
-            # Where things lie counts once it is found to: else it would be noise to learn around.
-            last = self.backbone.features
-            nn.init.zeros_(cast("nn.Linear", self.fc[0]).weight[:, last - self.backbone.moments : last])
 
     @property
     def last(self) -> nn.Linear:
@@ -279,8 +280,6 @@ def _guarantee_of(arguments: dict[str, Any]) -> str:
     """
     for name, choices in _CHOICES.items():
         as_choice(name, arguments[name], choices)
-    if arguments["located"] and arguments["backbone"] == "plain":
-        raise ArgumentError("located is for the residual backbone; this one is plain")
     if arguments["isoperimetric"] == "valid":
         return "free" if arguments["heads"] == "free" else "declared"
     if arguments["heads"] == "free":
@@ -293,7 +292,7 @@ def _backbone(channels: int, arguments: dict[str, Any]) -> PlainBackbone | Resid
     widths, spectral = tuple(arguments["widths"]), arguments["spectral"]
     if arguments["backbone"] == "plain":
         return PlainBackbone(channels, widths, spectral)
-    kinds = arguments["readout"], spectral, arguments["located"]
+    kinds = arguments["readout"], spectral, arguments.get("located", False)
     return ResidualBackbone(channels, widths, arguments["depth"], *kinds)
 
 

@@ -398,28 +398,21 @@ def test_a_network_that_is_told_where_things_lie_learns_it_sooner():
     assert errors[True] < 0.3 * errors[False]
 
 
-def test_where_things_lie_does_not_count_before_it_is_learnt():
+def test_the_same_thing_elsewhere_is_read_otherwise():
     emulator = build(located=True, **HYBRID)
-    with torch.no_grad():
-        emulator.last.weight.normal_()
-    fields = torch.zeros(1, 16, 16)
-    fields[0, 2:5, 3:6] = 3.0
-    told, elsewhere = (
-        emulator.backbone(emulator.encoding(f)) for f in (fields, fields.roll((4, 4), (1, 2)).flip(1))
-    )
-    sums = emulator.backbone.features - emulator.backbone.moments
-    assert emulator.backbone.moments == 5 * 8
-    assert not torch.equal(told[:, sums:], elsewhere[:, sums:])
-    moved = told.clone()
-    moved[:, sums:] = elsewhere[:, sums:]
-    raw = told.new_zeros(1, emulator.heads.raw_size)
-    torch.testing.assert_close(*(emulator.fc(torch.cat([x, raw], 1)) for x in (told, moved)))
+    field = torch.zeros(1, 16, 16)
+    field[0, 2:5, 3:6] = 3.0
+    here, there = (emulator.backbone(emulator.encoding(f)) for f in (field, field.roll((4, 4), (1, 2))))
+    moments = emulator.backbone.features - emulator.backbone.moments
+    assert emulator.backbone.moments == 5 * emulator.encoding.channels
+    assert not torch.allclose(here[:, moments:], there[:, moments:], atol=0.01)
 
 
 def test_moments_of_a_mask_are_its_centre_and_extent():
     mask = torch.zeros(1, 1, 8, 8)
-    mask[0, 0, 1, 6] = 2.0  # x = 0.625, y = -0.625
-    expected = torch.tensor([[0.625, -0.625, 0.390625, 0.390625, -0.390625]])
+    mask[0, 0, 1, 6] = 2.0  # at x = 0.625, y = -0.625
+    mask[0, 0, 3, 4] = 2.0  # at x = 0.125, y = -0.125
+    expected = 4 * torch.tensor([[-0.375, 0.375, 0.0625, 0.0625, -0.0625]])
     torch.testing.assert_close(_moments(mask), expected)
     assert not _moments(torch.zeros(1, 2, 8, 8)).any()
     assert _moments(mask.bfloat16()).dtype == torch.float32

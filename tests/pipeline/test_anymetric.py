@@ -161,6 +161,8 @@ def test_distances_are_in_units_of_the_scales():
     [
         (np.linspace(0.9, 1.1, 101), 1.1),  # narrow: linear
         (np.linspace(-3e-3, 3e-3, 101), 2.9e-3),
+        (np.linspace(-1, 1, 1001), 0.95),  # what is next to 0 there tells nothing
+        (np.geomspace(1e-3, 1e5, 1001) * (-1) ** np.arange(1001), 10.0),  # decades of either sign
         (np.geomspace(1e-3, 1e5, 1001), 2.5e-3),  # decades: logarithmic from the small ones on
         (np.zeros(5), 1.0),
         (np.array([0, 0, 0, 0, 7.0]), 7.0),

@@ -15,7 +15,7 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
-    from .losses import SurrogateLoss, SurrogateScore
+    from .losses import Combined, Share, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -25,11 +25,13 @@ __version__ = "0.2.0.dev0"
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "Combined",
     "DataError",
     "EmulossError",
     "Look",
     "Metric",
     "ModelInfo",
+    "Share",
     "Surrogate",
     "SurrogateLoss",
     "SurrogateScore",
@@ -53,7 +55,7 @@ __getattr__ = lazily(
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
         **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        **dict.fromkeys(("SurrogateLoss", "SurrogateScore"), ".losses"),
+        **dict.fromkeys(("Combined", "Share", "SurrogateLoss", "SurrogateScore"), ".losses"),
     },
 )
 

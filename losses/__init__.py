@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .balance import Combined, Share
 from .live import GaugeWarning, Live, LiveLoss
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
@@ -9,12 +10,14 @@ from .score import SurrogateScore
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
 __all__ = [
+    "Combined",
     "FrozenSurrogate",
     "GaugeWarning",
     "Live",
     "LiveLoss",
     "Provenance",
     "RangeWarning",
+    "Share",
     "SurrogateLoss",
     "SurrogateScore",
     "frozen",

@@ -15,7 +15,8 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
-    from .losses import Combined, Share, SurrogateLoss, SurrogateScore
+    from . import functional
+    from .losses import Combined, PerChannel, Share, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -31,10 +32,12 @@ __all__ = [
     "Look",
     "Metric",
     "ModelInfo",
+    "PerChannel",
     "Share",
     "Surrogate",
     "SurrogateLoss",
     "SurrogateScore",
+    "functional",
     "info",
     "label",
     "list_metrics",
@@ -55,7 +58,8 @@ __getattr__ = lazily(
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
         **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        **dict.fromkeys(("Combined", "Share", "SurrogateLoss", "SurrogateScore"), ".losses"),
+        **dict.fromkeys(("Combined", "PerChannel", "Share", "SurrogateLoss", "SurrogateScore"), ".losses"),
+        "functional": ".functional",
     },
 )
 

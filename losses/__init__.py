@@ -7,6 +7,7 @@ from .live import GaugeWarning, Live, LiveLoss
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
 from .score import SurrogateScore
+from .shapes import PerChannel
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "GaugeWarning",
     "Live",
     "LiveLoss",
+    "PerChannel",
     "Provenance",
     "RangeWarning",
     "Share",

@@ -176,9 +176,9 @@ class Combined(nn.Module):
                 self.risen[place] = 0.5 * (1 - math.cos(math.pi * done))
         if self.temperatures is None:
             return
-        for loss in self.losses.values():
-            if isinstance(loss, Comparison) and loss.surrogate.relaxation is not None:
-                loss.anneal(min(progress / self.settle, 1.0), *self.temperatures)
+        for part in self.losses.modules():
+            if isinstance(part, Comparison) and part.surrogate.relaxation is not None:
+                part.anneal(min(progress / self.settle, 1.0), *self.temperatures)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
     from . import functional
-    from .losses import Combined, PerChannel, Share, SurrogateLoss, SurrogateScore
+    from .losses import Combined, PerChannel, SegmentationLoss, Share, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -33,6 +33,7 @@ __all__ = [
     "Metric",
     "ModelInfo",
     "PerChannel",
+    "SegmentationLoss",
     "Share",
     "Surrogate",
     "SurrogateLoss",
@@ -51,6 +52,8 @@ __all__ = [
     "train",
 ]
 
+_LOSSES = ("Combined", "PerChannel", "SegmentationLoss", "Share", "SurrogateLoss", "SurrogateScore")
+
 # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
 __getattr__ = lazily(
     __name__,
@@ -58,7 +61,7 @@ __getattr__ = lazily(
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
         **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        **dict.fromkeys(("Combined", "PerChannel", "Share", "SurrogateLoss", "SurrogateScore"), ".losses"),
+        **dict.fromkeys(_LOSSES, ".losses"),
         "functional": ".functional",
     },
 )

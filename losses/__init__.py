@@ -7,6 +7,7 @@ from .live import GaugeWarning, Live, LiveLoss
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
 from .score import SurrogateScore
+from .segmentation import SegmentationLoss
 from .shapes import PerChannel
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
@@ -19,6 +20,7 @@ __all__ = [
     "PerChannel",
     "Provenance",
     "RangeWarning",
+    "SegmentationLoss",
     "Share",
     "SurrogateLoss",
     "SurrogateScore",

@@ -75,12 +75,7 @@ class Layout:
     def _check(self, prediction: Tensor) -> None:
         """Raise ArgumentError where the dimensions of a prediction have no single meaning."""
         shape = tuple(prediction.shape)
-        if prediction.ndim == 5:
-            raise ArgumentError(
-                f"prediction has 5 dimensions, {shape}: three-dimensional fields are not measured; where "
-                "each slice is a field by itself, pass prediction.flatten(0, 1) and channels='each', and the "
-                "target alike"
-            )
+        check_planes(prediction)
         if self.channels is None and prediction.ndim == 4 and shape[1] != 1:
             raise ArgumentError(
                 f"prediction has {shape[1]} channels or times, {shape}, and must have shape (N, H, W) or "
@@ -147,6 +142,15 @@ class PerChannel(nn.Module):
             given: dict[str, Any] = {} if mask is None else {"mask": mask[:, k]}
             found[name] = loss(prediction[:, k], target[:, k], **given)
         return found
+
+
+def check_planes(prediction: Tensor) -> None:
+    """Raise ArgumentError for fields of three dimensions."""
+    if prediction.ndim == 5:
+        raise ArgumentError(
+            f"prediction has 5 dimensions, {tuple(prediction.shape)}: three-dimensional fields are not "
+            "measured; where each slice is a field by itself, pass prediction.flatten(0, 1), the target alike"
+        )
 
 
 def _one(value: Tensor) -> Tensor:

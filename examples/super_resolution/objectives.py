@@ -85,7 +85,7 @@ _SHARE = 0.25
 
 KINDS: dict[str, Kind] = {
     "relaxed": Kind(relaxed, (0.002, 0.004, 0.01, 0.02), _LABELS, temperature=_COOLING),
-    "relaxed-balanced": Kind(relaxed, (0.1, 0.3, 0.5), _LABELS, temperature=_COOLING, balanced=True),
+    "relaxed-balanced": Kind(relaxed, (0.5, 0.7, 0.9), _LABELS, temperature=_COOLING, balanced=True),
     "relaxed-exact": Kind(relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),

@@ -16,6 +16,7 @@ from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
     from . import functional
+    from . import measures as measures  # an extra, so that no star import asks for it
     from .losses import Combined, PerChannel, SegmentationLoss, Share, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
@@ -63,6 +64,7 @@ __getattr__ = lazily(
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
         **dict.fromkeys(_LOSSES, ".losses"),
         "functional": ".functional",
+        "measures": ".measures",
     },
 )
 

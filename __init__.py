@@ -15,7 +15,7 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
-    from . import functional
+    from . import functional, plot
     from . import measures as measures  # an extra, so that no star import asks for it
     from .losses import Combined, PerChannel, SegmentationLoss, Share, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "look",
     "metric",
+    "plot",
     "register",
     "relax",
     "train",
@@ -65,6 +66,7 @@ __getattr__ = lazily(
         **dict.fromkeys(_LOSSES, ".losses"),
         "functional": ".functional",
         "measures": ".measures",
+        "plot": ".plot",
     },
 )
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import SubFigure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -43,6 +44,8 @@ _SIDE = 3.0
 """Of a panel that is made here, in inches."""
 _STYLES = (("-", "o"), ("--", "s"))
 """Lines and marks of predictions and targets."""
+_FAINTEST = 0.01
+"""Share of the largest gradient below which colours are linear."""
 _BAND = (0.05, 0.95)
 """Quantiles over fields between which a band is drawn."""
 
@@ -149,7 +152,7 @@ def gradient(
     *,
     index: int = 0,
 ) -> Axes:
-    """Where a loss wants pixels to fall (red) and to rise (blue): its gradient, relative to the largest.
+    """Where a loss wants pixels to fall (red) and to rise (blue): its gradient, on a log scale.
 
     Args:
         loss: any loss `loss(prediction, target)` that returns one number.
@@ -173,7 +176,9 @@ def gradient(
     field = _picked("prediction", found.numpy(), index)
     largest = float(np.abs(field).max())
     (panel,) = _panels(axes, 1)
-    image = panel.imshow(field / (largest or 1.0), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    # Gradients of counts are large at few pixels: a linear scale would show these alone.
+    scale = SymLogNorm(_FAINTEST, vmin=-1, vmax=1)
+    image = panel.imshow(field / (largest or 1.0), cmap="RdBu_r", norm=scale, interpolation="nearest")
     framed(panel)
     panel.set_title(f"gradient, relative to {largest:.2g}")
     bar = cast(Any, panel.figure).colorbar(image, ax=panel, aspect=28, pad=0.015)

@@ -95,7 +95,7 @@ def distance(
         forward: "surrogate", or "exact": exact values with the gradient of the soft ones.
         weights: weight of each output by name; an output left out weighs 1.
         reduction: "mean" or "sum" over fields, or "none".
-        mask: same shape, boolean, True where pixels were measured.
+        mask: same shape, or (H, W) of all fields, boolean, True where pixels were measured.
         channels: a name for each channel that is measured and None for the others, or "each"; see
             `emuloss.SurrogateLoss`.
 

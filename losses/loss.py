@@ -125,6 +125,7 @@ class SurrogateLoss(Comparison):
             target_curves: instead of a target: its curves (N, C, Q), such as exact ones computed
                 beforehand; of K channels that are measured (N, K, C, Q). Not for a pairwise metric.
             mask: same shape, boolean, True where pixels were measured; the others count as NaN in the target.
+                One (H, W), such as of land, is that of all fields, one (N, 1, H, W) that of all channels.
 
         Returns:
             Scalar, or (N,) with reduction "none", (N, K) of K channels that are measured; float32 or better.

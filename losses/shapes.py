@@ -43,6 +43,7 @@ class Layout:
         """
         check_tensor("prediction", prediction)
         self._check(prediction)
+        mask = _spread(mask, prediction)
         if self.channels is None and prediction.ndim != 2:
             return prediction, target, target_curves, mask
         for name, value in (("target", target), ("mask", mask)):
@@ -151,6 +152,15 @@ def check_planes(prediction: Tensor) -> None:
             f"prediction has 5 dimensions, {tuple(prediction.shape)}: three-dimensional fields are not "
             "measured; where each slice is a field by itself, pass prediction.flatten(0, 1), the target alike"
         )
+
+
+def _spread(mask: Tensor | None, prediction: Tensor) -> Tensor | None:
+    """A mask (H, W) for all fields of a prediction, one (N, 1, H, W) for all channels; others as they are."""
+    if not isinstance(mask, Tensor) or mask.ndim not in (2, prediction.ndim):
+        return mask
+    of_all = mask.ndim == 2 and mask.shape == prediction.shape[-2:]
+    of_channels = mask.ndim == 4 and mask.shape == (prediction.shape[0], 1, *prediction.shape[2:])
+    return mask.expand(prediction.shape) if of_all or of_channels else mask
 
 
 def _one(value: Tensor) -> Tensor:

@@ -73,6 +73,25 @@ def test_masks_and_curves_of_channels(surrogate):
     torch.testing.assert_close(loss(prediction, target_curves=curves), loss(prediction, target))
 
 
+def test_one_mask_for_all_fields_and_one_for_all_channels(surrogate):
+    prediction, target = drawn(2, 3, 16, 16)
+    land = torch.ones(16, 16, dtype=torch.bool)
+    land[:, 9:] = False
+    loss = surrogate.as_loss(channels="each")
+    everywhere = land.expand(2, 3, 16, 16)
+    assert loss(prediction, target, mask=land) == loss(prediction, target, mask=everywhere)
+    assert loss(prediction, target, mask=everywhere[:, :1]) == loss(prediction, target, mask=everywhere)
+    single = surrogate.as_loss()
+    first = prediction[:, 0].requires_grad_()
+    value = single(first, target[:, 0], mask=land)
+    assert value == single(first, target[:, 0], mask=everywhere[:, 0])
+    value.backward()
+    assert first.grad[:, :, :9].any()
+    assert not first.grad[:, :, 9:].any()
+    with pytest.raises(emuloss.ArgumentError, match="mask must have the prediction's shape"):
+        single(first, target[:, 0], mask=land[:9])
+
+
 def test_channels_of_a_pairwise_metric():
     surrogate = emuloss.relax(emuloss.metric("fss", thresholds=[0.5, 2.0], windows=[1, 3]))
     prediction, target = drawn(2, 3, 16, 16)

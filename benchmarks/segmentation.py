@@ -1,4 +1,4 @@
-"""Losses of topology for segmentation: the form of emuloss beside topolosses' Betti matching and clDice.
+"""Losses of topology for segmentation: the form of emuloss beside those of topolosses and torch-topological.
 
     python benchmarks/segmentation.py [--repeats 5] [--steps 80]
 
@@ -7,7 +7,8 @@ and on the squared distance from the prediction; the loss is divided by the norm
 that none gains by its scale. No loss of pixels tells where the target is. Told of each loss: the time of a
 value and its gradient, as the median of turns in one run; the share of pixels whose first gradient is at
 least a hundredth of the largest; and, after the descent, the error in components and holes of the mask at 0.5
-(8-connected) and its Dice coefficient. topolosses is left out where it is not installed.
+(8-connected) and its Dice coefficient. topolosses, and torch-topological, whose total persistences are
+compared, are left out where they are not installed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from _peers import peers
 from _timing import CLOCK, take_turns
 from emuloss import SegmentationLoss
 from emuloss.metrics import Minkowski
@@ -82,12 +84,22 @@ def losses() -> dict[str, Loss]:
     }
     try:
         from topolosses.losses import BettiMatchingLoss, CLDiceLoss
+
+        kinds = {"topolosses, Betti matching": BettiMatchingLoss, "topolosses, clDice": CLDiceLoss}
+        for name, kind in kinds.items():
+            found[name] = kind(sigmoid=True, include_background=True, use_base_loss=False)
     except ImportError as error:
         print(f"topolosses is left out: {error}")
-        return found
-    for name, kind in (("topolosses, Betti matching", BettiMatchingLoss), ("topolosses, clDice", CLDiceLoss)):
-        found[name] = kind(sigmoid=True, include_background=True, use_base_loss=False)
+    for name, loss in peers([0.5], [1.0], 1.0):
+        if name.startswith("torch-topological") and loss is None:
+            print("torch-topological is left out: it is not installed")
+        elif name.startswith("torch-topological"):
+            found["torch-topological"] = partial(_of_probabilities, loss)
     return found
+
+
+def _of_probabilities(loss: Loss, logits: Tensor, masks: Tensor) -> Tensor:
+    return loss(logits.sigmoid()[:, 0], masks[:, 0])
 
 
 def logits_of(probabilities: np.ndarray) -> Tensor:
@@ -108,7 +120,9 @@ def descended(loss: Loss, start: np.ndarray, target: Tensor, steps: int) -> np.n
     x, kept = logits_of(start), torch.from_numpy(start).float()[:, None]
     weight = 1 / gradient(loss, start, target).norm()
     optimizer = torch.optim.Adam([x], lr=RATE)
-    for _ in range(steps):
+    for step in range(steps):
+        if isinstance(loss, SegmentationLoss):
+            loss.anneal(step / steps)
         optimizer.zero_grad()
         (weight * loss(x, target) + STAY * (x.sigmoid() - kept).square().sum()).backward()
         optimizer.step()

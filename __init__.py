@@ -15,7 +15,9 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
-    from .losses import SurrogateLoss, SurrogateScore
+    from . import functional, plot
+    from . import measures as measures  # an extra, so that no star import asks for it
+    from .losses import Combined, PerChannel, SegmentationLoss, Share, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -25,14 +27,19 @@ __version__ = "0.2.0.dev0"
 __all__ = [
     "ArgumentError",
     "CheckpointError",
+    "Combined",
     "DataError",
     "EmulossError",
     "Look",
     "Metric",
     "ModelInfo",
+    "PerChannel",
+    "SegmentationLoss",
+    "Share",
     "Surrogate",
     "SurrogateLoss",
     "SurrogateScore",
+    "functional",
     "info",
     "label",
     "list_metrics",
@@ -41,10 +48,13 @@ __all__ = [
     "load",
     "look",
     "metric",
+    "plot",
     "register",
     "relax",
     "train",
 ]
+
+_LOSSES = ("Combined", "PerChannel", "SegmentationLoss", "Share", "SurrogateLoss", "SurrogateScore")
 
 # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
 __getattr__ = lazily(
@@ -53,7 +63,10 @@ __getattr__ = lazily(
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
         **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        **dict.fromkeys(("SurrogateLoss", "SurrogateScore"), ".losses"),
+        **dict.fromkeys(_LOSSES, ".losses"),
+        "functional": ".functional",
+        "measures": ".measures",
+        "plot": ".plot",
     },
 )
 

@@ -43,15 +43,18 @@ def with_section(doc: str | None, heading: str, entries: Iterable[str]) -> str:
     return f"{inspect.cleandoc(doc or '')}\n\n{heading}:\n{body}\n"
 
 
-def takes_those_of(documented: Any) -> Callable[[F], F]:
-    """Decorator: a function gets from the section Args of what it hands its arguments on to those it has."""
+def takes_those_of(*documented: Any) -> Callable[[F], F]:
+    """Decorator: a function gets from the sections Args of what it hands its arguments on to those it has."""
 
     def decorate(function: F) -> F:
         names = inspect.signature(function).parameters
-        entries = re.split(r"^(?=\w)", arguments_in(documented), flags=re.MULTILINE)
-        own = "".join(each for each in entries if each.partition(":")[0] in names)
+        told = "\n".join(arguments_in(each) for each in documented)
+        entries = {
+            each.partition(":")[0]: each.rstrip() for each in re.split(r"^(?=\w)", told, flags=re.MULTILINE)
+        }
+        own = "\n".join(entries[name] for name in names if name in entries)
         text = inspect.cleandoc(function.__doc__ or "")
-        body = textwrap.indent(own.strip(), "    ")
+        body = textwrap.indent(own, "    ")
         function.__doc__ = text.replace("\nRaises:", f"\nArgs:\n{body}\n\nRaises:", 1)
         return function
 

@@ -12,12 +12,14 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its `__name__`.
-        homes: where it has each of its names from, relative to it: {"load": ".zoo"}.
+        homes: where it has each of its names from, relative to it: {"load": ".zoo"}; a part of its own has
+            itself as its home: {"plot": ".plot"}.
     """
 
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name], package), name)
+        home = import_module(homes[name], package)
+        return home if homes[name] == f".{name}" else getattr(home, name)
 
     return find

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from .balance import Combined, Share
 from .live import GaugeWarning, Live, LiveLoss
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
 from .score import SurrogateScore
+from .segmentation import SegmentationLoss
+from .shapes import PerChannel
 from .surrogate import FrozenSurrogate, Provenance, frozen
 
 __all__ = [
+    "Combined",
     "FrozenSurrogate",
     "GaugeWarning",
     "Live",
     "LiveLoss",
+    "PerChannel",
     "Provenance",
     "RangeWarning",
+    "SegmentationLoss",
+    "Share",
     "SurrogateLoss",
     "SurrogateScore",
     "frozen",

@@ -35,14 +35,14 @@ def check_inputs(
         raise ArgumentError("the loss needs either target or target_curves")
     if target is not None:
         check_tensor("target", target)
-        _check_shape("target", target, prediction)
+        check_same_shape("target", target, prediction)
     if mask is not None:
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise ArgumentError(
                 f"mask must be a boolean tensor, True where measured, got {got}; compare, as in weights > 0"
             )
-        _check_shape("mask", mask, prediction)
+        check_same_shape("mask", mask, prediction)
     named = {"prediction": prediction, "target": target, "target_curves": target_curves, "mask": mask}
     for name, value in named.items():
         if value is not None and value.device != device:
@@ -53,7 +53,7 @@ def check_inputs(
             )
 
 
-def _check_shape(name: str, value: Tensor, prediction: Tensor) -> None:
+def check_same_shape(name: str, value: Tensor, prediction: Tensor) -> None:
     """Raise ArgumentError for a tensor that has not the shape of the prediction."""
     if value.shape != prediction.shape:
         one_channel = {value.ndim, prediction.ndim} == {3, 4} and value.numel() == prediction.numel()

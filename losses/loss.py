@@ -16,6 +16,7 @@ from ..emulators.straight_through import straight_through
 from ..errors import ArgumentError
 from .comparison import Comparison, as_reference, check_single, is_weight, reduced
 from .inputs import broken, check_inputs, unmeasured
+from .shapes import Channels, Layout
 
 
 class SurrogateLoss(Comparison):
@@ -43,6 +44,9 @@ class SurrogateLoss(Comparison):
             pairwise metric. It may be set anew between steps.
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
+        channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,
+            and None for each that is not: ("rain", None). "each" measures all, such as times (N, T, H, W).
+            Default: single fields, of which there are no channels.
         in_state_dict: whether a state dict of this loss, or of a module that holds it, has the
             surrogate's frozen weights. Without, they stay what the surrogate was made with; a state
             dict that has them can be loaded all the same.
@@ -70,6 +74,7 @@ class SurrogateLoss(Comparison):
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
         missing: str = "target",
+        channels: Channels = None,
         in_state_dict: bool = True,
     ) -> None:
         super().__init__(
@@ -84,6 +89,7 @@ class SurrogateLoss(Comparison):
         )
         severity = torch.zeros((), dtype=torch.float32, device=self.output_weights.device)
         self.register_buffer("severity", severity, persistent=False)
+        self.layout = Layout(channels)
         self.trust = trust
 
     @property
@@ -111,23 +117,44 @@ class SurrogateLoss(Comparison):
         """The loss.
 
         Args:
-            prediction: (N, H, W) or (N, 1, H, W), in the surrogate's field unit. Where it is not finite, so
-                are the loss of its field and its gradient, unless the pixel was not measured.
+            prediction: (N, H, W), (N, 1, H, W) or (H, W), with `channels` (N, C, H, W), in the surrogate's
+                field unit. Where it is not finite, so are the loss of its field and its gradient, unless the
+                pixel was not measured.
             target: same shape; it gets no gradient. A pixel that is NaN was not measured: it counts as dry in
                 both and gets no gradient.
             target_curves: instead of a target: its curves (N, C, Q), such as exact ones computed
-                beforehand. Not for a pairwise metric.
+                beforehand; of K channels that are measured (N, K, C, Q). Not for a pairwise metric.
             mask: same shape, boolean, True where pixels were measured; the others count as NaN in the target.
+                One (H, W), such as of land, is that of all fields, one (N, 1, H, W) that of all channels.
 
         Returns:
-            Scalar, or (N,) with reduction "none"; float32 or better.
+            Scalar, or (N,) with reduction "none", (N, K) of K channels that are measured; float32 or better.
 
         Raises:
             ArgumentError: both or neither of target and target_curves, no tensors, or shapes that differ.
         """
-        distances, gate = self._compared(prediction, target, target_curves, mask)
+        return reduced(self._losses(prediction, target, target_curves, mask), self.reduction)
+
+    def by_channel(
+        self,
+        prediction: Tensor,
+        target: Tensor | None = None,
+        *,
+        target_curves: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The mean loss of each channel that is measured, by its name; arguments as in `forward`."""
+        losses = self._losses(prediction, target, target_curves, mask)
+        means = losses.mean(0) if self.layout.channels is not None else losses.mean()[None]
+        return dict(zip(self.layout.names(prediction), means.unbind(), strict=True))
+
+    def _losses(
+        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """The loss of each field, (N,), or of each channel of it, (N, K)."""
+        distances, gate = self._compared(*self.layout.flat(prediction, target, target_curves, mask))
         loss = self._weighed(distances)
-        return reduced(loss if gate is None else loss * gate, self.reduction)
+        return self.layout.restored(loss if gate is None else loss * gate, prediction)
 
     def by_output(
         self,
@@ -137,8 +164,12 @@ class SurrogateLoss(Comparison):
         target_curves: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """What the loss weighs and sums, (N, C): the distance in each output; arguments as in `forward`."""
-        return self._compared(prediction, target, target_curves, mask)[0]
+        """What the loss weighs and sums, (N, C): the distance in each output; arguments as in `forward`.
+
+        Of K channels that are measured (N, K, C).
+        """
+        found = self._compared(*self.layout.flat(prediction, target, target_curves, mask))[0]
+        return self.layout.restored(found, prediction)
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
@@ -219,4 +250,6 @@ class SurrogateLoss(Comparison):
         if self.metric.arity == 1:
             trust = {"trust": "none" if self.trust is None else f"{self.trust:g}"}
             lines = {"curves": lines["curves"]} | trust | lines
+        if self.layout.channels is not None:
+            lines["channels"] = str(self.layout.channels)
         return lines

@@ -26,6 +26,7 @@ from .live import Live, LiveLoss
 from .live.options import as_live
 from .loss import SurrogateLoss
 from .score import SurrogateScore
+from .shapes import Channels
 
 S = TypeVar("S", bound="FrozenSurrogate")
 D = TypeVar("D", bound=Differentiable)
@@ -246,6 +247,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
         missing: str = "target",
+        channels: Channels = None,
         in_state_dict: bool = True,
         live: bool | Live = False,
         **unknown: object,
@@ -271,6 +273,7 @@ class FrozenSurrogate(Embedded, Differentiable):
             weights=weights,
             trust=trust,
             missing=missing,
+            channels=channels,
             in_state_dict=in_state_dict,
         )
 

@@ -37,6 +37,7 @@ class Kind:
         temperature: relative ones of a relaxation, at the start and at the end; None without.
         share: of a batch's fields that the loss sees in each step: fewer make it cheaper and its gradient
             noisier.
+        balanced: whether weights are shares of the gradient's norm (`emuloss.Share`), rather than numbers.
     """
 
     build: Callable[[], emuloss.Surrogate]
@@ -44,11 +45,13 @@ class Kind:
     arguments: tuple[tuple[str, Any], ...] = ()
     temperature: tuple[float, float] | None = None
     share: float = 1.0
+    balanced: bool = False
 
     def settings(self) -> dict[str, Any]:
         """What decides a training beside the surrogate and its weight, as JSON gives it back."""
         temperature = None if self.temperature is None else list(self.temperature)
-        return {"arguments": dict(self.arguments), "temperature": temperature, "share": self.share}
+        found = {"arguments": dict(self.arguments), "temperature": temperature, "share": self.share}
+        return found | ({"balanced": True} if self.balanced else {})
 
 
 def relaxed(**arguments: Any) -> emuloss.Surrogate:
@@ -82,6 +85,7 @@ _SHARE = 0.25
 
 KINDS: dict[str, Kind] = {
     "relaxed": Kind(relaxed, (0.002, 0.004, 0.01, 0.02), _LABELS, temperature=_COOLING),
+    "relaxed-balanced": Kind(relaxed, (0.5, 0.7, 0.9), _LABELS, temperature=_COOLING, balanced=True),
     "relaxed-exact": Kind(relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
@@ -112,7 +116,7 @@ class Objective(nn.Module):
 
     Args:
         name: "mse", or one of `KINDS`.
-        weight: of the surrogate loss.
+        weight: of the surrogate loss; of a balanced kind, its share of the gradient.
     """
 
     def __init__(self, name: str, weight: float) -> None:
@@ -121,12 +125,22 @@ class Objective(nn.Module):
         self.loss: Any = None
         self.temperature: tuple[float, float] | None = None
         self.share = 1.0
+        self.combined: emuloss.Combined | None = None
         if name != "mse":
             kind = KINDS[name]
             arguments = dict(kind.arguments)
             # What learns is part of the state of a training, what is frozen is not.
             self.loss = kind.build().as_loss(**{"in_state_dict": "live" in arguments, **arguments})
             self.temperature, self.share = kind.temperature, kind.share
+            if kind.balanced:
+                losses: dict[str, Callable[..., Tensor]] = {
+                    "error": squared_error,
+                    "distance": self._distance,
+                }
+                # Temperatures follow `at`, as those of kinds with weights do.
+                self.combined = emuloss.Combined(
+                    losses, distance=emuloss.Share(weight, rise=RISE), temperatures=None
+                )
         self.at(1.0)
 
     @property
@@ -138,6 +152,8 @@ class Objective(nn.Module):
     def at(self, progress: float) -> None:
         """Set the weight and the temperature of a moment of the training, from 0 to 1."""
         self.risen = risen(progress)
+        if self.combined is not None:
+            self.combined.step(progress)
         if self.temperature:
             self.loss.anneal(progress / SETTLE, *self.temperature)
 
@@ -174,17 +190,25 @@ class Objective(nn.Module):
             target: rain in mm/h, (N, H, W), NaN where nothing was measured.
             labels: of the targets, where there are any.
         """
+        if self.combined is not None:
+            total = self.combined(prediction, target, distance={"labels": labels})
+            return total, self.combined.values["error"]
         error = squared_error(prediction, target)
         if self.loss is None:
             return error, error
+        return error + self.risen * self.weight * self._distance(prediction, target, labels), error
+
+    def _distance(self, prediction: Tensor, target: Tensor, labels: Tensor | None) -> Tensor:
+        """The surrogate loss of the fields that it sees; arguments as for `forward`."""
         seen = math.ceil(self.share * len(target)) if self.training else len(target)
         # Not expm1, whose gradient takes three times as long; no threshold is near 0.
         rain, observed = prediction[:seen].exp() - 1, target[:seen]
+        found: Tensor
         if labels is None:
-            distance = self.loss(rain, observed)
+            found = self.loss(rain, observed)
         else:
-            distance = self.loss(rain, target_curves=labels[:seen], mask=~observed.isnan())
-        return error + self.risen * self.weight * distance, error
+            found = self.loss(rain, target_curves=labels[:seen], mask=~observed.isnan())
+        return found
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:

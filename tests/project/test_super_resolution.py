@@ -208,6 +208,21 @@ def test_training_compares_each_field_with_its_own_curves(example, fields, tmp_p
     assert batches == [True, True, False, True, True, False]
 
 
+def test_a_balanced_loss_has_its_share_of_the_gradient(example):
+    """And is otherwise the loss with a weight, which rises and cools alike."""
+    target, prediction = rain(4, size=128), torch.log1p(rain(4, seed=1, size=128)).requires_grad_()
+    balanced = example.objectives.Objective("relaxed-balanced", 0.3)
+    labels = balanced.labels(target)
+    total, error = balanced(prediction, target, labels)
+    assert float(balanced.combined.shares["distance"]) == pytest.approx(0.3, abs=1e-4)
+    weight = float(balanced.combined.weights["distance"])
+    same = example.objectives.Objective("relaxed", weight)(prediction, target, labels)
+    torch.testing.assert_close((total, error), same)
+    assert balanced.asked["settings"]["balanced"]
+    balanced.at(0.0)
+    assert balanced(prediction, target, labels)[0] == error
+
+
 def test_a_loss_with_other_settings_is_another_training(example, fields, tmp_path, monkeypatch):
     options = example.training.Options(8, batch_size=8, validations=1, precision="no")
     example.training.train(

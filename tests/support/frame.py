@@ -10,8 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (
-    "errors", "foundation", "metrics", "datasets", "emulators", "training", "losses", "findings",
-    "evaluation", "zoo", "pipeline", "__init__", "cli", "train_surrogate", "__main__",
+    "errors", "foundation", "metrics", "datasets", "emulators", "training", "losses", "functional",
+    "measures", "findings", "evaluation", "plot", "zoo", "pipeline", "__init__", "cli", "train_surrogate",
+    "__main__",
 )  # fmt: skip
 """From the ground up: folders, and files of the top folder."""
 CHECKED_KINDS = {

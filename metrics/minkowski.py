@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
 from .excursion import ExcursionMetric
 from .kernels.rows import COMPONENTS, LOCAL_ROWS
 from .registry import register
+
+WRAPS = {
+    "closed": (False, False),
+    "open": (False, False),
+    "periodic": (True, True),
+    "periodic-x": (False, True),
+}
+"""Whether the first and the last row of a field adjoin, and whether its columns do, by the boundary."""
 
 UNITS = {"area": "{}^2", "perimeter": "{}", "euler": "1", "components": "1", "holes": "1"}
 
@@ -61,12 +70,21 @@ class Minkowski(ExcursionMetric):
     Values are compared in double precision. NaN means not measured and counts as dry, +inf as
     wet. The world outside the field is dry.
 
+    Where opposite edges adjoin, the field is the whole of a torus (or of a cylinder), of which a crop is
+    none. All counts are of the cells of that surface, and holes = components - chi still, which there are
+    the first Betti number less the second: closed ways in the set that differ, those around the torus
+    included, less one where the set is all of it. A band around has a hole, a band with a hole two, and a
+    torus without a disk two as well.
+
     Args:
         thresholds: strictly increasing, in the field's unit.
         pixel_size: edge length of a pixel; areas come in its square.
         outputs: which curves, in which order, out of area, perimeter, euler, components, holes.
         boundary: "closed": a set that touches the edge of the field has boundary there; "open":
-            the edge is left out of the perimeter.
+            the edge is left out of the perimeter; "periodic": the last row adjoins the first, and the
+            last column the first (cosmology, simulations in a box); "periodic-x": the columns alone do,
+            and the other two edges are closed (longitudes of a global model). Of what adjoins there are
+            two or more.
         connectivity: 1: the set is 4-connected and its complement 8-connected; 2: the reverse.
         length_unit: name of the unit of `pixel_size`.
         levels: coordinates of the threshold axis for integration, such as quantile levels;
@@ -78,7 +96,6 @@ class Minkowski(ExcursionMetric):
 
     name = "minkowski"
     describing = ("levels", "length_unit")
-    invariant = True
     starts_at_median = False
     guarantees = ("declared", "textbook", "free")
     boundary: str
@@ -97,11 +114,26 @@ class Minkowski(ExcursionMetric):
     ) -> None:
         super().__init__(thresholds, levels, outputs, tuple(UNITS))
         self.pixel_size = as_pixel_size(pixel_size)
-        self.boundary = as_choice("boundary", boundary, ("closed", "open"))
+        self.boundary = as_choice("boundary", boundary, tuple(WRAPS))
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)
+        # Turning a field by a right angle turns the edges that adjoin.
+        self.invariant = self.wraps[0] == self.wraps[1]
         self.constraints = applicable(_constraints(self.pixel_size, boundary), self.outputs)
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether the first and the last row of a field adjoin, and whether its columns do."""
+        return WRAPS[self.boundary]
+
+    def check_sides(self, shape: Sequence[int]) -> None:
+        """Raise ArgumentError for fields (..., H, W) that have a pixel adjoin itself."""
+        if any(wrap and side < 2 for wrap, side in zip(self.wraps, shape[-2:], strict=True)):
+            raise ArgumentError(
+                f"boundary={self.boundary!r} needs two pixels at least along a side that closes on itself, "
+                f"got fields of {shape[-2]} x {shape[-1]}"
+            )
 
     def guaranteed(self, guarantee: str) -> tuple[Constraint, ...]:
         """Of "textbook": what the paper's heads enforce; see `textbook_constraints`."""
@@ -110,12 +142,14 @@ class Minkowski(ExcursionMetric):
     def _compute(self, fields: np.ndarray) -> np.ndarray:
         from .kernels import excursions as kernels
 
+        self.check_sides(fields.shape)
         counts = kernels.excursion_counts(
             fields,
             self.thresholds,
             diagonal=self.connectivity == 2,
             components=not {"components", "holes"}.isdisjoint(self.outputs),
             degrees=self.boundary == "open",
+            wraps=self.wraps,
         )
         curves = functionals(
             *(counts[:, row] for row in range(LOCAL_ROWS)),
@@ -143,8 +177,8 @@ def functionals(
     """Area, perimeter and Euler number from counts; linear in them, so that soft counts serve too.
 
     A direction's transitions are the pairs of which one end is in the set: the pairs with at
-    least one end, counted by their ends, less twice the pairs with two. The closed boundary gives
-    every pixel all its neighbours.
+    least one end, counted by their ends, less twice the pairs with two. Every boundary but the open one
+    gives every pixel all its neighbours.
 
     Args:
         pixels: number of pixels of the set.
@@ -155,16 +189,16 @@ def functionals(
         axial_degree: sum over its pixels of the number of axial neighbours inside the field.
         diagonal_degree: likewise, diagonal neighbours.
         pixel_size: edge length of a pixel.
-        boundary: "closed" or "open".
+        boundary: see `Minkowski`.
         connectivity: 1 or 2.
 
     Returns:
         {"area", "perimeter", "euler"}, each of the counts' shape.
     """
-    if boundary == "closed":
-        axial_ends, diagonal_ends = 4 * pixels, 4 * pixels
-    else:
+    if boundary == "open":
         axial_ends, diagonal_ends = axial_degree, diagonal_degree
+    else:
+        axial_ends, diagonal_ends = 4 * pixels, 4 * pixels
     transitions = (axial_ends - 2 * axial) + (diagonal_ends - 2 * diagonal) / math.sqrt(2)
     # 4-connected: vertices - edges + faces of the complex whose vertices are the pixels of the set.
     # 8-connected: corners - edges + squares of the union of closed pixels, which share edges.
@@ -189,15 +223,13 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
     def some(a: Any) -> Any:
         return (a / area).clip(0.0, 1.0)
 
-    def most_objects(p: Any) -> Any:
-        return 2 / (math.pi * pixel_size) * p
-
     declared: list[Constraint] = [
         NonIncreasing("area"),
         AtLeast("area", "area >= 0", lambda: 0.0),
         AtMost("area", "area <= field", lambda frame: frame, (FRAME,)),
     ]
     if boundary == "closed":
+        # Not where edges adjoin: a band around has little boundary, however broad it is.
         declared += [AtLeast("perimeter", "perimeter >= P_min(area)", least_perimeter, ("area",))]
     declared += [
         AtLeast("perimeter", "perimeter >= 0", lambda: 0.0),
@@ -207,34 +239,80 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
         AtLeast("components", "components >= euler", lambda e: e, ("euler",)),
         AtLeast("holes", "holes >= 0", lambda: 0.0),
     ]
-    if boundary == "closed":
-        # Each component and each hole has a boundary of its own, at least pi/2 pixel edges long. The
-        # bounds on euler and components alone follow: 2 components = (components + holes) + euler.
-        declared += [
-            AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
-            AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
-            AtLeast(
-                "euler",
-                "euler >= 2 min(n, 1) - 2P/pi",
-                lambda a, p: 2 * some(a) - most_objects(p),
-                ("area", "perimeter"),
-            ),
-            AtMost("components", "components <= 2P/pi", most_objects, ("perimeter",)),
+    if boundary != "open":
+        declared += _bounds_by_boundaries(pixel_size, some, on_torus=boundary == "periodic")
+    declared += [Identity("holes", "holes = components - euler", lambda c, e: c - e, ("components", "euler"))]
+    return tuple(declared)
+
+
+def _bounds_by_boundaries(
+    pixel_size: float, some: Callable[[Any], Any], on_torus: bool
+) -> tuple[Constraint, ...]:
+    """What follows from the number K of closed boundaries of a set, each at least pi/2 pixel edges long.
+
+    A component with k boundaries and g handles has chi = 2 - 2 g - k, so that components + holes, which are
+    2 components - chi, are K + 2 g summed over the components. In the plane and on a cylinder g = 0; a torus
+    has room for one handle in all, which needs no boundary. The bounds on euler and components alone follow:
+    2 components = (components + holes) + euler. A boundary has four axial edges at least, or goes straight
+    around, with a side's two or more, and twice as many diagonal transitions.
+
+    Args:
+        pixel_size: edge length of a pixel.
+        some: maps the area onto min(n, 1).
+        on_torus: whether both pairs of opposite edges adjoin.
+    """
+
+    def most_objects(p: Any) -> Any:
+        return 2 / (math.pi * pixel_size) * p
+
+    declared: list[Constraint] = [
+        AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
+        AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
+    ]
+    if on_torus:
+        return (
+            *declared,
             AtMost(
                 "components",
-                "components <= P/pi + euler/2",
-                lambda p, e: (most_objects(p) + e) / 2,
+                "components <= max(2P/pi, 1)",
+                lambda p: most_objects(p).clip(1.0),
+                ("perimeter",),
+            ),
+            AtMost(
+                "components",
+                "components <= P/pi + euler/2 + 1",
+                lambda p, e: (most_objects(p) + e) / 2 + 1,
                 ("perimeter", "euler"),
             ),
             AtMost(
                 "holes",
-                "components + holes <= 2P/pi",
-                lambda p, c: most_objects(p) - c,
+                "components + holes <= 2P/pi + 2",
+                lambda p, c: most_objects(p) + 2 - c,
                 ("perimeter", "components"),
             ),
-        ]
-    declared += [Identity("holes", "holes = components - euler", lambda c, e: c - e, ("components", "euler"))]
-    return tuple(declared)
+        )
+    return (
+        *declared,
+        AtLeast(
+            "euler",
+            "euler >= 2 min(n, 1) - 2P/pi",
+            lambda a, p: 2 * some(a) - most_objects(p),
+            ("area", "perimeter"),
+        ),
+        AtMost("components", "components <= 2P/pi", most_objects, ("perimeter",)),
+        AtMost(
+            "components",
+            "components <= P/pi + euler/2",
+            lambda p, e: (most_objects(p) + e) / 2,
+            ("perimeter", "euler"),
+        ),
+        AtMost(
+            "holes",
+            "components + holes <= 2P/pi",
+            lambda p, c: most_objects(p) - c,
+            ("perimeter", "components"),
+        ),
+    )
 
 
 def textbook_constraints(metric: Minkowski) -> tuple[Constraint, ...]:

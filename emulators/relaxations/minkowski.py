@@ -71,6 +71,7 @@ class RelaxedMinkowski(Tabled, Relaxation):
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
             components=bool({"components", "holes"} & set(metric.outputs)),
+            wraps=metric.wraps,
         )
         self.temperature = temperature
 
@@ -89,10 +90,12 @@ class RelaxedMinkowski(Tabled, Relaxation):
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""
+        self.metric.check_sides(batch.shape)
         return self._curves(self.counts(batch)).to(batch)
 
     def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
         """Exact curves (N, C, Q) of fields (N, H, W), counted where these are."""
+        self.metric.check_sides(batches[0].shape)
         return self._curves(self.counts.exact(joined(batches)))
 
     def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
@@ -131,8 +134,9 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
     With M the membership of a pixel and M' its slope: a pixel changes the area by at most a^2 M', the
     perimeter by a P1 M', and Euler number, components and holes by |c| M', with c within [-3, 1]: it
     starts a set, fills a hole, or joins up to four (holes: [-1, 3]). Over all pixels the c add up to
-    1, the whole field, in whatever order they come, and (c + 3)(c - 1) <= 0, so that the sum of c^2
-    is at most 3 H W. The slope of signed-log1p is at most 1.
+    1 (holes: 0), the whole field, in whatever order they come, and (c + 3)(c - 1) <= 0, so that the sum of
+    c^2 is at most 3 H W; where edges adjoin, holes add up to 1, and their c^2 to at most 3 H W + 2. The
+    slope of signed-log1p is at most 1.
 
     Where it is less, at large values, two bounds do without the size of the field (`_scale_free`).
     """
@@ -142,10 +146,11 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
         raise Unbounded("steps as wide as each field is spread around its lone threshold")
     metric = module.metric
     memberships = _Memberships(module.counts)
+    steepest = math.sqrt(3 + 2 * any(metric.wraps) / math.prod(shape))
     per_slope = {
         "area": metric.pixel_size**2,
         "perimeter": metric.pixel_size * PIXEL_PERIMETER,
-        **dict.fromkeys(("euler", "components", "holes"), math.sqrt(3)),
+        **dict.fromkeys(("euler", "components", "holes"), steepest),
     }
     scale_free = _scale_free(memberships, metric, math.prod(shape))
     layers: Layers = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class SoftCounts(Tabled):
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
+        wraps: whether the first and the last row of fields adjoin, and whether the columns do.
 
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
@@ -67,12 +69,14 @@ class SoftCounts(Tabled):
         touched: bool = False,
         degrees: bool = False,
         components: bool = False,
+        wraps: tuple[bool, bool] = (False, False),
     ) -> None:
         super().__init__()
         self.thresholds, self.spreads = tuple(thresholds), tuple(spreads)
         self.touched = touched
         self.degrees = degrees
         self.components = components
+        self.wraps = wraps
         self.tail = None if tail is None else _checked_tail(tail)
         # Nothing reads its values: by this buffer a relaxation knows its device (`device_of`).
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
@@ -165,9 +169,14 @@ class SoftCounts(Tabled):
         reached = thresholds_reached(fields, self.table("exact_at", fields))
         return counts_reached(reached, len(self.exact_at), **self._counted())
 
-    def _counted(self) -> dict[str, bool]:
+    def _counted(self) -> dict[str, Any]:
         """What is counted."""
-        return {"touched": self.touched, "degrees": self.degrees, "components": self.components}
+        return {
+            "touched": self.touched,
+            "degrees": self.degrees,
+            "components": self.components,
+            "wraps": self.wraps,
+        }
 
 
 def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:

@@ -12,6 +12,9 @@ links form a forest, each tree hanging from the pixel that started it. Only wher
 several groups (a saddle) can components merge, so saddles alone are sorted and put through
 union-find. This is Kruskal's algorithm with the links as edges known beforehand to be taken.
 
+Where opposite edges of a field adjoin, its margin repeats the pixels beyond them, and each of these leads to
+the pixel that it repeats: nothing else changes, but which of two equal ones came first.
+
 What costs time is the memory: the gains of a pixel are packed into one number, positions into 32 bits, and
 pixels that reach no threshold, most of them in rain, are never visited.
 """
@@ -103,6 +106,42 @@ def _encode(bins, codes):
                 | (below[j - 1] > here) << 6
                 | (row[j - 1] >= here) << 7
             )
+
+
+@compiled
+def _adjoin(padded, codes, parent, wraps):
+    """Let opposite edges adjoin: repeat pixels in the margin, encode all, and let the margin lead to them.
+
+    Args:
+        padded: a field with its margin, which is written to, as are the others.
+        codes: see `_encode`.
+        parent: see `root_of`; of the margin alone.
+        wraps: whether the first and the last row adjoin, and whether the columns do.
+    """
+    rows, columns = codes.shape[0] - 2, codes.shape[1] - 2
+    if wraps[1]:
+        padded[:, 0], padded[:, columns + 1] = padded[:, columns], padded[:, 1]
+        for i in range(rows + 2):
+            start = i * (columns + 2)
+            parent[start], parent[start + columns + 1] = start + columns, start + 1
+    if wraps[0]:
+        padded[0], padded[rows + 1] = padded[rows], padded[1]
+        for j in range(columns + 2):
+            column = 1 + (j - 1) % columns if wraps[1] else j
+            parent[j] = rows * (columns + 2) + column
+            parent[(rows + 1) * (columns + 2) + j] = columns + 2 + column
+    _encode(padded, codes)
+    # What adjoins across an edge comes after it in raster order where it is met before, and the reverse.
+    if wraps[0]:
+        for j in range(1, columns + 1):
+            top, bottom = padded[1, j], padded[rows, j]
+            for k in range(3):
+                codes[1, j] ^= (padded[0, j - 1 + k] == top) << k
+                codes[rows, j] ^= (padded[rows + 1, j + 1 - k] == bottom) << (4 + k)
+    if wraps[1]:
+        for i in range(1, rows + 1):
+            codes[i, 1] ^= (padded[i, 0] == padded[i, 1]) << 7
+            codes[i, columns] ^= (padded[i, columns + 1] == padded[i, columns]) << 3
 
 
 @compiled
@@ -217,7 +256,7 @@ def _merge(saddles, bins, codes, links, histogram, parent):
 
 
 @compiled
-def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, result):
+def _count(fields, bits, table, gains, links, components, degrees, wraps, bins, nodes, result):
     """Write the counts of some fields, which share the work space."""
     codes = np.empty(bins.shape, np.uint8)
     parent = np.empty_like(nodes)
@@ -226,7 +265,10 @@ def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, 
     flat, code_of = bins.ravel(), codes.ravel()
     for n in range(len(fields)):
         wet = np.int64(digitise_field(fields[n], bits[n], table, bins, nodes))
-        _encode(bins, codes)
+        if wraps[0] or wraps[1]:
+            _adjoin(bins, codes, parent, wraps)
+        else:
+            _encode(bins, codes)
         histogram[:] = 0
         found = np.uint64(0)
         for start in range(0, wet, _TURNS * _SUMMED):
@@ -245,7 +287,12 @@ def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, 
 
 
 def excursion_counts(
-    fields: np.ndarray, thresholds: tuple[float, ...], diagonal: bool, components: bool, degrees: bool
+    fields: np.ndarray,
+    thresholds: tuple[float, ...],
+    diagonal: bool,
+    components: bool,
+    degrees: bool,
+    wraps: tuple[bool, bool] = (False, False),
 ) -> np.ndarray:
     """Counts of every excursion set of every field.
 
@@ -255,6 +302,7 @@ def excursion_counts(
         diagonal: whether components connect along diagonals, and blocks are counted that the set touches.
         components: whether components are wanted; otherwise their row means nothing.
         degrees: whether the rows of degrees are wanted; otherwise they mean nothing.
+        wraps: whether the first and the last row adjoin, and whether the columns do; of such, H or W >= 2.
 
     Returns:
         (N, ROWS, Q) int64: for each threshold u, the counts of {x >= u}.
@@ -271,8 +319,8 @@ def excursion_counts(
 
     def count(batch: slice) -> None:
         bins = np.zeros((rows + 2, columns + 2), bin_type)
-        nodes, counts = positions(bins.size), result[batch]
-        _count(fields[batch], bits[batch], table, gains, links, components, degrees, bins, nodes, counts)
+        wanted, nodes, counts = (components, degrees, wraps), positions(bins.size), result[batch]
+        _count(fields[batch], bits[batch], table, gains, links, *wanted, bins, nodes, counts)
 
     in_threads(count, number, fields.size)
     return result
@@ -305,7 +353,7 @@ def _from_the_highest(keys, nodes):
 
 
 @compiled
-def _change(heights, bits, links, codes, nodes, changes):
+def _change(heights, bits, links, wraps, codes, nodes, changes):
     """Write what each wet pixel adds to the number of components of some padded fields.
 
     bits: of the heights, as unsigned integers, which are in the order of positive numbers.
@@ -315,7 +363,10 @@ def _change(heights, bits, links, codes, nodes, changes):
     keys, saddles = np.empty((2, codes.size), bits.dtype), np.empty((2, codes.size), nodes.dtype)
     for n in range(len(heights)):
         flat, bits_of = heights[n].ravel(), bits[n].ravel()
-        _encode(heights[n], codes)
+        if wraps[0] or wraps[1]:
+            _adjoin(heights[n], codes, parent, wraps)
+        else:
+            _encode(heights[n], codes)
         code_of = codes.ravel()
         found = 0
         for i in range(1, rows - 1):
@@ -335,7 +386,9 @@ def _change(heights, bits, links, codes, nodes, changes):
             changes[n, node // columns - 1, node % columns - 1] -= ended[k]
 
 
-def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
+def component_changes(
+    fields: np.ndarray, diagonal: bool, wraps: tuple[bool, bool] = (False, False)
+) -> np.ndarray:
     """What each pixel adds to the number of components when the threshold falls past its value.
 
     A pixel that starts a component counts 1, one that joins k of them 1 - k, any other 0. Pixels of
@@ -344,6 +397,7 @@ def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
     Args:
         fields: (N, H, W), float32 or float64, without NaN; what is not positive is outside.
         diagonal: whether sets connect along diagonals too.
+        wraps: whether the first and the last row adjoin, and whether the columns do; of such, H or W >= 2.
 
     Returns:
         (N, H, W), of the fields' dtype.
@@ -356,7 +410,7 @@ def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
         padded = np.pad(fields[batch], ((0, 0), (1, 1), (1, 1)))
         codes = np.zeros((rows + 2, columns + 2), np.uint8)
         bits = padded.view(f"u{padded.itemsize}")
-        _change(padded, bits, links, codes, positions(codes.size), changes[batch])
+        _change(padded, bits, links, wraps, codes, positions(codes.size), changes[batch])
 
     in_threads(find, number, fields.size)
     return changes

@@ -42,6 +42,7 @@ class Metric(abc.ABC):
             unless a subclass sets others.
         invariant: whether turning and mirroring the fields leaves the curves as they are, so that
             training may do so without labelling anew.
+        rows: how many rows its fields must have, if it knows of each where it lies; None: any number.
         lower_better: of a pairwise metric, whether smaller values mean a better prediction; None for a
             metric of one field, which is neither good nor bad.
         symmetric: of a pairwise metric, whether swapping prediction and observation changes nothing.
@@ -79,6 +80,7 @@ class Metric(abc.ABC):
         "thresholds": increasing_numbers,
         "levels": increasing_numbers,
     }
+    rows: int | None = None
     lower_better: bool | None = None
     symmetric: bool = False
     negative_type: bool = False

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_real
-from ..soft.histogram import counts_reached, node_positions, soft_histogram, thresholds_reached
+from ..soft.histogram import (
+    counts_reached,
+    node_positions,
+    row_histogram,
+    soft_histogram,
+    thresholds_reached,
+)
 from ..straight_through import values_through
 from ..tables import Tabled
 
@@ -46,6 +52,8 @@ class SoftCounts(Tabled):
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
         wraps: whether the first and the last row of fields adjoin, and whether the columns do.
+        by_rows: count, too, pairs along rows and pixels weighted by their rows: WITH_ROWS counts in all.
+        row_weights: what these weigh in each row; None: 1.
 
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
@@ -57,7 +65,8 @@ class SoftCounts(Tabled):
     memberships: Tensor
     axis: Tensor
     exact_at: Tensor
-    tables = ("memberships", "axis", "exact_at")
+    row_weights: Tensor
+    tables = ("memberships", "axis", "exact_at", "row_weights")
 
     def __init__(
         self,
@@ -70,6 +79,8 @@ class SoftCounts(Tabled):
         degrees: bool = False,
         components: bool = False,
         wraps: tuple[bool, bool] = (False, False),
+        by_rows: bool = False,
+        row_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.thresholds, self.spreads = tuple(thresholds), tuple(spreads)
@@ -77,6 +88,10 @@ class SoftCounts(Tabled):
         self.degrees = degrees
         self.components = components
         self.wraps = wraps
+        self.by_rows = by_rows
+        self.row_weights = (
+            torch.empty(0) if row_weights is None else torch.tensor(row_weights, dtype=torch.float64)
+        )
         self.tail = None if tail is None else _checked_tail(tail)
         # Nothing reads its values: by this buffer a relaxation knows its device (`device_of`).
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
@@ -139,7 +154,7 @@ class SoftCounts(Tabled):
         return max(_LEAST_NODES, 2 ** math.ceil(math.log2(needed + _SPARE_NODES))), scale, reach
 
     def forward(self, fields: Tensor) -> Tensor:
-        """Counts (N, ROWS, Q), float64, of fields (N, H, W), float32 or float64, without NaN."""
+        """Counts (N, ROWS or WITH_ROWS, Q), float64, of fields (N, H, W), float32 or float64, without NaN."""
         # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
         return self._histogram(fields, slopes_alone=False).double() @ self.table("memberships", fields)
 
@@ -148,17 +163,22 @@ class SoftCounts(Tabled):
 
         Args:
             fields: (N, H, W), as above.
-            left: (C, ROWS), float64.
+            left: (C, ROWS or WITH_ROWS), float64.
             values: (N, C, Q).
         """
         histogram = self._histogram(fields, slopes_alone=True)
         return values_through(values, left, histogram, self.table("memberships", fields))
 
     def _histogram(self, fields: Tensor, slopes_alone: bool) -> Tensor:
-        """Histogram (N, ROWS, nodes) of fields, see `soft.histogram.soft_histogram`."""
+        """Histogram (N, ROWS or WITH_ROWS, nodes) of fields, see `soft.histogram.soft_histogram`."""
         nodes = len(self.memberships)
         position = node_positions(fields, self.table("axis", fields), nodes)
-        return soft_histogram(position, nodes, slopes_alone=slopes_alone, **self._counted())
+        found = soft_histogram(position, nodes, slopes_alone=slopes_alone, **self._counted())
+        if not self.by_rows:
+            return found
+        weights = self.table("row_weights", fields).to(fields) if len(self.row_weights) else None
+        along = row_histogram(position, nodes, weights, degrees=self.degrees, wraps=self.wraps[1])
+        return torch.cat([found, along], 1)
 
     def exact(self, fields: Tensor) -> Tensor:
         """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.

@@ -25,7 +25,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .backend import Backend, backend_for
+from ...metrics.kernels.rows import AXIAL, AXIAL_DEGREE, COMPONENTS, PIXELS
+from .backend import BACKENDS, Backend, backend_for
 
 
 def node_positions(fields: Tensor, axis: Tensor, nodes: int) -> Tensor:
@@ -129,6 +130,40 @@ def soft_histogram(
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.
     changes = _changes(backend, position.detach(), touched, components, wraps)
     return _adjoined(histogram, position, changes, wraps)
+
+
+def row_histogram(
+    position: Tensor, nodes: int, weights: Tensor | None, *, degrees: bool, wraps: bool
+) -> Tensor:
+    """Histogram of what tells rows from columns, or from one another: of rows kept apart by dry ones.
+
+    Args:
+        position: as for `soft_histogram`.
+        nodes: likewise.
+        weights: (H,), of the pixels of each row, of the positions' dtype; None: 1.
+        degrees: whether to fill the row of pixels weighted by their neighbours along the row.
+        wraps: whether the first and the last column adjoin.
+
+    Returns:
+        (N, WITH_ROWS - ROWS, nodes): the rows of counts from ROWS on, differentiable in position, twice.
+    """
+    dry = torch.zeros_like(position)
+    apart = torch.cat([torch.stack([dry, position], 2).flatten(1, 2), dry[:, :1]], 1)
+    if weights is None:
+        changes, backend = torch.ones_like(apart.detach()), backend_for(position)
+    else:
+        beside = torch.stack([torch.zeros_like(weights), weights], 1).flatten()
+        changes = torch.cat([beside, torch.zeros_like(weights[:1])])[:, None].expand(apart.shape)
+        # Kernels on other devices count in whole numbers.
+        backend = backend_for(position) if position.device.type == "cpu" else BACKENDS["anywhere"]
+
+    def histogram(places: Tensor, weighed: Tensor) -> Tensor:
+        return backend.histogram(places, weighed, nodes, False, degrees)
+
+    found = _adjoined(histogram, apart, changes, (False, wraps))
+    # Between dry rows each pixel has two neighbours in its column.
+    degree = found[:, AXIAL_DEGREE] - 2 * found[:, PIXELS]
+    return torch.stack([found[:, AXIAL], degree, found[:, COMPONENTS]], 1)
 
 
 def _changes(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size, as_positives
+from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size, as_positives, as_real
 from ..foundation.limits import LARGEST, shown
 from ..foundation.rules import Rule, list_of, number_from, optional
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
@@ -24,7 +24,9 @@ from .kernels.rows import (
     PIXELS,
     ROW_DEGREE,
     ROW_PAIRS,
+    ROWS,
     WEIGHTED,
+    WITH_ROWS,
 )
 from .lattice import Lattice
 from .registry import register
@@ -39,6 +41,8 @@ WRAPS = {
 
 UNITS = {"area": "{}^2", "perimeter": "{}", "euler": "1", "components": "1", "holes": "1"}
 
+_OF_ALL = ("components >= euler", "holes = components - euler")
+"""Constraints that hold if components and holes are counted whatever their persistence."""
 _MOST_ROWS = 2**16
 """Weights of rows beyond are refused in a configuration."""
 
@@ -99,6 +103,12 @@ class Minkowski(ExcursionMetric):
 
     Crofton's formula again, each direction with its share of the angles (Legland et al. 2007).
 
+    Components and holes may be held to a persistence: as the threshold falls, a component appears at a
+    maximum b and is taken into one with a higher maximum at a saddle d, a hole is closed at a saddle b and
+    filled at a minimum d. With a persistence, those with b - d of at least so much are counted alone, which
+    noise hardly changes; holes = components - chi then holds no more. They are the bars of the persistence
+    diagram (Edelsbrunner, Letscher and Zomorodian 2002) of that length that contain u.
+
     Args:
         thresholds: strictly increasing, in the field's unit.
         pixel_size: edge length of a pixel; areas come in its square. Of no account beside a spacing.
@@ -115,6 +125,8 @@ class Minkowski(ExcursionMetric):
         spacing: (dy, dx), height and width of a pixel, where it is not square.
         row_weights: what the area of a pixel counts in each of the H rows of a field, such as the cosine of
             its latitude; positive. Of the area alone: perimeters are as in rows of weight 1.
+        persistence: least persistence of the components and holes that are counted, in the field's unit;
+            0: all. Not of holes where edges adjoin.
 
     Raises:
         ArgumentError: any argument out of range.
@@ -125,6 +137,7 @@ class Minkowski(ExcursionMetric):
     argument_rules: ClassVar[Mapping[str, Rule]] = {
         **ExcursionMetric.argument_rules,
         "spacing": optional(list_of(number_from(LARGEST**-0.5, LARGEST**0.5), 2, 2)),
+        "persistence": number_from(0, LARGEST),
         "row_weights": optional(list_of(number_from(1 / LARGEST, LARGEST), 1, _MOST_ROWS)),
     }
     starts_at_median = False
@@ -134,6 +147,7 @@ class Minkowski(ExcursionMetric):
     length_unit: str
     spacing: tuple[float, float] | None
     row_weights: tuple[float, ...] | None
+    persistence: float
 
     def __init__(
         self,
@@ -146,12 +160,16 @@ class Minkowski(ExcursionMetric):
         levels: Sequence[float] | None = None,
         spacing: Sequence[float] | None = None,
         row_weights: Sequence[float] | None = None,
+        persistence: float = 0.0,
     ) -> None:
         super().__init__(thresholds, levels, outputs, tuple(UNITS))
         self.spacing = None if spacing is None else _as_spacing(spacing)
         self.row_weights = None if row_weights is None else as_positives("row_weights", row_weights)
         if self.row_weights == ():
             raise ArgumentError("row_weights must hold a number for each row of a field, got none")
+        self.persistence = as_real(persistence)
+        if not 0 <= self.persistence < math.inf:
+            raise ArgumentError(f"persistence must be a number, 0 or more, got {shown(persistence)}")
         self.rows = None if self.row_weights is None else len(self.row_weights)
         # Of pixels that are not square: the edge of a square one of their area.
         self.pixel_size = as_pixel_size(
@@ -163,7 +181,15 @@ class Minkowski(ExcursionMetric):
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)
         # Turning a field by a right angle turns the edges that adjoin, and what is high is wide.
         self.invariant = self.wraps[0] == self.wraps[1] and not self.by_rows
-        self.constraints = applicable(_constraints(self.lattice, boundary), self.outputs)
+        if self.persistence and "holes" in self.outputs and any(self.wraps):
+            raise ArgumentError(
+                f"persistence (={self.persistence:g}) of holes is not known for boundary={boundary!r}; "
+                "leave holes out of the outputs"
+            )
+        constraints = _constraints(self.lattice, boundary)
+        if self.persistence:
+            constraints = tuple(c for c in constraints if c.label not in _OF_ALL)
+        self.constraints = applicable(constraints, self.outputs)
 
     @property
     def wraps(self) -> tuple[bool, bool]:
@@ -182,8 +208,8 @@ class Minkowski(ExcursionMetric):
         return Lattice(self.spacing or (self.pixel_size,) * 2, min(weights), max(weights))
 
     def arguments(self) -> dict[str, Any]:
-        """See `Metric.arguments`; without a spacing or weights that are not set, as before there were any."""
-        unset = [name for name in ("spacing", "row_weights") if getattr(self, name) is None]
+        """See `Metric.arguments`; without what was added later and is not set, as before there was any."""
+        unset = [name for name in ("spacing", "row_weights", "persistence") if not getattr(self, name)]
         return {name: value for name, value in super().arguments().items() if name not in unset}
 
     def frame(self, field_shape: Sequence[int]) -> float:
@@ -217,7 +243,7 @@ class Minkowski(ExcursionMetric):
             fields,
             self.thresholds,
             diagonal=self.connectivity == 2,
-            components=not {"components", "holes"}.isdisjoint(self.outputs),
+            components=not self.persistence and not {"components", "holes"}.isdisjoint(self.outputs),
             degrees=self.boundary == "open",
             wraps=self.wraps,
         )
@@ -227,13 +253,36 @@ class Minkowski(ExcursionMetric):
 
             weights = np.array(self.row_weights or np.ones(fields.shape[1]))
             found += [*row_counts(fields, self.thresholds, weights, self.wraps[1]).swapaxes(0, 1)]
+        if self.persistence:
+            from .kernels.merge_tree import summed_over_sets
+
+            for output, row in (("components", COMPONENTS), ("holes", len(found))):
+                sums = np.zeros((len(fields), len(self.thresholds)))
+                if output in self.outputs:
+                    sums = summed_over_sets(self.lasting(fields, output), fields, self.thresholds)
+                found[row : row + 1] = [sums]
         return self.stacked(self.of_counts(found))
+
+    def lasting(self, fields: np.ndarray, output: str) -> np.ndarray:
+        """What pixels (N, H, W) add to lasting components or holes; see `kernels.merge_tree`."""
+        from .kernels import merge_tree
+
+        diagonal = self.connectivity == 2
+        if output == "holes":
+            return merge_tree.lasting_holes(fields, self.persistence, diagonal)
+        return merge_tree.lasting_components(fields, self.persistence, diagonal, self.wraps)
+
+    @property
+    def counted(self) -> int:
+        """How many counts `of_counts` takes."""
+        return (WITH_ROWS if self.by_rows else ROWS) + bool(self.persistence)
 
     def of_counts(self, counts: Sequence[Any] | np.ndarray) -> dict[str, Any]:
         """All outputs by name of counts in the order of `kernels.rows`; linear, so that soft ones serve too.
 
         Args:
-            counts: ROWS of them, of any one shape; WITH_ROWS, if `by_rows`.
+            counts: as many as are `counted`, of any one shape: ROWS; WITH_ROWS, if `by_rows`; and behind
+                them, if there is a persistence, that of the holes.
         """
         curves = functionals(
             *counts[:LOCAL_ROWS],
@@ -256,7 +305,7 @@ class Minkowski(ExcursionMetric):
             row, column, diagonal = self.lattice.steps
             curves["perimeter"] = row * along_rows + column * (straight - along_rows) + diagonal * slanted
         curves["components"] = counts[COMPONENTS]
-        curves["holes"] = curves["components"] - curves["euler"]
+        curves["holes"] = counts[-1] if self.persistence else curves["components"] - curves["euler"]
         return curves
 
 

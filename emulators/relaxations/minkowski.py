@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...metrics.kernels.rows import ROWS, WITH_ROWS
 from ...metrics.minkowski import PIXEL_PERIMETER, Minkowski
 from ..certificates import BOUNDS, GUARD, Layers, Unbounded
 from ..differentiable import Relaxation, joined
+from ..soft.changes import lasting_changes
 from ..straight_through import per_field
 from ..tables import Tabled
 from .relaxation import RELAXATIONS
@@ -30,7 +30,8 @@ class RelaxedMinkowski(Tabled, Relaxation):
     thresholds with logistic noise: sigmoid((x - u)/tau) is the probability of x >= u + tau t, t logistic.
     The gradient of area, perimeter and Euler number reaches every pixel near a threshold, that of
     components and holes maxima and saddles alone: the critical pixels of the merge tree, as in Hu et al.
-    2019, "Topology-preserving deep image segmentation", but counted without pairing them.
+    2019, "Topology-preserving deep image segmentation", but counted without pairing them. With a persistence
+    they are paired, on the CPU, and only those of pairs that reach it count; values jump where one does.
 
     Args:
         metric: a Minkowski metric.
@@ -46,7 +47,7 @@ class RelaxedMinkowski(Tabled, Relaxation):
         ArgumentError: an argument out of range.
 
     Attributes:
-        combinations: what outputs are of counts, (C, ROWS), or (C, WITH_ROWS) by rows, float64.
+        combinations: what outputs are of counts, (C, metric.counted), float64.
     """
 
     metric: Minkowski
@@ -93,18 +94,32 @@ class RelaxedMinkowski(Tabled, Relaxation):
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""
         self.metric.check_sides(batch.shape)
-        return self._curves(self.counts(batch)).to(batch)
+        return self._curves(self.counts(batch, self._lasting(given))).to(batch)
 
     def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
-        """Exact curves (N, C, Q) of fields (N, H, W), counted where these are; on the CPU, if by rows."""
-        if self.metric.by_rows:
+        """Exact curves (N, C, Q) of fields (N, H, W), counted where these are; some kinds on the CPU."""
+        if self.metric.by_rows or self.metric.persistence:
             return super().exact_values(batches, given)
         self.metric.check_sides(batches[0].shape)
         return self._curves(self.counts.exact(joined(batches)))
 
     def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
         """Exact curves (N, C, Q) of fields (N, H, W) with the gradient of the soft ones."""
-        return self.counts.slopes(batch, self.table("combinations", batch), values)
+        left = self.table("combinations", batch)
+        return self.counts.slopes(batch, left, values, self._lasting(given))
+
+    def _lasting(self, given: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What pixels add to lasting components, and to holes; None without a persistence."""
+        if not self.metric.persistence:
+            return None
+        metric, fields = self.metric, given.detach()
+        fields = fields[:, 0] if fields.ndim == 4 else fields
+        rule = (metric.persistence, metric.connectivity == 2, *metric.wraps)
+        components, holes = (
+            lasting_changes(fields, *rule, holes) if name in metric.outputs else torch.zeros_like(fields)
+            for name, holes in (("components", False), ("holes", True))
+        )
+        return components, holes
 
     def _curves(self, counts: Tensor) -> Tensor:
         """Curves (N, C, Q) of counts, float64; see `SoftCounts`."""
@@ -112,8 +127,8 @@ class RelaxedMinkowski(Tabled, Relaxation):
 
 
 def _combinations(metric: Minkowski) -> np.ndarray:
-    """What outputs are of counts, (C, ROWS or WITH_ROWS): their values where one count is 1, all others 0."""
-    outputs = metric.of_counts(np.eye(WITH_ROWS if metric.by_rows else ROWS))
+    """What outputs are of counts, (C, counted): their values where one count is 1, all others 0."""
+    outputs = metric.of_counts(np.eye(metric.counted))
     return np.stack([outputs[name] for name in metric.outputs])
 
 
@@ -141,6 +156,8 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
     if module.in_own_spread:
         raise Unbounded("steps as wide as each field is spread around its lone threshold")
     metric = module.metric
+    if metric.persistence and {"components", "holes"} & set(metric.outputs):
+        raise Unbounded("components and holes that jump where they reach the persistence")
     memberships = _Memberships(module.counts)
     lattice = metric.lattice
     steepest = math.sqrt(3 + 2 * any(metric.wraps) / math.prod(shape))

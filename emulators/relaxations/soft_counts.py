@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_real
+from ...metrics.kernels.rows import COMPONENTS
 from ..soft.histogram import (
     counts_reached,
     node_positions,
@@ -153,32 +154,51 @@ class SoftCounts(Tabled):
             )
         return max(_LEAST_NODES, 2 ** math.ceil(math.log2(needed + _SPARE_NODES))), scale, reach
 
-    def forward(self, fields: Tensor) -> Tensor:
-        """Counts (N, ROWS or WITH_ROWS, Q), float64, of fields (N, H, W), float32 or float64, without NaN."""
-        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        return self._histogram(fields, slopes_alone=False).double() @ self.table("memberships", fields)
+    def forward(self, fields: Tensor, lasting: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Counts (N, R, Q), float64, of fields (N, H, W), float32 or float64, without NaN.
 
-    def slopes(self, fields: Tensor, left: Tensor, values: Tensor) -> Tensor:
+        Args:
+            fields: as above.
+            lasting: what pixels (N, H, W) count as components, and as holes; None: all components, and no
+                holes.
+
+        Returns:
+            R counts: ROWS; WITH_ROWS, if by rows; one more, of holes, if these are counted.
+        """
+        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
+        histogram = self._histogram(fields, lasting, slopes_alone=False)
+        return histogram.double() @ self.table("memberships", fields)
+
+    def slopes(
+        self, fields: Tensor, left: Tensor, values: Tensor, lasting: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Values with the gradient of left @ counts, which are not counted.
 
         Args:
             fields: (N, H, W), as above.
-            left: (C, ROWS or WITH_ROWS), float64.
+            left: (C, R), float64.
             values: (N, C, Q).
+            lasting: as above.
         """
-        histogram = self._histogram(fields, slopes_alone=True)
+        histogram = self._histogram(fields, lasting, slopes_alone=True)
         return values_through(values, left, histogram, self.table("memberships", fields))
 
-    def _histogram(self, fields: Tensor, slopes_alone: bool) -> Tensor:
-        """Histogram (N, ROWS or WITH_ROWS, nodes) of fields, see `soft.histogram.soft_histogram`."""
+    def _histogram(self, fields: Tensor, lasting: tuple[Tensor, Tensor] | None, slopes_alone: bool) -> Tensor:
+        """Histogram (N, R, nodes) of fields, see `soft.histogram.soft_histogram`."""
         nodes = len(self.memberships)
         position = node_positions(fields, self.table("axis", fields), nodes)
-        found = soft_histogram(position, nodes, slopes_alone=slopes_alone, **self._counted())
-        if not self.by_rows:
-            return found
-        weights = self.table("row_weights", fields).to(fields) if len(self.row_weights) else None
-        along = row_histogram(position, nodes, weights, degrees=self.degrees, wraps=self.wraps[1])
-        return torch.cat([found, along], 1)
+        components, holes = (None, None) if lasting is None else [each.to(position) for each in lasting]
+        found = [
+            soft_histogram(position, nodes, slopes_alone=slopes_alone, changes=components, **self._counted())
+        ]
+        if self.by_rows:
+            weights = self.table("row_weights", fields).to(fields) if len(self.row_weights) else None
+            along = row_histogram(position, nodes, weights, degrees=self.degrees, wraps=self.wraps[1])
+            found.append(along)
+        if holes is not None:
+            whole = soft_histogram(position, nodes, touched=False, degrees=False, changes=holes)
+            found.append(whole[:, COMPONENTS:])
+        return torch.cat(found, 1) if len(found) > 1 else found[0]
 
     def exact(self, fields: Tensor) -> Tensor:
         """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.

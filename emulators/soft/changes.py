@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...metrics.kernels.excursions import component_changes as by_kernel
+from ...metrics.kernels.merge_tree import lasting_components, lasting_holes
 from .backend import compiles_for
 from .spanning_forest import component_changes as by_spanning_forest
 
@@ -51,3 +52,26 @@ def _(info, dimensions, position, diagonal, wraps_rows=False, wraps_columns=Fals
     position = position.movedim(dimensions[0], 0)
     found = component_changes(position.flatten(0, 1), diagonal, wraps_rows, wraps_columns)
     return found.view_as(position), 0
+
+
+@torch.library.custom_op("emuloss::lasting_changes", mutates_args=())
+def lasting_changes(
+    fields: Tensor, persistence: float, diagonal: bool, wraps_rows: bool, wraps_columns: bool, holes: bool
+) -> Tensor:
+    """What pixels (N, H, W) add to lasting components, or holes, by the CPU; see `kernels.merge_tree`."""
+    values = fields.detach().double().cpu().contiguous().numpy()
+    if holes:
+        return torch.from_numpy(lasting_holes(values, persistence, diagonal)).to(fields)
+    wraps = (wraps_rows, wraps_columns)
+    return torch.from_numpy(lasting_components(values, persistence, diagonal, wraps)).to(fields)
+
+
+@lasting_changes.register_fake
+def _(fields, persistence, diagonal, wraps_rows, wraps_columns, holes):
+    return fields.new_empty(fields.shape)
+
+
+@lasting_changes.register_vmap
+def _(info, dimensions, fields, *rule):
+    fields = fields.movedim(dimensions[0], 0)
+    return lasting_changes(fields.flatten(0, 1), *rule).view_as(fields), 0

@@ -98,6 +98,7 @@ def soft_histogram(
     components: bool = False,
     slopes_alone: bool = False,
     wraps: tuple[bool, bool] = (False, False),
+    changes: Tensor | None = None,
 ) -> Tensor:
     """Histogram of pixels, pair minima and blocks over nodes, each count shared by cubic B-splines.
 
@@ -116,6 +117,7 @@ def soft_histogram(
             counting.
         wraps: whether the first and the last row adjoin, and whether the columns do; degrees then
             mean nothing.
+        changes: (N, H, W), what pixels count in the row of the components, in place of these.
 
     Returns:
         (N, ROWS, nodes), differentiable in position, and once more. Derivatives are those between ties: where
@@ -128,7 +130,8 @@ def soft_histogram(
         return count(places, changes, nodes, touched, degrees)
 
     # What starts and joins components depends on the order of the pixels alone: it has no gradient.
-    changes = _changes(backend, position.detach(), touched, components, wraps)
+    if changes is None:
+        changes = _changes(backend, position.detach(), touched, components, wraps)
     return _adjoined(histogram, position, changes, wraps)
 
 

@@ -83,14 +83,14 @@ def _tables(diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
     return gains, links
 
 
-def _steps(diagonal: bool, columns: int) -> np.ndarray:
+def link_steps(diagonal: bool, columns: int) -> np.ndarray:
     """The links of `_tables` as steps in a flattened field of so many columns, padding included; 0: none."""
     steps = [row * columns + column for row, column in _RING]
     return as_steps(np.array([*steps, 0])[_tables(diagonal)[1]])
 
 
 @compiled
-def _encode(bins, codes):
+def encode(bins, codes):
     """Write the code of every pixel into the interior of codes: which neighbours join before it."""
     for i in range(1, len(bins) - 1):
         above, row, below, out = bins[i - 1], bins[i], bins[i + 1], codes[i]
@@ -109,12 +109,12 @@ def _encode(bins, codes):
 
 
 @compiled
-def _adjoin(padded, codes, parent, wraps):
+def adjoin(padded, codes, parent, wraps):
     """Let opposite edges adjoin: repeat pixels in the margin, encode all, and let the margin lead to them.
 
     Args:
         padded: a field with its margin, which is written to, as are the others.
-        codes: see `_encode`.
+        codes: see `encode`.
         parent: see `root_of`; of the margin alone.
         wraps: whether the first and the last row adjoin, and whether the columns do.
     """
@@ -130,7 +130,7 @@ def _adjoin(padded, codes, parent, wraps):
             column = 1 + (j - 1) % columns if wraps[1] else j
             parent[j] = rows * (columns + 2) + column
             parent[(rows + 1) * (columns + 2) + j] = columns + 2 + column
-    _encode(padded, codes)
+    encode(padded, codes)
     # What adjoins across an edge comes after it in raster order where it is met before, and the reverse.
     if wraps[0]:
         for j in range(1, columns + 1):
@@ -151,7 +151,7 @@ def _tally(wet, bins, codes, gains, links, packed, parent, saddles):
     Args:
         wet: their positions.
         bins: flattened, as are the codes.
-        codes: see `_encode`.
+        codes: see `encode`.
         gains: see `_tables`.
         links: steps to one pixel of each group.
         packed: (_TURNS, Q + 1), which the gains are added to.
@@ -266,9 +266,9 @@ def _count(fields, bits, table, gains, links, components, degrees, wraps, bins, 
     for n in range(len(fields)):
         wet = np.int64(digitise_field(fields[n], bits[n], table, bins, nodes))
         if wraps[0] or wraps[1]:
-            _adjoin(bins, codes, parent, wraps)
+            adjoin(bins, codes, parent, wraps)
         else:
-            _encode(bins, codes)
+            encode(bins, codes)
         histogram[:] = 0
         found = np.uint64(0)
         for start in range(0, wet, _TURNS * _SUMMED):
@@ -312,7 +312,7 @@ def excursion_counts(
     table = table_of(thresholds, fields.dtype.str[1:])
     bits = fields.view(f"i{fields.itemsize}")
     gains, _ = _tables(diagonal)
-    links = _steps(diagonal, columns + 2)
+    links = link_steps(diagonal, columns + 2)
     # The smallest type that holds the bins: vectorised loops run over more of them at a time.
     bin_type = np.min_scalar_type(len(thresholds))
     result = np.empty((number, ROWS, len(thresholds)), np.int64)
@@ -364,9 +364,9 @@ def _change(heights, bits, links, wraps, codes, nodes, changes):
     for n in range(len(heights)):
         flat, bits_of = heights[n].ravel(), bits[n].ravel()
         if wraps[0] or wraps[1]:
-            _adjoin(heights[n], codes, parent, wraps)
+            adjoin(heights[n], codes, parent, wraps)
         else:
-            _encode(heights[n], codes)
+            encode(heights[n], codes)
         code_of = codes.ravel()
         found = 0
         for i in range(1, rows - 1):
@@ -378,7 +378,7 @@ def _change(heights, bits, links, wraps, codes, nodes, changes):
                     changes[n, i - 1, j - 1] = links[code, 0] == 0
                     keys[0, found], saddles[0, found] = bits_of[node], node
                     found += links[code, 1] != 0
-        # Saddles of one height in raster order, as `_encode` has it.
+        # Saddles of one height in raster order, as `encode` has it.
         order = _from_the_highest(keys[:, :found], saddles[:, :found])
         ended = _unite(order, code_of, links, parent)
         for k in range(found):
@@ -403,7 +403,7 @@ def component_changes(
         (N, H, W), of the fields' dtype.
     """
     number, rows, columns = fields.shape
-    links = _steps(diagonal, columns + 2)
+    links = link_steps(diagonal, columns + 2)
     changes = np.zeros_like(fields)
 
     def find(batch: slice) -> None:

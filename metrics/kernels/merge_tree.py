@@ -14,7 +14,7 @@ import numpy as np
 from ...foundation.compiled import compiled
 from ...foundation.threads import in_threads
 from .digitise import digitise, positions
-from .excursions import _adjoin, _encode, _steps, root_of
+from .excursions import adjoin, encode, link_steps, root_of
 
 
 @compiled
@@ -24,9 +24,9 @@ def _change(padded, least, links, wraps, codes, parent, changes):
     saddles = np.empty_like(parent)
     for n in range(len(padded)):
         if wraps[0] or wraps[1]:
-            _adjoin(padded[n], codes, parent, wraps)
+            adjoin(padded[n], codes, parent, wraps)
         else:
-            _encode(padded[n], codes)
+            encode(padded[n], codes)
         heights, code_of = padded[n].ravel(), codes.ravel()
         found = 0
         for i in range(1, rows - 1):
@@ -42,7 +42,7 @@ def _change(padded, least, links, wraps, codes, parent, changes):
         below = np.empty(found)
         for k in range(found):
             below[k] = -heights[saddles[k]]
-        # Those of one height in raster order, as `_encode` has it.
+        # Those of one height in raster order, as `encode` has it.
         for k in np.argsort(below, kind="mergesort"):
             node = np.int64(saddles[k])
             elder = root_of(parent, node)
@@ -67,7 +67,7 @@ def _change(padded, least, links, wraps, codes, parent, changes):
 def _lasting(fields: np.ndarray, persistence: float, diagonal: bool, wraps: tuple[bool, bool]) -> np.ndarray:
     """Changes (N, H, W) of the components of fields, float64; -inf is outside."""
     number, rows, columns = fields.shape
-    links = _steps(diagonal, columns + 2)
+    links = link_steps(diagonal, columns + 2)
     changes = np.empty(fields.shape)
 
     def find(batch: slice) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from types import ModuleType
 
 from ..errors import ArgumentError
@@ -27,3 +28,9 @@ def import_xarray(what: str) -> ModuleType:
     except ImportError as error:
         raise ArgumentError(f"{what} needs xarray; run: pip install 'emuloss[xarray]'.") from error
     return xarray
+
+
+def is_data_array(value: object) -> bool:
+    """Whether something is an `xarray.DataArray`; nothing is, before xarray was imported."""
+    xarray = sys.modules.get("xarray")
+    return xarray is not None and isinstance(value, xarray.DataArray)

@@ -8,11 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import ArgumentError
-from ..foundation.arguments import as_counts
+from ..foundation.arguments import as_array, as_counts
 from ..foundation.rules import Rule, counts
 from ..foundation.threads import in_threads
 from .excursion import ExcursionMetric
-from .pairwise import measured_in_both, ratio, reached, within
+from .fields import as_fields
+from .pairwise import ratio, reached, within
 from .registry import register
 
 
@@ -37,6 +38,8 @@ class FSS(ExcursionMetric):
     Values are compared in double precision. A pixel that is NaN in either field was not measured in
     both: windows centred on it are left out, and p and o are shares of the pixels of a window
     other than such. +inf counts as wet.
+
+    `sums` and `of_sums` score a whole data set at once, and ensembles.
 
     Args:
         thresholds: strictly increasing, in the field's unit.
@@ -70,23 +73,67 @@ class FSS(ExcursionMetric):
         self.constraints = tuple(c for output in self.outputs for c in within(output, 0.0, 1.0))
 
     def _compute(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        return self.of_sums(self._sums(predictions[:, None], observations))
+
+    def sums(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        """Numerators and denominators of the score, to be summed over a data set before `of_sums`.
+
+        A score of all fields together weighs each by what there is in it, as verification does; the mean of
+        the fields' scores does not. Of ensembles p is the mean of the members' shares, the probability
+        of rain in the neighbourhood (Schwartz et al. 2010, Weather Forecast. 25, 263-280; Duc, Saito and Seko
+        2013, Tellus A 65, 18171).
+
+            total = sum(fss.sums(p, o).sum(1) for p, o in batches)
+            fss.of_sums(total)  # (C, Q)
+
+        Args:
+            predictions: (N, H, W), or members (N, M, H, W); what is NaN in one member was not measured.
+            observations: (N, H, W).
+
+        Returns:
+            (2, N, C, Q) float64: sums of (p - o)^2, and of p^2 + o^2.
+
+        Raises:
+            ArgumentError: no arrays of such shapes.
+        """
+        predicted, observed = as_array("predictions", predictions), as_fields(observations, "observations")
+        given = predicted.shape
+        predicted = predicted[:, None] if predicted.ndim == 3 else predicted
+        if predicted.ndim != 4 or 0 in given or (len(predicted), *predicted.shape[2:]) != observed.shape:
+            raise ArgumentError(
+                f"predictions must be (N, H, W), or members (N, M, H, W), of the shape of the observations, "
+                f"{observed.shape}, got {given}"
+            )
+        ones = predicted.shape[1] * np.array(self.windows, np.float64)[:, None] ** 2
+        return self._sums(predicted, observed) / ones**2
+
+    def of_sums(self, sums: np.ndarray) -> np.ndarray:
+        """Scores (..., C, Q) of numerators and denominators (2, ..., C, Q); 1 where these are 0."""
+        error, reference = sums
+        return 1 - ratio(error, reference, empty=0.0)
+
+    def _sums(self, predictions: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        """Sums (2, N, C, Q), times (M S^2)^2, of members (N, M, H, W) and observations (N, H, W)."""
         from .kernels.windows import squared_errors
 
-        sums = np.zeros((2, len(predictions), len(self.windows), len(self.thresholds)))
+        number = len(predictions)
+        sums = np.zeros((2, number, len(self.windows), len(self.thresholds)))
 
         def score(batch: slice) -> None:
             for n in range(batch.start, batch.stop):
-                prediction, observation = measured_in_both(predictions[n], observations[n])
-                predicted, observed = (reached(each, self.thresholds) for each in (prediction, observation))
-                missing = np.isnan(prediction)
+                missing = np.isnan(predictions[n]).any(0) | np.isnan(observations[n])
+                prediction, observation = (
+                    np.where(missing, np.nan, each[n]) for each in (predictions, observations)
+                )
+                predicted = np.stack([reached(each, self.thresholds) for each in prediction])
+                observed = reached(observation, self.thresholds)
                 highest = int(max(predicted.max(), observed.max()))
                 for c, size in enumerate(self.windows):
                     weights = _window_weights(missing, size)
                     sums[:, n, c, :highest] = squared_errors(predicted, observed, size // 2, weights, highest)
 
-        in_threads(score, len(predictions), predictions.size)
-        error, reference = sums
-        return 1 - ratio(error, reference, empty=0.0)
+        in_threads(score, number, predictions.size)
+        return sums
 
 
 def _window_weights(missing: np.ndarray, size: int) -> np.ndarray:

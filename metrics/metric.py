@@ -7,16 +7,18 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..foundation.arguments import as_array, as_shape, known_names
 from ..foundation.rules import Rule, increasing_numbers
+from ..foundation.xarrays import is_data_array
 from .constraints import FRAME, AtIdentity, Constraint, PairConstraint, Symmetric
 from .fields import as_arrays
 from .found import CLASSES, class_at, digest_of
+from .labelled import labelled
 
 M = TypeVar("M", bound="Metric")
 
@@ -43,6 +45,7 @@ class Metric(abc.ABC):
         invariant: whether turning and mirroring the fields leaves the curves as they are, so that
             training may do so without labelling anew.
         located: whether values depend on where in the field things lie, so that a network had better be told.
+        rows: how many rows its fields must have, if it knows of each where it lies; None: any number.
         lower_better: of a pairwise metric, whether smaller values mean a better prediction; None for a
             metric of one field, which is neither good nor bad.
         symmetric: of a pairwise metric, whether swapping prediction and observation changes nothing.
@@ -80,6 +83,7 @@ class Metric(abc.ABC):
         "thresholds": increasing_numbers,
         "levels": increasing_numbers,
     }
+    rows: int | None = None
     lower_better: bool | None = None
     symmetric: bool = False
     negative_type: bool = False
@@ -164,22 +168,44 @@ class Metric(abc.ABC):
         """What a call takes of an array or tensor: fields (N, H, W), or both of pairs (N, 2, H, W)."""
         return (batch,) if self.arity == 1 else (batch[:, 0], batch[:, 1])
 
-    def __call__(self, *fields: np.ndarray) -> np.ndarray:
+    @overload
+    def __call__(self, *fields: np.ndarray) -> np.ndarray: ...
+
+    @overload
+    def __call__(self, *fields: Any) -> Any: ...
+
+    def __call__(self, *fields: Any) -> Any:
         """Exact curves of a batch of fields, or of pairs of fields.
 
         Args:
             *fields: one array (N, H, W) or (N, 1, H, W), or predictions and observations where `arity` is 2;
                 real numbers, of which NaN marks pixels that were not measured, as does the mask of a masked
                 array. What NumPy takes for an array will do, such as a tensor on the CPU without gradient.
+                Or `xarray.DataArray`s, whose last two dimensions are those of a field.
 
         Returns:
-            Curves (N, C, Q), float64, in `units`.
+            Curves (N, C, Q), float64, in `units`. Of DataArrays one that keeps their other dimensions, with
+            "output" and "threshold" behind them ("level", where a metric has no thresholds), and the units
+            beside the outputs. Of dask arrays it is computed when it is asked for, chunk by chunk; fields
+            in several chunks are joined.
 
         Raises:
             ArgumentError: another number of arrays, or no arrays of real numbers of such shapes, with
                 H, W >= 1, or of different ones.
         """
+        if any(is_data_array(each) for each in fields):
+            unit = next(each.attrs.get("units", "") for each in fields if is_data_array(each))
+            return labelled(self.title, self.arity, fields, self, self._axes(unit), self.units)
         return self._compute(*as_arrays(self.title, self.arity, fields))
+
+    def _axes(self, unit: str) -> dict[str, Any]:
+        """Coordinates of the two dimensions of curves, as xarray takes them; unit: of the fields."""
+        along = ("threshold", self.thresholds) if self.thresholds else ("level", self.levels)
+        attributes = {"units": unit} if unit and self.thresholds else {}
+        return {
+            "output": ("output", list(self.outputs)),
+            along[0]: (along[0], list(along[1]), attributes),
+        }
 
     def named(self, curves: np.ndarray, field_shape: tuple[int, int] | None = None) -> dict[str, Any]:
         """Curves (N, C, Q) by output name, each (N, Q); with a field shape (H, W), the frame too."""

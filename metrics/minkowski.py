@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size
+from ..errors import ArgumentError
+from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size, as_positives, as_real
+from ..foundation.limits import LARGEST, shown
+from ..foundation.rules import Rule, list_of, number_from, optional
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
 from .excursion import ExcursionMetric
-from .kernels.rows import COMPONENTS, LOCAL_ROWS
+from .kernels.rows import (
+    AXIAL,
+    AXIAL_DEGREE,
+    COMPONENTS,
+    DIAGONAL,
+    DIAGONAL_DEGREE,
+    LOCAL_ROWS,
+    PIXELS,
+    ROW_DEGREE,
+    ROW_PAIRS,
+    ROWS,
+    WEIGHTED,
+    WITH_ROWS,
+)
+from .lattice import Lattice
 from .registry import register
 
+WRAPS = {
+    "closed": (False, False),
+    "open": (False, False),
+    "periodic": (True, True),
+    "periodic-x": (False, True),
+}
+"""Whether the first and the last row of a field adjoin, and whether its columns do, by the boundary."""
+
 UNITS = {"area": "{}^2", "perimeter": "{}", "euler": "1", "components": "1", "holes": "1"}
+
+_OF_ALL = ("components >= euler", "holes = components - euler")
+"""Constraints that hold if components and holes are counted whatever their persistence."""
+_MOST_ROWS = 2**16
+"""Weights of rows beyond are refused in a configuration."""
 
 # The 4-direction Crofton measure (see `isoperimetric_bound`).
 PIXEL_PERIMETER = math.pi / 8 * (4 + 4 / math.sqrt(2))
@@ -61,16 +91,42 @@ class Minkowski(ExcursionMetric):
     Values are compared in double precision. NaN means not measured and counts as dry, +inf as
     wet. The world outside the field is dry.
 
+    Where opposite edges adjoin, the field is the whole of a torus (or of a cylinder), of which a crop is
+    none. All counts are of the cells of that surface, and holes = components - chi still, which there are
+    the first Betti number less the second: closed ways in the set that differ, those around the torus
+    included, less one where the set is all of it. A band around has a hole, a band with a hole two, and a
+    torus without a disk two as well.
+
+    Pixels dy high and dx wide have an area of dy dx and, with t = atan(dy/dx),
+
+        P(u) = t dy/2 T_rows + (pi/2 - t) dx/2 T_columns + pi/8 dy dx/hypot(dy, dx) (T_diag1 + T_diag2):
+
+    Crofton's formula again, each direction with its share of the angles (Legland et al. 2007).
+
+    Components and holes may be held to a persistence: as the threshold falls, a component appears at a
+    maximum b and is taken into one with a higher maximum at a saddle d, a hole is closed at a saddle b and
+    filled at a minimum d. With a persistence, those with b - d of at least so much are counted alone, which
+    noise hardly changes; holes = components - chi then holds no more. They are the bars of the persistence
+    diagram (Edelsbrunner, Letscher and Zomorodian 2002) of that length that contain u.
+
     Args:
         thresholds: strictly increasing, in the field's unit.
-        pixel_size: edge length of a pixel; areas come in its square.
+        pixel_size: edge length of a pixel; areas come in its square. Of no account beside a spacing.
         outputs: which curves, in which order, out of area, perimeter, euler, components, holes.
         boundary: "closed": a set that touches the edge of the field has boundary there; "open":
-            the edge is left out of the perimeter.
+            the edge is left out of the perimeter; "periodic": the last row adjoins the first, and the
+            last column the first (cosmology, simulations in a box); "periodic-x": the columns alone do,
+            and the other two edges are closed (longitudes of a global model). Of what adjoins there are
+            two or more.
         connectivity: 1: the set is 4-connected and its complement 8-connected; 2: the reverse.
         length_unit: name of the unit of `pixel_size`.
         levels: coordinates of the threshold axis for integration, such as quantile levels;
             default: evenly spaced.
+        spacing: (dy, dx), height and width of a pixel, where it is not square.
+        row_weights: what the area of a pixel counts in each of the H rows of a field, such as the cosine of
+            its latitude; positive. Of the area alone: perimeters are as in rows of weight 1.
+        persistence: least persistence of the components and holes that are counted, in the field's unit;
+            0: all. Not of holes where edges adjoin.
 
     Raises:
         ArgumentError: any argument out of range.
@@ -78,12 +134,20 @@ class Minkowski(ExcursionMetric):
 
     name = "minkowski"
     describing = ("levels", "length_unit")
-    invariant = True
+    argument_rules: ClassVar[Mapping[str, Rule]] = {
+        **ExcursionMetric.argument_rules,
+        "spacing": optional(list_of(number_from(LARGEST**-0.5, LARGEST**0.5), 2, 2)),
+        "persistence": number_from(0, LARGEST),
+        "row_weights": optional(list_of(number_from(1 / LARGEST, LARGEST), 1, _MOST_ROWS)),
+    }
     starts_at_median = False
     guarantees = ("declared", "textbook", "free")
     boundary: str
     connectivity: int
     length_unit: str
+    spacing: tuple[float, float] | None
+    row_weights: tuple[float, ...] | None
+    persistence: float
 
     def __init__(
         self,
@@ -94,14 +158,78 @@ class Minkowski(ExcursionMetric):
         connectivity: int = 1,
         length_unit: str = "pixel",
         levels: Sequence[float] | None = None,
+        spacing: Sequence[float] | None = None,
+        row_weights: Sequence[float] | None = None,
+        persistence: float = 0.0,
     ) -> None:
         super().__init__(thresholds, levels, outputs, tuple(UNITS))
-        self.pixel_size = as_pixel_size(pixel_size)
-        self.boundary = as_choice("boundary", boundary, ("closed", "open"))
+        self.spacing = None if spacing is None else _as_spacing(spacing)
+        self.row_weights = None if row_weights is None else as_positives("row_weights", row_weights)
+        if self.row_weights == ():
+            raise ArgumentError("row_weights must hold a number for each row of a field, got none")
+        self.persistence = as_real(persistence)
+        if not 0 <= self.persistence < math.inf:
+            raise ArgumentError(f"persistence must be a number, 0 or more, got {shown(persistence)}")
+        self.rows = None if self.row_weights is None else len(self.row_weights)
+        # Of pixels that are not square: the edge of a square one of their area.
+        self.pixel_size = as_pixel_size(
+            pixel_size if self.spacing is None else math.sqrt(math.prod(self.spacing))
+        )
+        self.boundary = as_choice("boundary", boundary, tuple(WRAPS))
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)
-        self.constraints = applicable(_constraints(self.pixel_size, boundary), self.outputs)
+        # Turning a field by a right angle turns the edges that adjoin, and what is high is wide.
+        self.invariant = self.wraps[0] == self.wraps[1] and not self.by_rows
+        if self.persistence and "holes" in self.outputs and any(self.wraps):
+            raise ArgumentError(
+                f"persistence (={self.persistence:g}) of holes is not known for boundary={boundary!r}; "
+                "leave holes out of the outputs"
+            )
+        constraints = _constraints(self.lattice, boundary)
+        if self.persistence:
+            constraints = tuple(c for c in constraints if c.label not in _OF_ALL)
+        self.constraints = applicable(constraints, self.outputs)
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether the first and the last row of a field adjoin, and whether its columns do."""
+        return WRAPS[self.boundary]
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows are told from columns, or from one another."""
+        return self.row_weights is not None or self.lattice.spacing[0] != self.lattice.spacing[1]
+
+    @property
+    def lattice(self) -> Lattice:
+        """Lengths and areas of pixels."""
+        weights = self.row_weights or (1.0,)
+        return Lattice(self.spacing or (self.pixel_size,) * 2, min(weights), max(weights))
+
+    def arguments(self) -> dict[str, Any]:
+        """See `Metric.arguments`; without what was added later and is not set, as before there was any."""
+        unset = [name for name in ("spacing", "row_weights", "persistence") if not getattr(self, name)]
+        return {name: value for name, value in super().arguments().items() if name not in unset}
+
+    def frame(self, field_shape: Sequence[int]) -> float:
+        """Area of a field of shape (..., H, W), weighted by its rows, in the square of the unit of length."""
+        if self.row_weights is None:
+            return super().frame(field_shape)
+        return math.fsum(self.row_weights) * field_shape[-1] * self.pixel_size**2
+
+    def check_sides(self, shape: Sequence[int]) -> None:
+        """Raise ArgumentError for fields (..., H, W) whose pixels adjoin themselves, or of other rows."""
+        if self.rows is not None and self.rows != shape[-2]:
+            raise ArgumentError(
+                f"row_weights must be one for each row of a field, got {self.rows} for "
+                f"fields of {shape[-2]} x {shape[-1]}"
+            )
+        if any(wrap and side < 2 for wrap, side in zip(self.wraps, shape[-2:], strict=True)):
+            raise ArgumentError(
+                f"boundary={self.boundary!r} needs two pixels at least along a side that closes on itself, "
+                f"got fields of {shape[-2]} x {shape[-1]}"
+            )
 
     def guaranteed(self, guarantee: str) -> tuple[Constraint, ...]:
         """Of "textbook": what the paper's heads enforce; see `textbook_constraints`."""
@@ -110,22 +238,94 @@ class Minkowski(ExcursionMetric):
     def _compute(self, fields: np.ndarray) -> np.ndarray:
         from .kernels import excursions as kernels
 
+        self.check_sides(fields.shape)
         counts = kernels.excursion_counts(
             fields,
             self.thresholds,
             diagonal=self.connectivity == 2,
-            components=not {"components", "holes"}.isdisjoint(self.outputs),
+            components=not self.persistence and not {"components", "holes"}.isdisjoint(self.outputs),
             degrees=self.boundary == "open",
+            wraps=self.wraps,
         )
+        found = [*counts.swapaxes(0, 1)]
+        if self.by_rows:
+            from .kernels.along_rows import row_counts
+
+            weights = np.array(self.row_weights or np.ones(fields.shape[1]))
+            found += [*row_counts(fields, self.thresholds, weights, self.wraps[1]).swapaxes(0, 1)]
+        if self.persistence:
+            from .kernels.merge_tree import summed_over_sets
+
+            for output, row in (("components", COMPONENTS), ("holes", len(found))):
+                sums = np.zeros((len(fields), len(self.thresholds)))
+                if output in self.outputs:
+                    sums = summed_over_sets(self.lasting(fields, output), fields, self.thresholds)
+                found[row : row + 1] = [sums]
+        return self.stacked(self.of_counts(found))
+
+    def lasting(self, fields: np.ndarray, output: str) -> np.ndarray:
+        """What pixels (N, H, W) add to lasting components or holes; see `kernels.merge_tree`."""
+        from .kernels import merge_tree
+
+        diagonal = self.connectivity == 2
+        if output == "holes":
+            return merge_tree.lasting_holes(fields, self.persistence, diagonal)
+        return merge_tree.lasting_components(fields, self.persistence, diagonal, self.wraps)
+
+    @property
+    def counted(self) -> int:
+        """How many counts `of_counts` takes."""
+        return (WITH_ROWS if self.by_rows else ROWS) + bool(self.persistence)
+
+    def of_counts(self, counts: Sequence[Any] | np.ndarray) -> dict[str, Any]:
+        """All outputs by name of counts in the order of `kernels.rows`; linear, so that soft ones serve too.
+
+        Args:
+            counts: as many as are `counted`, of any one shape: ROWS; WITH_ROWS, if `by_rows`; and behind
+                them, if there is a persistence, that of the holes.
+        """
         curves = functionals(
-            *(counts[:, row] for row in range(LOCAL_ROWS)),
+            *counts[:LOCAL_ROWS],
             pixel_size=self.pixel_size,
             boundary=self.boundary,
             connectivity=self.connectivity,
         )
-        curves["components"] = counts[:, COMPONENTS]
-        curves["holes"] = curves["components"] - curves["euler"]
-        return self.stacked(curves)
+        if self.by_rows:
+            curves["area"] = self.lattice.pixel * counts[WEIGHTED]
+            straight, slanted = transitions(
+                counts[PIXELS],
+                counts[AXIAL],
+                counts[DIAGONAL],
+                counts[AXIAL_DEGREE],
+                counts[DIAGONAL_DEGREE],
+                self.boundary,
+            )
+            ends = counts[ROW_DEGREE] if self.boundary == "open" else 2 * counts[PIXELS]
+            along_rows = ends - 2 * counts[ROW_PAIRS]
+            row, column, diagonal = self.lattice.steps
+            curves["perimeter"] = row * along_rows + column * (straight - along_rows) + diagonal * slanted
+        curves["components"] = counts[COMPONENTS]
+        curves["holes"] = counts[-1] if self.persistence else curves["components"] - curves["euler"]
+        return curves
+
+
+def _as_spacing(values: Any) -> tuple[float, float]:
+    """Validate the height and the width of a pixel."""
+    sizes = as_positives("spacing", values)
+    if len(sizes) != 2:
+        raise ArgumentError(f"spacing must be the height and the width of a pixel, got {shown(values)}")
+    return as_pixel_size(sizes[0]), as_pixel_size(sizes[1])
+
+
+def transitions(
+    pixels: Any, axial: Any, diagonal: Any, axial_degree: Any, diagonal_degree: Any, boundary: str
+) -> tuple[Any, Any]:
+    """Transitions along rows and columns, and along diagonals, of counts; see `functionals`."""
+    if boundary == "open":
+        axial_ends, diagonal_ends = axial_degree, diagonal_degree
+    else:
+        axial_ends, diagonal_ends = 4 * pixels, 4 * pixels
+    return axial_ends - 2 * axial, diagonal_ends - 2 * diagonal
 
 
 def functionals(
@@ -143,8 +343,8 @@ def functionals(
     """Area, perimeter and Euler number from counts; linear in them, so that soft counts serve too.
 
     A direction's transitions are the pairs of which one end is in the set: the pairs with at
-    least one end, counted by their ends, less twice the pairs with two. The closed boundary gives
-    every pixel all its neighbours.
+    least one end, counted by their ends, less twice the pairs with two. Every boundary but the open one
+    gives every pixel all its neighbours.
 
     Args:
         pixels: number of pixels of the set.
@@ -155,42 +355,35 @@ def functionals(
         axial_degree: sum over its pixels of the number of axial neighbours inside the field.
         diagonal_degree: likewise, diagonal neighbours.
         pixel_size: edge length of a pixel.
-        boundary: "closed" or "open".
+        boundary: see `Minkowski`.
         connectivity: 1 or 2.
 
     Returns:
         {"area", "perimeter", "euler"}, each of the counts' shape.
     """
-    if boundary == "closed":
-        axial_ends, diagonal_ends = 4 * pixels, 4 * pixels
-    else:
-        axial_ends, diagonal_ends = axial_degree, diagonal_degree
-    transitions = (axial_ends - 2 * axial) + (diagonal_ends - 2 * diagonal) / math.sqrt(2)
+    straight, slanted = transitions(pixels, axial, diagonal, axial_degree, diagonal_degree, boundary)
     # 4-connected: vertices - edges + faces of the complex whose vertices are the pixels of the set.
     # 8-connected: corners - edges + squares of the union of closed pixels, which share edges.
     euler = pixels - axial + blocks if connectivity == 1 else blocks - (4 * pixels - axial) + pixels
     return {
         "area": pixel_size**2 * pixels,
-        "perimeter": pixel_size * math.pi / 8 * transitions,
+        "perimeter": pixel_size * math.pi / 8 * (straight + slanted / math.sqrt(2)),
         "euler": euler,
     }
 
 
-def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
-    """What exact curves obey; n = area / pixel_size^2 is the number of pixels."""
-    area = pixel_size**2
+def _constraints(lattice: Lattice, boundary: str) -> tuple[Constraint, ...]:
+    """What exact curves obey; with pixels of one weight, n = area / pixel is their number."""
+    least, most = lattice.pixel * lattice.lightest, lattice.pixel * lattice.heaviest
 
     def least_perimeter(a: Any) -> Any:
-        return pixel_size * isoperimetric_bound(a / area)
+        return lattice.roundness * isoperimetric_bound(a / most)
 
     def most_perimeter(a: Any) -> Any:
-        return PIXEL_PERIMETER / pixel_size * a
+        return lattice.pixel_perimeter / least * a
 
     def some(a: Any) -> Any:
-        return (a / area).clip(0.0, 1.0)
-
-    def most_objects(p: Any) -> Any:
-        return 2 / (math.pi * pixel_size) * p
+        return (a / least).clip(0.0, 1.0)
 
     declared: list[Constraint] = [
         NonIncreasing("area"),
@@ -198,6 +391,7 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
         AtMost("area", "area <= field", lambda frame: frame, (FRAME,)),
     ]
     if boundary == "closed":
+        # Not where edges adjoin: a band around has little boundary, however broad it is.
         declared += [AtLeast("perimeter", "perimeter >= P_min(area)", least_perimeter, ("area",))]
     declared += [
         AtLeast("perimeter", "perimeter >= 0", lambda: 0.0),
@@ -207,34 +401,86 @@ def _constraints(pixel_size: float, boundary: str) -> tuple[Constraint, ...]:
         AtLeast("components", "components >= euler", lambda e: e, ("euler",)),
         AtLeast("holes", "holes >= 0", lambda: 0.0),
     ]
-    if boundary == "closed":
-        # Each component and each hole has a boundary of its own, at least pi/2 pixel edges long. The
-        # bounds on euler and components alone follow: 2 components = (components + holes) + euler.
-        declared += [
-            AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
-            AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
-            AtLeast(
-                "euler",
-                "euler >= 2 min(n, 1) - 2P/pi",
-                lambda a, p: 2 * some(a) - most_objects(p),
-                ("area", "perimeter"),
-            ),
-            AtMost("components", "components <= 2P/pi", most_objects, ("perimeter",)),
+    if boundary != "open":
+        length = lattice.least_boundary(WRAPS[boundary])
+        alike = least == most and lattice.spacing[0] == lattice.spacing[1]
+        if boundary == "periodic-x" or (boundary == "closed" and not alike):
+            # Of square pixels in the plane P_min implies it; all of a torus has no boundary.
+            declared += [
+                AtLeast("perimeter", "perimeter >= L min(n, 1)", lambda a: length * some(a), ("area",))
+            ]
+        declared += _bounds_by_boundaries(length, some, boundary)
+    declared += [Identity("holes", "holes = components - euler", lambda c, e: c - e, ("components", "euler"))]
+    return tuple(declared)
+
+
+def _bounds_by_boundaries(length: float, some: Callable[[Any], Any], boundary: str) -> tuple[Constraint, ...]:
+    """What follows from the number K of closed boundaries of a set, each at least so long: P >= K length.
+
+    Of square pixels of edge 1 the length is pi/2, which is what the labels say.
+
+    A component with k boundaries and g handles has chi = 2 - 2 g - k, so that components + holes, which are
+    2 components - chi, are K + 2 g summed over the components. In the plane and on a cylinder g = 0; a torus
+    has room for one handle in all, which needs no boundary. The bounds on euler and components alone follow:
+    2 components = (components + holes) + euler.
+
+    Args:
+        length: least length of a closed boundary; see `Lattice.least_boundary`.
+        some: maps the area onto min(n, 1).
+        boundary: see `Minkowski`.
+    """
+
+    def most_objects(p: Any) -> Any:
+        return p / length
+
+    declared: list[Constraint] = [
+        AtMost("euler", "euler <= 2P/pi", most_objects, ("perimeter",)),
+        AtLeast("euler", "euler >= -2P/pi", lambda p: -most_objects(p), ("perimeter",)),
+    ]
+    if boundary == "periodic":
+        return (
+            *declared,
             AtMost(
                 "components",
-                "components <= P/pi + euler/2",
-                lambda p, e: (most_objects(p) + e) / 2,
+                "components <= max(2P/pi, 1)",
+                lambda p: most_objects(p).clip(1.0),
+                ("perimeter",),
+            ),
+            AtMost(
+                "components",
+                "components <= P/pi + euler/2 + 1",
+                lambda p, e: (most_objects(p) + e) / 2 + 1,
                 ("perimeter", "euler"),
             ),
             AtMost(
                 "holes",
-                "components + holes <= 2P/pi",
-                lambda p, c: most_objects(p) - c,
+                "components + holes <= 2P/pi + 2",
+                lambda p, c: most_objects(p) + 2 - c,
                 ("perimeter", "components"),
             ),
-        ]
-    declared += [Identity("holes", "holes = components - euler", lambda c, e: c - e, ("components", "euler"))]
-    return tuple(declared)
+        )
+    return (
+        *declared,
+        AtLeast(
+            "euler",
+            "euler >= 2 min(n, 1) - 2P/pi",
+            lambda a, p: 2 * some(a) - most_objects(p),
+            ("area", "perimeter"),
+        ),
+        AtMost("components", "components <= 2P/pi", most_objects, ("perimeter",)),
+        AtMost(
+            "components",
+            "components <= P/pi + euler/2",
+            lambda p, e: (most_objects(p) + e) / 2,
+            ("perimeter", "euler"),
+        ),
+        AtMost(
+            "holes",
+            "components + holes <= 2P/pi",
+            lambda p, c: most_objects(p) - c,
+            ("perimeter", "components"),
+        ),
+    )
 
 
 def textbook_constraints(metric: Minkowski) -> tuple[Constraint, ...]:

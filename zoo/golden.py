@@ -102,7 +102,7 @@ def record(module: Differentiable, field_shape: Sequence[int] | None) -> bytes:
         CheckpointError: curves or gradients that are not finite: the surrogate is broken.
     """
     rows, columns = (max(min(side, _LARGEST_SIDE), module.stride) for side in field_shape or (_SIDE, _SIDE))
-    fields = golden_fields(module.metric, (rows, columns), module.intensities)
+    fields = golden_fields(module.metric, (module.metric.rows or rows, columns), module.intensities)
     shape = (1, *_shape_of_curves(module))
     direction = torch.from_numpy(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
     tensors = {"fields": fields, "direction": direction, **_outcome(module, fields, direction)}
@@ -181,7 +181,7 @@ def _parsed(module: Differentiable, content: bytes, name: str) -> dict[str, Tens
         tensor.shape == shapes[key] and tensor.dtype == torch.float32 for key, tensor in tensors.items()
     )
     # Bounds for the memory that a forged file can ask for.
-    least, most = module.stride, max(module.stride, _LARGEST_SIDE)
+    least, most = module.stride, max(module.stride, _LARGEST_SIDE, module.metric.rows or 1)
     if not fits or not all(least <= side <= most for side in fields.shape[-2:]):
         raise CorruptedError(f"{name}: {GOLDEN} is not one that this surrogate wrote; save it again")
     return tensors

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...metrics.kernels.rows import COMPONENTS, LOCAL_ROWS, ROWS
-from ...metrics.minkowski import PIXEL_PERIMETER, Minkowski, functionals
+from ...metrics.minkowski import PIXEL_PERIMETER, Minkowski
 from ..certificates import BOUNDS, GUARD, Layers, Unbounded
 from ..differentiable import Relaxation, joined
+from ..soft.changes import lasting_changes
 from ..straight_through import per_field
 from ..tables import Tabled
 from .relaxation import RELAXATIONS
@@ -30,7 +30,8 @@ class RelaxedMinkowski(Tabled, Relaxation):
     thresholds with logistic noise: sigmoid((x - u)/tau) is the probability of x >= u + tau t, t logistic.
     The gradient of area, perimeter and Euler number reaches every pixel near a threshold, that of
     components and holes maxima and saddles alone: the critical pixels of the merge tree, as in Hu et al.
-    2019, "Topology-preserving deep image segmentation", but counted without pairing them.
+    2019, "Topology-preserving deep image segmentation", but counted without pairing them. With a persistence
+    they are paired, on the CPU, and only those of pairs that reach it count; values jump where one does.
 
     Args:
         metric: a Minkowski metric.
@@ -46,7 +47,7 @@ class RelaxedMinkowski(Tabled, Relaxation):
         ArgumentError: an argument out of range.
 
     Attributes:
-        combinations: what outputs are of counts, (C, ROWS), float64.
+        combinations: what outputs are of counts, (C, metric.counted), float64.
     """
 
     metric: Minkowski
@@ -71,6 +72,9 @@ class RelaxedMinkowski(Tabled, Relaxation):
             touched=metric.connectivity == 2,
             degrees=metric.boundary == "open",
             components=bool({"components", "holes"} & set(metric.outputs)),
+            wraps=metric.wraps,
+            by_rows=metric.by_rows,
+            row_weights=metric.row_weights,
         )
         self.temperature = temperature
 
@@ -89,32 +93,42 @@ class RelaxedMinkowski(Tabled, Relaxation):
 
     def soft(self, batch: Tensor, given: Tensor) -> Tensor:
         """Soft curves (N, C, Q) of fields (N, H, W)."""
-        return self._curves(self.counts(batch)).to(batch)
+        self.metric.check_sides(batch.shape)
+        return self._curves(self.counts(batch, self._lasting(given))).to(batch)
 
     def exact_values(self, batches: Sequence[Tensor], given: Sequence[Tensor]) -> Tensor:
-        """Exact curves (N, C, Q) of fields (N, H, W), counted where these are."""
+        """Exact curves (N, C, Q) of fields (N, H, W), counted where these are; some kinds on the CPU."""
+        if self.metric.by_rows or self.metric.persistence:
+            return super().exact_values(batches, given)
+        self.metric.check_sides(batches[0].shape)
         return self._curves(self.counts.exact(joined(batches)))
 
     def with_slopes(self, values: Tensor, batch: Tensor, given: Tensor) -> Tensor:
         """Exact curves (N, C, Q) of fields (N, H, W) with the gradient of the soft ones."""
-        return self.counts.slopes(batch, self.table("combinations", batch), values)
+        left = self.table("combinations", batch)
+        return self.counts.slopes(batch, left, values, self._lasting(given))
+
+    def _lasting(self, given: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What pixels add to lasting components, and to holes; None without a persistence."""
+        if not self.metric.persistence:
+            return None
+        metric, fields = self.metric, given.detach()
+        fields = fields[:, 0] if fields.ndim == 4 else fields
+        rule = (metric.persistence, metric.connectivity == 2, *metric.wraps)
+        components, holes = (
+            lasting_changes(fields, *rule, holes) if name in metric.outputs else torch.zeros_like(fields)
+            for name, holes in (("components", False), ("holes", True))
+        )
+        return components, holes
 
     def _curves(self, counts: Tensor) -> Tensor:
-        """Curves (N, C, Q) of counts (N, ROWS, Q), float64."""
+        """Curves (N, C, Q) of counts, float64; see `SoftCounts`."""
         return per_field(self.table("combinations", counts), counts)
 
 
 def _combinations(metric: Minkowski) -> np.ndarray:
-    """What outputs are of counts, (C, ROWS): their values where one count is 1 and all others are 0."""
-    counts = np.eye(ROWS)
-    outputs = functionals(
-        *counts[:LOCAL_ROWS],
-        pixel_size=metric.pixel_size,
-        boundary=metric.boundary,
-        connectivity=metric.connectivity,
-    )
-    outputs["components"] = counts[COMPONENTS]
-    outputs["holes"] = outputs["components"] - outputs["euler"]
+    """What outputs are of counts, (C, counted): their values where one count is 1, all others 0."""
+    outputs = metric.of_counts(np.eye(metric.counted))
     return np.stack([outputs[name] for name in metric.outputs])
 
 
@@ -128,11 +142,12 @@ _REFINEMENTS = 3
 def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Layers]:
     """Bounds of each output's gradient, for all thresholds together.
 
-    With M the membership of a pixel and M' its slope: a pixel changes the area by at most a^2 M', the
-    perimeter by a P1 M', and Euler number, components and holes by |c| M', with c within [-3, 1]: it
-    starts a set, fills a hole, or joins up to four (holes: [-1, 3]). Over all pixels the c add up to
-    1, the whole field, in whatever order they come, and (c + 3)(c - 1) <= 0, so that the sum of c^2
-    is at most 3 H W. The slope of signed-log1p is at most 1.
+    With M the membership of a pixel and M' its slope: a pixel changes the area by at most its own, a^2 M',
+    the perimeter by its own, a P1 M', and Euler number, components and holes by |c| M', with c within
+    [-3, 1]: it starts a set, fills a hole, or joins up to four (holes: [-1, 3]). Over all pixels the c add
+    up to 1 (holes: 0), the whole field, in whatever order they come, and (c + 3)(c - 1) <= 0, so that the
+    sum of c^2 is at most 3 H W; where edges adjoin, holes add up to 1, and their c^2 to at most 3 H W + 2.
+    The slope of signed-log1p is at most 1.
 
     Where it is less, at large values, two bounds do without the size of the field (`_scale_free`).
     """
@@ -141,11 +156,15 @@ def _bound(module: RelaxedMinkowski, shape: tuple[int, int]) -> tuple[float, Lay
     if module.in_own_spread:
         raise Unbounded("steps as wide as each field is spread around its lone threshold")
     metric = module.metric
+    if metric.persistence and {"components", "holes"} & set(metric.outputs):
+        raise Unbounded("components and holes that jump where they reach the persistence")
     memberships = _Memberships(module.counts)
+    lattice = metric.lattice
+    steepest = math.sqrt(3 + 2 * any(metric.wraps) / math.prod(shape))
     per_slope = {
-        "area": metric.pixel_size**2,
-        "perimeter": metric.pixel_size * PIXEL_PERIMETER,
-        **dict.fromkeys(("euler", "components", "holes"), math.sqrt(3)),
+        "area": lattice.pixel * lattice.heaviest,
+        "perimeter": lattice.pixel_perimeter,
+        **dict.fromkeys(("euler", "components", "holes"), steepest),
     }
     scale_free = _scale_free(memberships, metric, math.prod(shape))
     layers: Layers = []
@@ -197,18 +216,23 @@ def _refined(coefficients: Tensor) -> Tensor:
 def _scale_free(memberships: _Memberships, metric: Minkowski, pixels: int) -> dict[str, float]:
     """Bounds of the gradients of slog area and slog perimeter that hardly depend on the field's size.
 
-    Area: with S = sum M and M'^2 <= k M, |grad slog A| <= a^2 sqrt(k S)/(1 + a^2 S) <= a sqrt(k)/2.
+    Area: with S = sum M and M'^2 <= k M, |grad slog A| <= a^2 sqrt(k S)/(1 + a^2 S) <= a sqrt(k)/2; of rows
+    that differ, a^2 is the area of the heaviest pixel.
 
     Perimeter: by the coarea formula P is the mean over t of the perimeters of {M > t}, each of them at
     least a P1 sqrt(n) by the isoperimetric inequality (closed boundary), so that the 2-norm of M is at
-    most P/(a P1); with M' <= r M, |grad slog P| <= a P1 r |M|/(1 + P) <= r.
+    most P/(a P1); with M' <= r M, |grad slog P| <= a P1 r |M|/(1 + P) <= r. Of pixels that are not square, a
+    P1 in the first of these places is less than in the second.
 
     What pixels of negligible membership break of these inequalities is added.
     """
-    size = metric.pixel_size
+    lattice = metric.lattice
+    size = math.sqrt(lattice.pixel * lattice.heaviest)
     excess = memberships.rest * math.sqrt(pixels)
     area = size * memberships.square_ratio.sqrt() / 2 + size**2 * excess
     found = {"area": float(area.norm())}
     if metric.boundary == "closed":
-        found["perimeter"] = float((memberships.ratio + size * PIXEL_PERIMETER * excess).norm())
+        longer = lattice.pixel_perimeter / (lattice.roundness * PIXEL_PERIMETER)
+        perimeter = memberships.ratio * longer + lattice.pixel_perimeter * excess
+        found["perimeter"] = float(perimeter.norm())
     return found

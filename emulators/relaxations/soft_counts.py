@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_real
-from ..soft.histogram import counts_reached, node_positions, soft_histogram, thresholds_reached
+from ...metrics.kernels.rows import COMPONENTS
+from ..soft.histogram import (
+    counts_reached,
+    node_positions,
+    row_histogram,
+    soft_histogram,
+    thresholds_reached,
+)
 from ..straight_through import values_through
 from ..tables import Tabled
 
@@ -44,6 +52,9 @@ class SoftCounts(Tabled):
         touched: count the blocks that the set touches instead of those inside it.
         degrees: count, too, pixels weighted by their numbers of neighbours inside the field.
         components: count, too, connected components.
+        wraps: whether the first and the last row of fields adjoin, and whether the columns do.
+        by_rows: count, too, pairs along rows and pixels weighted by their rows: WITH_ROWS counts in all.
+        row_weights: what these weigh in each row; None: 1.
 
     Attributes:
         memberships: coefficients (nodes, Q) of the memberships' splines, float64.
@@ -55,7 +66,8 @@ class SoftCounts(Tabled):
     memberships: Tensor
     axis: Tensor
     exact_at: Tensor
-    tables = ("memberships", "axis", "exact_at")
+    row_weights: Tensor
+    tables = ("memberships", "axis", "exact_at", "row_weights")
 
     def __init__(
         self,
@@ -67,12 +79,20 @@ class SoftCounts(Tabled):
         touched: bool = False,
         degrees: bool = False,
         components: bool = False,
+        wraps: tuple[bool, bool] = (False, False),
+        by_rows: bool = False,
+        row_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.thresholds, self.spreads = tuple(thresholds), tuple(spreads)
         self.touched = touched
         self.degrees = degrees
         self.components = components
+        self.wraps = wraps
+        self.by_rows = by_rows
+        self.row_weights = (
+            torch.empty(0) if row_weights is None else torch.tensor(row_weights, dtype=torch.float64)
+        )
         self.tail = None if tail is None else _checked_tail(tail)
         # Nothing reads its values: by this buffer a relaxation knows its device (`device_of`).
         self.register_buffer("u", torch.tensor(self.thresholds, dtype=torch.float64), persistent=False)
@@ -134,27 +154,51 @@ class SoftCounts(Tabled):
             )
         return max(_LEAST_NODES, 2 ** math.ceil(math.log2(needed + _SPARE_NODES))), scale, reach
 
-    def forward(self, fields: Tensor) -> Tensor:
-        """Counts (N, ROWS, Q), float64, of fields (N, H, W), float32 or float64, without NaN."""
-        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
-        return self._histogram(fields, slopes_alone=False).double() @ self.table("memberships", fields)
+    def forward(self, fields: Tensor, lasting: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Counts (N, R, Q), float64, of fields (N, H, W), float32 or float64, without NaN.
 
-    def slopes(self, fields: Tensor, left: Tensor, values: Tensor) -> Tensor:
+        Args:
+            fields: as above.
+            lasting: what pixels (N, H, W) count as components, and as holes; None: all components, and no
+                holes.
+
+        Returns:
+            R counts: ROWS; WITH_ROWS, if by rows; one more, of holes, if these are counted.
+        """
+        # In double precision: counts are differences of large sums, and GPUs may round factors to TF32.
+        histogram = self._histogram(fields, lasting, slopes_alone=False)
+        return histogram.double() @ self.table("memberships", fields)
+
+    def slopes(
+        self, fields: Tensor, left: Tensor, values: Tensor, lasting: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Values with the gradient of left @ counts, which are not counted.
 
         Args:
             fields: (N, H, W), as above.
-            left: (C, ROWS), float64.
+            left: (C, R), float64.
             values: (N, C, Q).
+            lasting: as above.
         """
-        histogram = self._histogram(fields, slopes_alone=True)
+        histogram = self._histogram(fields, lasting, slopes_alone=True)
         return values_through(values, left, histogram, self.table("memberships", fields))
 
-    def _histogram(self, fields: Tensor, slopes_alone: bool) -> Tensor:
-        """Histogram (N, ROWS, nodes) of fields, see `soft.histogram.soft_histogram`."""
+    def _histogram(self, fields: Tensor, lasting: tuple[Tensor, Tensor] | None, slopes_alone: bool) -> Tensor:
+        """Histogram (N, R, nodes) of fields, see `soft.histogram.soft_histogram`."""
         nodes = len(self.memberships)
         position = node_positions(fields, self.table("axis", fields), nodes)
-        return soft_histogram(position, nodes, slopes_alone=slopes_alone, **self._counted())
+        components, holes = (None, None) if lasting is None else [each.to(position) for each in lasting]
+        found = [
+            soft_histogram(position, nodes, slopes_alone=slopes_alone, changes=components, **self._counted())
+        ]
+        if self.by_rows:
+            weights = self.table("row_weights", fields).to(fields) if len(self.row_weights) else None
+            along = row_histogram(position, nodes, weights, degrees=self.degrees, wraps=self.wraps[1])
+            found.append(along)
+        if holes is not None:
+            whole = soft_histogram(position, nodes, touched=False, degrees=False, changes=holes)
+            found.append(whole[:, COMPONENTS:])
+        return torch.cat(found, 1) if len(found) > 1 else found[0]
 
     def exact(self, fields: Tensor) -> Tensor:
         """The same counts of pixels, pairs and blocks where m >= u: whole numbers, float64, without gradient.
@@ -165,9 +209,14 @@ class SoftCounts(Tabled):
         reached = thresholds_reached(fields, self.table("exact_at", fields))
         return counts_reached(reached, len(self.exact_at), **self._counted())
 
-    def _counted(self) -> dict[str, bool]:
+    def _counted(self) -> dict[str, Any]:
         """What is counted."""
-        return {"touched": self.touched, "degrees": self.degrees, "components": self.components}
+        return {
+            "touched": self.touched,
+            "degrees": self.degrees,
+            "components": self.components,
+            "wraps": self.wraps,
+        }
 
 
 def _best_scale(u: np.ndarray, finest: np.ndarray, reach: tuple[float, float]) -> tuple[float, float]:

@@ -36,9 +36,9 @@ class Anywhere(Backend):
         """See `histogram.thresholds_reached`."""
         return torch.bucketize(fields.double(), thresholds, right=True).to(fields.dtype)
 
-    def changes(self, position: Tensor, diagonal: bool) -> Tensor:
+    def changes(self, position: Tensor, diagonal: bool, wraps: tuple[bool, bool]) -> Tensor:
         """See `Backend.changes`."""
-        return component_changes(position, diagonal)
+        return component_changes(position, diagonal, *wraps)
 
     def counts(self, reached: Tensor, changes: Tensor, count: int, touched: bool, degrees: bool) -> Tensor:
         """See `histogram.counts_reached`."""
@@ -62,9 +62,9 @@ class Export(Anywhere):
         """In an export to ONNX."""
         return torch.onnx.is_in_onnx_export()
 
-    def changes(self, position: Tensor, diagonal: bool) -> Tensor:
+    def changes(self, position: Tensor, diagonal: bool, wraps: tuple[bool, bool]) -> Tensor:
         """See `Backend.changes`."""
-        return by_spanning_forest(position, diagonal)
+        return by_spanning_forest(position, diagonal, wraps)
 
 
 def _statistics(

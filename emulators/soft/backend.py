@@ -40,12 +40,13 @@ class Backend(abc.ABC):
         """See `histogram.thresholds_reached`."""
 
     @abc.abstractmethod
-    def changes(self, position: Tensor, diagonal: bool) -> Tensor:
+    def changes(self, position: Tensor, diagonal: bool, wraps: tuple[bool, bool]) -> Tensor:
         """Components that start less those that join at each pixel, (N, H, W), without gradient.
 
         Args:
             position: (N, H, W), as for `histogram.soft_histogram`.
             diagonal: whether diagonal neighbours are connected.
+            wraps: as there.
         """
 
     @abc.abstractmethod

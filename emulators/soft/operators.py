@@ -33,9 +33,9 @@ class Compiled(Backend):
         """See `histogram.thresholds_reached`."""
         return reached(fields, thresholds)
 
-    def changes(self, position: Tensor, diagonal: bool) -> Tensor:
+    def changes(self, position: Tensor, diagonal: bool, wraps: tuple[bool, bool]) -> Tensor:
         """See `Backend.changes`."""
-        return component_changes(position, diagonal)
+        return component_changes(position, diagonal, *wraps)
 
     def counts(self, reached: Tensor, changes: Tensor, count: int, touched: bool, degrees: bool) -> Tensor:
         """See `histogram.counts_reached`."""

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 
-def component_changes(position: Tensor, diagonal: bool) -> Tensor:
+def component_changes(position: Tensor, diagonal: bool, wraps: tuple[bool, bool] = (False, False)) -> Tensor:
     """Change of the number of components where the threshold passes each pixel, (N, H, W).
 
     Args:
         position: (N, H, W); which one of equal pixels starts and which one joins a component is left open.
         diagonal: whether diagonal neighbours are connected.
+        wraps: whether the first and the last row adjoin, and whether the columns do.
 
     Returns:
         1 minus the number of components that a pixel joins, of the dtype of `position`.
     """
     rows, columns = position.shape[1:]
     pixels = rows * columns
-    first, second = _edges(rows, columns, diagonal, position.device)
+    first, second = _edges(rows, columns, diagonal, wraps, position.device)
     batch = torch.zeros_like(position.flatten(1), dtype=torch.long)  # the batch's size may be unknown
     own = batch + torch.arange(pixels, device=position.device)
     # Ranks are unique where values tie: forests of ties differ, numbers of components do not.
@@ -54,9 +55,14 @@ def component_changes(position: Tensor, diagonal: bool) -> Tensor:
     return (1 - joined).view_as(position).to(position.dtype)
 
 
-def _edges(rows: int, columns: int, diagonal: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+def _edges(
+    rows: int, columns: int, diagonal: bool, wraps: tuple[bool, bool], device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Ends (E,) of the edges between neighbouring pixels, each pixel by its number along the rows."""
     at = torch.arange(rows * columns, device=device).view(rows, columns)
+    # The first row and column once more, beyond those that they adjoin. What is an edge twice, does no harm.
+    at = torch.cat([at, at[:1]]) if wraps[0] else at
+    at = torch.cat([at, at[:, :1]], 1) if wraps[1] else at
     pairs = [(at[:-1], at[1:]), (at[:, :-1], at[:, 1:])]
     if diagonal:
         pairs += [(at[:-1, :-1], at[1:, 1:]), (at[:-1, 1:], at[1:, :-1])]

@@ -12,6 +12,9 @@ links form a forest, each tree hanging from the pixel that started it. Only wher
 several groups (a saddle) can components merge, so saddles alone are sorted and put through
 union-find. This is Kruskal's algorithm with the links as edges known beforehand to be taken.
 
+Where opposite edges of a field adjoin, its margin repeats the pixels beyond them, and each of these leads to
+the pixel that it repeats: nothing else changes, but which of two equal ones came first.
+
 What costs time is the memory: the gains of a pixel are packed into one number, positions into 32 bits, and
 pixels that reach no threshold, most of them in rain, are never visited.
 """
@@ -80,14 +83,14 @@ def _tables(diagonal: bool) -> tuple[np.ndarray, np.ndarray]:
     return gains, links
 
 
-def _steps(diagonal: bool, columns: int) -> np.ndarray:
+def link_steps(diagonal: bool, columns: int) -> np.ndarray:
     """The links of `_tables` as steps in a flattened field of so many columns, padding included; 0: none."""
     steps = [row * columns + column for row, column in _RING]
     return as_steps(np.array([*steps, 0])[_tables(diagonal)[1]])
 
 
 @compiled
-def _encode(bins, codes):
+def encode(bins, codes):
     """Write the code of every pixel into the interior of codes: which neighbours join before it."""
     for i in range(1, len(bins) - 1):
         above, row, below, out = bins[i - 1], bins[i], bins[i + 1], codes[i]
@@ -106,13 +109,49 @@ def _encode(bins, codes):
 
 
 @compiled
+def adjoin(padded, codes, parent, wraps):
+    """Let opposite edges adjoin: repeat pixels in the margin, encode all, and let the margin lead to them.
+
+    Args:
+        padded: a field with its margin, which is written to, as are the others.
+        codes: see `encode`.
+        parent: see `root_of`; of the margin alone.
+        wraps: whether the first and the last row adjoin, and whether the columns do.
+    """
+    rows, columns = codes.shape[0] - 2, codes.shape[1] - 2
+    if wraps[1]:
+        padded[:, 0], padded[:, columns + 1] = padded[:, columns], padded[:, 1]
+        for i in range(rows + 2):
+            start = i * (columns + 2)
+            parent[start], parent[start + columns + 1] = start + columns, start + 1
+    if wraps[0]:
+        padded[0], padded[rows + 1] = padded[rows], padded[1]
+        for j in range(columns + 2):
+            column = 1 + (j - 1) % columns if wraps[1] else j
+            parent[j] = rows * (columns + 2) + column
+            parent[(rows + 1) * (columns + 2) + j] = columns + 2 + column
+    encode(padded, codes)
+    # What adjoins across an edge comes after it in raster order where it is met before, and the reverse.
+    if wraps[0]:
+        for j in range(1, columns + 1):
+            top, bottom = padded[1, j], padded[rows, j]
+            for k in range(3):
+                codes[1, j] ^= (padded[0, j - 1 + k] == top) << k
+                codes[rows, j] ^= (padded[rows + 1, j + 1 - k] == bottom) << (4 + k)
+    if wraps[1]:
+        for i in range(1, rows + 1):
+            codes[i, 1] ^= (padded[i, 0] == padded[i, 1]) << 7
+            codes[i, columns] ^= (padded[i, columns + 1] == padded[i, columns]) << 3
+
+
+@compiled
 def _tally(wet, bins, codes, gains, links, packed, parent, saddles):
     """Sum the gains of some wet pixels by bin, link each to its first group, and list the saddles.
 
     Args:
         wet: their positions.
         bins: flattened, as are the codes.
-        codes: see `_encode`.
+        codes: see `encode`.
         gains: see `_tables`.
         links: steps to one pixel of each group.
         packed: (_TURNS, Q + 1), which the gains are added to.
@@ -217,7 +256,7 @@ def _merge(saddles, bins, codes, links, histogram, parent):
 
 
 @compiled
-def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, result):
+def _count(fields, bits, table, gains, links, components, degrees, wraps, bins, nodes, result):
     """Write the counts of some fields, which share the work space."""
     codes = np.empty(bins.shape, np.uint8)
     parent = np.empty_like(nodes)
@@ -226,7 +265,10 @@ def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, 
     flat, code_of = bins.ravel(), codes.ravel()
     for n in range(len(fields)):
         wet = np.int64(digitise_field(fields[n], bits[n], table, bins, nodes))
-        _encode(bins, codes)
+        if wraps[0] or wraps[1]:
+            adjoin(bins, codes, parent, wraps)
+        else:
+            encode(bins, codes)
         histogram[:] = 0
         found = np.uint64(0)
         for start in range(0, wet, _TURNS * _SUMMED):
@@ -245,7 +287,12 @@ def _count(fields, bits, table, gains, links, components, degrees, bins, nodes, 
 
 
 def excursion_counts(
-    fields: np.ndarray, thresholds: tuple[float, ...], diagonal: bool, components: bool, degrees: bool
+    fields: np.ndarray,
+    thresholds: tuple[float, ...],
+    diagonal: bool,
+    components: bool,
+    degrees: bool,
+    wraps: tuple[bool, bool] = (False, False),
 ) -> np.ndarray:
     """Counts of every excursion set of every field.
 
@@ -255,6 +302,7 @@ def excursion_counts(
         diagonal: whether components connect along diagonals, and blocks are counted that the set touches.
         components: whether components are wanted; otherwise their row means nothing.
         degrees: whether the rows of degrees are wanted; otherwise they mean nothing.
+        wraps: whether the first and the last row adjoin, and whether the columns do; of such, H or W >= 2.
 
     Returns:
         (N, ROWS, Q) int64: for each threshold u, the counts of {x >= u}.
@@ -264,15 +312,15 @@ def excursion_counts(
     table = table_of(thresholds, fields.dtype.str[1:])
     bits = fields.view(f"i{fields.itemsize}")
     gains, _ = _tables(diagonal)
-    links = _steps(diagonal, columns + 2)
+    links = link_steps(diagonal, columns + 2)
     # The smallest type that holds the bins: vectorised loops run over more of them at a time.
     bin_type = np.min_scalar_type(len(thresholds))
     result = np.empty((number, ROWS, len(thresholds)), np.int64)
 
     def count(batch: slice) -> None:
         bins = np.zeros((rows + 2, columns + 2), bin_type)
-        nodes, counts = positions(bins.size), result[batch]
-        _count(fields[batch], bits[batch], table, gains, links, components, degrees, bins, nodes, counts)
+        wanted, nodes, counts = (components, degrees, wraps), positions(bins.size), result[batch]
+        _count(fields[batch], bits[batch], table, gains, links, *wanted, bins, nodes, counts)
 
     in_threads(count, number, fields.size)
     return result
@@ -305,7 +353,7 @@ def _from_the_highest(keys, nodes):
 
 
 @compiled
-def _change(heights, bits, links, codes, nodes, changes):
+def _change(heights, bits, links, wraps, codes, nodes, changes):
     """Write what each wet pixel adds to the number of components of some padded fields.
 
     bits: of the heights, as unsigned integers, which are in the order of positive numbers.
@@ -315,7 +363,10 @@ def _change(heights, bits, links, codes, nodes, changes):
     keys, saddles = np.empty((2, codes.size), bits.dtype), np.empty((2, codes.size), nodes.dtype)
     for n in range(len(heights)):
         flat, bits_of = heights[n].ravel(), bits[n].ravel()
-        _encode(heights[n], codes)
+        if wraps[0] or wraps[1]:
+            adjoin(heights[n], codes, parent, wraps)
+        else:
+            encode(heights[n], codes)
         code_of = codes.ravel()
         found = 0
         for i in range(1, rows - 1):
@@ -327,7 +378,7 @@ def _change(heights, bits, links, codes, nodes, changes):
                     changes[n, i - 1, j - 1] = links[code, 0] == 0
                     keys[0, found], saddles[0, found] = bits_of[node], node
                     found += links[code, 1] != 0
-        # Saddles of one height in raster order, as `_encode` has it.
+        # Saddles of one height in raster order, as `encode` has it.
         order = _from_the_highest(keys[:, :found], saddles[:, :found])
         ended = _unite(order, code_of, links, parent)
         for k in range(found):
@@ -335,7 +386,9 @@ def _change(heights, bits, links, codes, nodes, changes):
             changes[n, node // columns - 1, node % columns - 1] -= ended[k]
 
 
-def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
+def component_changes(
+    fields: np.ndarray, diagonal: bool, wraps: tuple[bool, bool] = (False, False)
+) -> np.ndarray:
     """What each pixel adds to the number of components when the threshold falls past its value.
 
     A pixel that starts a component counts 1, one that joins k of them 1 - k, any other 0. Pixels of
@@ -344,19 +397,20 @@ def component_changes(fields: np.ndarray, diagonal: bool) -> np.ndarray:
     Args:
         fields: (N, H, W), float32 or float64, without NaN; what is not positive is outside.
         diagonal: whether sets connect along diagonals too.
+        wraps: whether the first and the last row adjoin, and whether the columns do; of such, H or W >= 2.
 
     Returns:
         (N, H, W), of the fields' dtype.
     """
     number, rows, columns = fields.shape
-    links = _steps(diagonal, columns + 2)
+    links = link_steps(diagonal, columns + 2)
     changes = np.zeros_like(fields)
 
     def find(batch: slice) -> None:
         padded = np.pad(fields[batch], ((0, 0), (1, 1), (1, 1)))
         codes = np.zeros((rows + 2, columns + 2), np.uint8)
         bits = padded.view(f"u{padded.itemsize}")
-        _change(padded, bits, links, codes, positions(codes.size), changes[batch])
+        _change(padded, bits, links, wraps, codes, positions(codes.size), changes[batch])
 
     in_threads(find, number, fields.size)
     return changes

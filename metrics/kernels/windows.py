@@ -14,7 +14,7 @@ from ...foundation.compiled import compiled
 
 @compiled
 def _shift(columns, bins, step):
-    """Let a row of pixels into the columns (step 1), or out of them (step -1)."""
+    """Let a row of pixels into the columns (a step above 0), or out of them (below)."""
     for j in range(len(bins)):
         for q in range(bins[j]):
             columns[j, q] += step
@@ -25,17 +25,18 @@ def squared_errors(predicted, observed, radius, weights, levels):
     """Sums over the windows centred on the pixels of a field, the world outside it being dry.
 
     Args:
-        predicted: (H, W), the number of thresholds that each pixel reaches.
-        observed: likewise.
+        predicted: (M, H, W), the number of thresholds that each pixel reaches, of M members.
+        observed: (H, W), likewise.
         radius: windows have 2 radius + 1 pixels a side.
         weights: (H, W) weight of the window centred there.
         levels: how many thresholds there are, at least the highest number of them that is reached.
 
     Returns:
-        Of p and o, the numbers of pixels of a window that reach a threshold, the weighted sum of
-        (p - o)^2, and that of p^2 + o^2, never less in spite of rounding; (levels,) each.
+        Of p and o, the numbers of pixels of a window that reach a threshold, p that of all members together
+        and o M times the observed one, the weighted sum of (p - o)^2, and that of p^2 + o^2, never less in
+        spite of rounding; (levels,) each.
     """
-    rows, width = predicted.shape
+    members, rows, width = predicted.shape
     radius = min(radius, max(rows, width))
     # Empty columns on both sides stand for the world outside. Counts are in floating point, exact below
     # 2^53, because their squares may exceed integers.
@@ -46,13 +47,15 @@ def squared_errors(predicted, observed, radius, weights, levels):
     errors, references = np.zeros(levels), np.zeros(levels)
     for i in range(-radius, rows):
         if i + radius < rows:
-            _shift(p_columns[inside], predicted[i + radius], 1)
-            _shift(o_columns[inside], observed[i + radius], 1)
+            for member in range(members):
+                _shift(p_columns[inside], predicted[member, i + radius], 1)
+            _shift(o_columns[inside], observed[i + radius], members)
         if i < 0:
             continue
         if i > radius:
-            _shift(p_columns[inside], predicted[i - radius - 1], -1)
-            _shift(o_columns[inside], observed[i - radius - 1], -1)
+            for member in range(members):
+                _shift(p_columns[inside], predicted[member, i - radius - 1], -1)
+            _shift(o_columns[inside], observed[i - radius - 1], -members)
         p[:] = p_columns[: 2 * radius + 1].sum(axis=0)
         o[:] = o_columns[: 2 * radius + 1].sum(axis=0)
         for j in range(width):

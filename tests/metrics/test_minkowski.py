@@ -668,7 +668,7 @@ def test_quantiles_place_thresholds_and_levels() -> None:
         ({"thresholds": [1], "outputs": "area"}, ["outputs", "'area'"]),
         ({"thresholds": [1], "outputs": ("area", "area")}, ["outputs", "distinct"]),
         ({"thresholds": [1], "outputs": ("area", "volume")}, ["outputs", "volume"]),
-        ({"thresholds": [1], "boundary": "periodic"}, ["boundary", "'periodic'"]),
+        ({"thresholds": [1], "boundary": "wrap"}, ["boundary", "'wrap'", "periodic-x"]),
         ({"thresholds": [1], "connectivity": 4}, ["connectivity", "4"]),
         ({"thresholds": [1, 2], "levels": [0.5]}, ["levels", "2 thresholds", "1"]),
         ({"thresholds": [1, 2], "levels": [0.5, 0.1]}, ["levels", "increasing", "0.5 before 0.1"]),

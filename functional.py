@@ -123,6 +123,9 @@ def minkowski_distance(
     boundary: str = "closed",
     connectivity: int = 1,
     levels: Sequence[float] | None = None,
+    spacing: Sequence[float] | None = None,
+    row_weights: Sequence[float] | None = None,
+    persistence: float = 0.0,
     temperature: float | None = None,
     forward: str = "surrogate",
     weights: Mapping[str, float] | None = None,
@@ -135,7 +138,17 @@ def minkowski_distance(
     Raises:
         ArgumentError: another type or shape, or an argument out of range.
     """
-    metric = Minkowski(thresholds, pixel_size, outputs, boundary, connectivity, levels=levels)
+    metric = Minkowski(
+        thresholds,
+        pixel_size,
+        outputs,
+        boundary,
+        connectivity,
+        levels=levels,
+        spacing=spacing,
+        row_weights=row_weights,
+        persistence=persistence,
+    )
     return distance(
         prediction,
         target,

@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+def write(app, config):
+    """Nothing yet."""

@@ -129,7 +129,7 @@ def notes(model: str, metric: str, fields: str) -> list[str]:
         found.append(
             "<b>Temperature.</b> Annealing leads from 0.2, which is felt far from a threshold, to 0.05."
             if model == "one"
-            else "<b>Temperature.</b> Leave it; <code>surrogate.temperature = 0.2</code> is felt further away."
+            else "<b>Temperature.</b> Leave it; <code>surrogate.temperature = 0.2</code> reaches further."
         )
     if metric in ("minkowski", "relaxed"):
         found.append(

@@ -2,9 +2,9 @@
 A first loss
 ============
 
-A blurred field has too little that is intense, in too few pieces. Squared error does not mind; the Minkowski
-loss does. Here it brings a blurred field of rain back, and then stands beside squared error in the training
-of a small network.
+A blurred field has too little that is intense, in too few pieces. Squared error does not mind; the
+Minkowski loss does. Here it brings a blurred field of rain back, and then stands beside squared error in
+the training of a small network.
 """
 
 # %%

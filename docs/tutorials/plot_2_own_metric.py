@@ -34,8 +34,8 @@ print("peaks of the first fields:", [peaks(each) for each in fields[:6]])
 # %%
 # First lessons
 # -------------
-# ``emuloss.live`` calls the function on your fields, finds out what it returns and on which scale, and trains
-# a network on it: here on few fields, so that this page is soon built. Your labels are made at once
+# ``emuloss.live`` calls the function on your fields, finds out what it returns and on which scale, and
+# trains a network on it: here on few fields, so that this page is soon built. Your labels are made at once
 # (``background=False``), which is quick enough for this function and gives the same figures each time.
 
 loss = emuloss.live(peaks, fields, budget=1600, seed=0, live=Live(background=False), progress=False)

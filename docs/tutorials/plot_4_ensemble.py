@@ -2,9 +2,9 @@
 An ensemble
 ===========
 
-A single prediction of something uncertain is blurred, or it is a draw. Here is a toy of it: what is observed is
-smooth noise of an unknown length of correlation's geometry, and a generator with two weights draws members. A
-score of curves tells it how rough to be, which the CRPS of pixels does not.
+A single prediction of something uncertain is blurred, or it is a draw. Here is a toy of it: what is
+observed is smooth noise of an unknown length of correlation's geometry, and a generator with two weights
+draws members. A score of curves tells it how rough to be, which the CRPS of pixels does not.
 """
 
 # %%

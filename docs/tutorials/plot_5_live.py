@@ -2,15 +2,15 @@
 Live surrogates
 ===============
 
-A frozen network is true where it was trained. Ask it for the way, and it leads to where it was not. A live one
-is told the exact values of what it just judged: the same network, the same descent, with and without.
+A frozen network is true where it was trained. Ask it for the way, and it leads to where it was not. A live
+one is told the exact values of what it just judged: the same network, the same descent, with and without.
 """
 
 # %%
 # Noisy rain, and its local maxima
 # --------------------------------
-# Noise makes peaks where there are none. The network learns on rain as it is (few fields, so that this page is soon
-# built), and knows nothing of noise.
+# Noise makes peaks where there are none. The network learns on rain as it is (few fields, so that this page
+# is soon built), and knows nothing of noise.
 
 import copy
 
@@ -72,5 +72,5 @@ axis.set(xlabel="step", ylabel="peaks that are wrong", ylim=(0, None))
 axis.legend(frameon=False)
 
 # %%
-# ``loss.gauge`` tells how far the network is from the exact values; where it errs, the loss is heeded less. All
-# it learnt is in its ``state_dict``. More, and figures: :doc:`losses that go on learning </live>`.
+# ``loss.gauge`` tells how far the network is from the exact values; where it errs, the loss is heeded less.
+# All it learnt is in its ``state_dict``. More, and figures: :doc:`losses that go on learning </live>`.

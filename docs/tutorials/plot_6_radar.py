@@ -2,8 +2,8 @@
 Radar archives
 ==============
 
-From files of a weather service to exact curves. There is no archive at hand here, so this page first writes a
-small one: an evening of composites in ODIM-HDF5, the format of OPERA and of most European services. With
+From files of a weather service to exact curves. There is no archive at hand here, so this page first writes
+a small one: an evening of composites in ODIM-HDF5, the format of OPERA and of most European services. With
 yours, begin at the second step.
 """
 
@@ -41,8 +41,8 @@ for k, field in enumerate(rain):
 # Look before you label
 # ---------------------
 # How many, of which times, in which unit, how much is missing, what does not fit. On the command line:
-# ``emuloss fields opera:FOLDER --size 128 --picture fields.png``. Patches of which less than 90 % was measured are
-# left out, so that nothing is missing here; ``min_coverage`` decides.
+# ``emuloss fields opera:FOLDER --size 128 --picture fields.png``. Patches of which less than 90 % was
+# measured are left out, so that nothing is missing here; ``min_coverage`` decides.
 
 found = emuloss.look(fields=f"opera:{folder}", size=128, progress=False)
 print(str(found).replace(str(folder), "FOLDER"))
@@ -76,6 +76,6 @@ for axis, k in zip(axes, np.argsort(curves[:, 0, 2])[-3:], strict=True):
 # %%
 # What next
 # ---------
-# ``emuloss label --fields opera:FOLDER --out labels.h5`` writes the curves of a whole archive, and goes on where
-# it stopped; ``emuloss train --fields opera:FOLDER --out runs/radar`` makes a surrogate of it, held out by time.
-# Other files, and what to type for them: :doc:`your data </data>`.
+# ``emuloss label --fields opera:FOLDER --out labels.h5`` writes the curves of a whole archive, and goes on
+# where it stopped; ``emuloss train --fields opera:FOLDER --out runs/radar`` makes a surrogate of it, held
+# out by time. Other files, and what to type for them: :doc:`your data </data>`.

@@ -2,8 +2,9 @@
 Evaluating other people's forecasts
 ===================================
 
-You need no network of yours to judge others by geometry: the exact metrics take arrays, and score what any model
-drew. Three invented forecasts of the same rain: displaced, blurred, and with cells that are too many and small.
+You need no network of yours to judge others by geometry: the exact metrics take arrays, and score what any
+model drew. Three invented forecasts of the same rain: displaced, blurred, and with cells that are too many
+and small.
 """
 
 # %%
@@ -51,8 +52,8 @@ for name, fields in forecasts.items():
     print(f"{name:10} {table[name][0]:6.2f} {table[name][1]:7.2f} {table[name][2]:9.2f}")
 
 # %%
-# The displaced forecast has the worst CSI and the right geometry (but for what the edge cut). The speckled one
-# has a good FSS, and thousands of pieces.
+# The displaced forecast has the worst CSI and the right geometry (but for what the edge cut). The speckled
+# one has a good FSS, and thousands of pieces.
 
 assert table["displaced"][0] < table["speckled"][0]
 assert table["displaced"][2] < 0.3 * min(table["blurred"][2], table["speckled"][2])
@@ -65,8 +66,8 @@ for axis, (name, fields) in zip(axes, {"observed": observed, **forecasts}.items(
 # %%
 # Ensembles
 # ---------
-# Members (N, M, H, W) of any model, scored by the exact curves: energy score, spread against skill, ranks. On
-# the command line: ``emuloss evaluate minkowski-opera --members FILE``.
+# Members (N, M, H, W) of any model, scored by the exact curves: energy score, spread against skill, ranks.
+# On the command line: ``emuloss evaluate minkowski-opera --members FILE``.
 
 members = np.stack([forecasts["displaced"], forecasts["blurred"], forecasts["speckled"]], 1)
 found = ensemble_scores(minkowski, members, observed, progress=False)

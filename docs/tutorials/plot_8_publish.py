@@ -2,16 +2,17 @@
 Publishing to the Hub
 =====================
 
-A surrogate is a folder of four files: what it is, its weights, outputs to replay, and a card. This page makes one,
-checks what would be sent, publishes it, and loads it as anyone else would. No request leaves this machine: a
-small stand-in of the Hugging Face Hub, the one that the tests use, answers on 127.0.0.1. With an account of yours,
-leave its lines out.
+A surrogate is a folder of four files: what it is, its weights, outputs to replay, and a card. This page
+makes one, checks what would be sent, publishes it, and loads it as anyone else would. No request leaves
+this machine: a small stand-in of the Hugging Face Hub, the one that the tests use, answers on 127.0.0.1.
+With an account of yours, leave its lines out.
 """
 
 # %%
 # A run to publish
 # ----------------
-# What ``emuloss train`` writes. Here for a few seconds, on synthetic rain; only what was evaluated is published.
+# What ``emuloss train`` writes. Here for a few seconds, on synthetic rain; only what was evaluated is
+# published.
 
 import os
 import sys
@@ -63,8 +64,7 @@ assert set(hub.files("org/first")) >= {"config.json", "model.safetensors", "gold
 
 hub.close()
 del os.environ["HF_ENDPOINT"]
-sys.path.remove(str(support))
 
 # %%
-# Files are checked against their hashes as they arrive, nothing of them is executed, and the card keeps what others
-# wrote into it when you publish anew.
+# Files are checked against their hashes as they arrive, nothing of them is executed, and the card keeps
+# what others wrote into it when you publish anew.

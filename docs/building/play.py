@@ -1,8 +1,8 @@
 """The page to play with: static files, a relaxation and its gradient exported to ONNX, and what runs them.
 
-The loss, its gradient and the curves are those of `emuloss.relax`, traced into one graph of operators that ONNX
-has; browsers run it by onnxruntime-web, which `npm ci` brings at the hash of docs/play/package-lock.json. It has
-15 MB, too many for git. Browsers let a page of a folder (file://) fetch nothing: for them everything stands in
+The loss, its gradient and the curves are those of `emuloss.relax`, traced into one graph of operators that
+ONNX has. Browsers run it by onnxruntime-web, which `npm ci` brings at the hash of docs/play/package-lock.json;
+it has 15 MB, too many for git. Pages of a folder (file://) may fetch nothing: for them everything stands in
 `embedded.js` as text, too.
 """
 
@@ -66,7 +66,7 @@ def export(path: Path) -> None:
     import onnx
 
     example = torch.from_numpy(examples()[:1]), torch.from_numpy(examples()[1:2])
-    with warnings.catch_warnings(), mock.patch("torch.onnx.is_in_onnx_export", lambda: True):
+    with warnings.catch_warnings(), mock.patch("torch.onnx.is_in_onnx_export", return_value=True):
         warnings.simplefilter("ignore")  # what the exporter and its libraries warn of is theirs
         graph = make_fx(descent())(*example)
         # The exporter tells of rules of opsets that it has not, which this graph does not need.

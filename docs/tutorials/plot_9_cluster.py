@@ -43,16 +43,18 @@ settings = [
 ]
 settings += ["--widths", "8,16", "--learning-rate", "0.004", "--budget", "1920", "--batch-size", "16"]
 settings += ["--precision", "float32", "--descents", "0", "--quick", "--no-progress"]
-accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines=1"]
+launcher += ["--num_processes=2", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+# No GPU is to be seen: processes then talk by gloo, on CPUs.
+environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 
 def start(count):
     """A run of so many processes; where it is."""
     out = place / f"{count} processes"
-    launched = [*accelerate, "--num_processes", str(count), "--mixed_precision", "no", str(script.resolve())]
+    command = [*(launcher if count > 1 else [sys.executable]), str(script.resolve())]
     ended = subprocess.run(
-        [*launched, *settings, "--out", str(out)], cwd=place, env=environment, capture_output=True, text=True
+        [*command, *settings, "--out", str(out)], cwd=place, env=environment, capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     return out

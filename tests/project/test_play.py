@@ -76,9 +76,10 @@ def check(state):
         np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
     assert found["loss"][0] == pytest.approx(loss.item(), rel=1e-3)
     gradient = x.grad.numpy().ravel()
-    # Of pixels that tie, the browser may give the slope to another one than Python.
+    # Of pixels that tie, as drawings have many, the browser may give the slope to another one than Python.
     differ = np.abs(found["gradient"] - gradient) > 1e-3 * np.abs(gradient).max()
-    assert differ.mean() < 0.002
+    assert differ.mean() < 0.01
+    assert np.corrcoef(found["gradient"], gradient)[0, 1] > 0.99
 
 
 def test_numbers_are_those_of_python_and_change(address, tmp_path):

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through its DevTools protocol: no package is needed but tornado, which dask brings."""
+"""A headless Chromium, driven through its DevTools protocol, by tornado, which dask brings."""
 
 import asyncio
 import json

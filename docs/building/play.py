@@ -1,9 +1,9 @@
 """The page to play with: static files, a relaxation and its gradient exported to ONNX, and what runs them.
 
 The loss, its gradient and the curves are those of `emuloss.relax`, traced into one graph of operators that
-ONNX has. Browsers run it by onnxruntime-web, which `npm ci` brings at the hash of docs/play/package-lock.json;
-it has 15 MB, too many for git. Pages of a folder (file://) may fetch nothing: for them everything stands in
-`embedded.js` as text, too.
+ONNX has. Browsers run it by onnxruntime-web, which `npm ci` brings at the hash of
+docs/play/package-lock.json. It has 15 MB, too many for git. Pages of a folder (file://) may fetch nothing:
+for them everything stands in `embedded.js` as text, too.
 """
 
 import base64

@@ -62,7 +62,7 @@ def settled(tab):
 def check(state, ties=False):
     """Whether all numbers of the page are those of Python.
 
-    With ties, as symmetric drawings have many, slopes of components may be those of other pixels of equal value.
+    With ties, as symmetric drawings have many, slopes may lie on other pixels of equal value.
     """
     field, target = (np.array(state[name], np.float32).reshape(1, 64, 64) for name in ("field", "target"))
     metric = emuloss.metric("minkowski", thresholds=[state["threshold"]], pixel_size=2.0, outputs=OUTPUTS)

@@ -153,8 +153,13 @@
   function point(event) {
     const box = canvas.getBoundingClientRect();
     const place = (offset, length) => Math.min(side - 1, Math.max(0, Math.floor((offset / length) * side)));
-    cursor = [place(event.clientY - box.top, box.height), place(event.clientX - box.left, box.width)];
-    dab(...cursor, drying() || event.buttons === 2);
+    const [from, to] = [cursor, [place(event.clientY - box.top, box.height), place(event.clientX - box.left, box.width)]];
+    const way = event.type === "pointermove" ? Math.max(1, Math.hypot(to[0] - from[0], to[1] - from[1])) : 1;
+    for (let gone = 1; gone <= way; gone++) { // a quick hand leaves no gaps
+      const share = way === 1 ? 1 : gone / Math.floor(way);
+      dab(from[0] + share * (to[0] - from[0]), from[1] + share * (to[1] - from[1]), drying() || event.buttons === 2);
+    }
+    cursor = to;
   }
   canvas.addEventListener("pointerdown", (event) => {
     stop();

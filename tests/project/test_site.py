@@ -44,8 +44,8 @@ def test_what_the_chooser_gives_runs(answer, rain, monkeypatch):
     asked = torch.nn.functional.avg_pool2d(fields[:4, None], 5, 1, 2)[:, 0].requires_grad_()
     members = torch.stack([fields[4:8], fields[8:12]], 1).requires_grad_()
     names = {
-        "fields": rain, "prediction": asked, "target": fields[:4], "members": members, "clean": asked.detach(),
-        "strength": 1.0, "step": 1, "steps": 4, "mse": squared_error, "crps": crps,
+        "fields": rain, "prediction": asked, "target": fields[:4], "members": members,
+        "clean": asked.detach(), "strength": 1.0, "step": 1, "steps": 4, "mse": squared_error, "crps": crps,
     }  # fmt: skip
     exec(chooser.recipe(*answer), names)
     if answer[0] == "generator":

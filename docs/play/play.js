@@ -32,7 +32,10 @@
     ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(glue) };
     ort.env.wasm.wasmBinary = (await bytesOf("ort-wasm-simd-threaded.wasm")).buffer;
     ort.env.logLevel = "error";
-    session = await ort.InferenceSession.create(await bytesOf("descent.onnx"), { executionProviders: ["wasm"] });
+    session = await ort.InferenceSession.create(await bytesOf("descent.onnx"), {
+      executionProviders: ["wasm"],
+      logSeverityLevel: 3, // it tells of what it does not fold
+    });
   }
   async function ask() {
     const tensor = (values) => new ort.Tensor("float32", Float32Array.from(values), [1, side, side]);

@@ -34,7 +34,9 @@ _RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thre
 
 def surrogate() -> emuloss.Surrogate:
     """What the page plays with."""
-    metric = emuloss.metric("minkowski", thresholds=THRESHOLDS, pixel_size=PIXEL_SIZE, outputs=OUTPUTS)
+    metric = emuloss.metric(
+        "minkowski", thresholds=THRESHOLDS, pixel_size=PIXEL_SIZE, outputs=OUTPUTS, length_unit="km"
+    )
     return emuloss.relax(metric, temperature=TEMPERATURE)
 
 

@@ -97,6 +97,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+html_context = {"default_mode": "auto"}
 html_sidebars = {name: [] for name in ("index", "chooser", "theory", "related", "play-here", "contributing")}
 
 # Warnings of libraries are not those of the documentation.

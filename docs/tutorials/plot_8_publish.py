@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import emuloss
+import matplotlib.pyplot as plt
 from emuloss.zoo import publish, verify
 
 place = Path(tempfile.mkdtemp())
@@ -27,6 +28,10 @@ emuloss.train(
     fields="rain", count=96, size=32, thresholds=[0.5, 2.0], quick=True, out=place / "run", progress=False
 )
 print(*sorted(path.name for path in (place / "run").iterdir()))
+
+figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
+axis.imshow(plt.imread(place / "run" / "report.png"))
+axis.axis("off")
 
 # %%
 # What would be sent

@@ -104,9 +104,6 @@ def write(app, config) -> None:
         shutil.copyfile(_PAGE / name, folder / name)
     for name in _RUNTIME:
         shutil.copyfile(runtime / "dist" / name, folder / name)
-    licence = runtime / "LICENSE"
-    if licence.exists():
-        shutil.copyfile(licence, folder / "onnxruntime-web.LICENSE.txt")
     export(folder / "descent.onnx")
     given = {
         "side": SIDE,

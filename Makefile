@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WITH_DOCS := $(VENV)/.with-docs
+PLAYED := docs/play/node_modules/.installed
 TYPING := build/typing/emuloss
 FIELDS ?= rain
 DEMO := train_surrogate.py --metric minkowski --fields rain --out runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench scaling ablation super-resolution ensembles constraints clean
+.PHONY: help install demo docs test test-all lint format bench scaling ablation super-resolution ensembles constraints clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +35,10 @@ lint: $(INSTALLED) $(TYPING)  ## Check style, format and types
 format: $(INSTALLED)  ## Format the code and apply the safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(WITH_DOCS) $(PLAYED)  ## Build the site into build/site, run its tutorials, and check its links
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/site
+	$(BIN)/python docs/building/check.py build/site
 
 bench: $(INSTALLED)  ## Run the speed benchmarks in turn
 	@set -e; for name in exact relaxed training; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
@@ -67,6 +73,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'Installing emuloss into $(VENV) (the first time several GB, some minutes)'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(WITH_DOCS): $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# What runs networks in browsers, at the version and hash of package-lock.json; it is too large for git.
+$(PLAYED): docs/play/package-lock.json
+	@cd docs/play && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # mypy finds packages by folder name, but the package emuloss is this folder, whatever its name:

@@ -1,0 +1,189 @@
+"""The page "Which loss?": what one has, and what to paste; `tests/project/test_site.py` runs all of it."""
+
+import html
+import json
+
+from . import put
+
+MODELS = {
+    "one": "It predicts one field",
+    "members": "It draws an ensemble",
+    "generator": "It is a generator, trained already",
+}
+METRICS = {
+    "minkowski": "Area, perimeter, number of objects and holes",
+    "relaxed": "Another metric with a relaxation: FSS, CSI, box counts, spectrum",
+    "trained": "A built-in metric without one: sizes of clusters, percolation, shapes",
+    "own": "A Python function of mine",
+}
+FIELDS = {"rain": "Rain in mm/h, pixels of 2 km", "other": "Anything else"}
+QUESTIONS = {"model": MODELS, "metric": METRICS, "fields": FIELDS}
+
+_RAIN = {
+    "minkowski": 'surrogate = emuloss.load("minkowski-opera")',
+    "trained": 'surrogate = emuloss.load("clusters-opera")',
+}
+_OWN = """\
+def peaks(field):
+    \"\"\"Local maxima.\"\"\"
+    inner = field[1:-1, 1:-1]
+    around = np.max([field[:-2, 1:-1], field[2:, 1:-1], field[1:-1, :-2], field[1:-1, 2:]], axis=0)
+    return float((inner > around).sum())
+"""
+WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01, "own": 0.01}
+"""Where to begin, of losses; those measured: docs/super_resolution.md and docs/live.md."""
+
+
+def recipe(model: str, metric: str, fields: str) -> str:
+    """What to paste. It expects `prediction`, `target`, `fields`, and what the model is."""
+    imports = "import emuloss\nimport numpy as np" if metric == "own" else "import emuloss"
+    return f"{imports}\n\n{_made(model, metric, fields)}\n\n{_used(model, metric, fields)}\n"
+
+
+def _live(metric: str, fields: str) -> bool:
+    """Whether a network has to learn first."""
+    return metric == "own" or (metric == "trained" and fields == "other")
+
+
+def _made(model: str, metric: str, fields: str) -> str:
+    """The lines that make a surrogate, or a live loss."""
+    if _live(metric, fields):
+        named = "peaks" if metric == "own" else "metric"
+        thresholds = "thresholds=[0.5, 2.0])  # in the unit of your fields"
+        first = f"{_OWN}\n" if metric == "own" else f'metric = emuloss.metric("clusters", {thresholds}'
+        made = f"{first}\nloss = emuloss.live({named}, fields)  # a sample (N, H, W): it learns on them first"
+        return made if model == "one" else f"{made}\nsurrogate = loss.surrogate"
+    if fields == "rain" and metric in _RAIN:
+        return f"{_RAIN[metric]}  # ships with the package"
+    if metric == "relaxed":
+        asked = (
+            '"spectrum", bins=16'
+            if model == "members"
+            else '"fss", thresholds=[0.5, 2.0], windows=[1, 5, 17]'
+        )
+        return f"metric = emuloss.metric({asked})\nsurrogate = emuloss.relax(metric)  # nothing is trained"
+    return (
+        'metric = emuloss.metric("minkowski", thresholds=[0.1, 0.5, 1, 5])  # in the unit of your fields\n'
+        "surrogate = emuloss.relax(metric, fields=fields)  # a sample (N, H, W); nothing is trained"
+    )
+
+
+def _used(model: str, metric: str, fields: str) -> str:
+    """The lines of a step of training, or of a sampler."""
+    if model == "members":
+        return (
+            "score = surrogate.as_score()\n\n"
+            "# in your training step: members (N, M, H, W), target (N, H, W)\n"
+            "value = crps(members, target) + 0.005 * score(members, target)\nvalue.backward()"
+        )
+    if model == "generator":
+        return (
+            "loss = surrogate.as_loss()\n\n"
+            "# in a step of your sampler: clean (N, H, W) is its estimate of the clean field\n"
+            "clean = clean.detach().requires_grad_()\n"
+            "loss(clean, target).backward()\n"
+            "size = clean.grad.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]\n"
+            "clean = clean.detach() - strength * clean.grad / size"
+        )
+    live = _live(metric, fields)
+    lines = [] if live else ["loss = surrogate.as_loss()", ""]
+    lines.append("# in your training step")
+    if metric in ("minkowski", "relaxed"):
+        lines.append("loss.anneal(step / steps)  # from a wide step to a narrow one")
+    lines += [
+        f"value = mse(prediction, target) + {WEIGHTS[metric]} * loss(prediction, target)",
+        "value.backward()",
+    ]
+    lines += ["loss.learn()  # after optimizer.step()"] if live else []
+    return "\n".join(lines)
+
+
+def notes(model: str, metric: str, fields: str) -> list[str]:
+    """What to know of weight, temperature and cost, in HTML."""
+    found = []
+    if model == "one":
+        found.append(
+            f"<b>Weight.</b> Begin with {WEIGHTS[metric]} beside the squared error of log(1 + x). Double "
+            f"it until pixels "
+            'get worse than you can bear: <a href="super_resolution.html">fronts</a> show what to expect.'
+        )
+    if model == "members":
+        found.append(
+            "<b>Weight.</b> 0.005 beside the CRPS of log(1 + x), from two members on. A score of curves "
+            "and one of "
+            'spectra together gave members that look like rain: <a href="ensembles.html">ensembles</a>.'
+        )
+    if model == "generator":
+        found.append(
+            "<b>Strength.</b> The length of a step, in the norm of a field, whatever the loss; let it end "
+            "where the noise "
+            "ends. This is plain gradient descent within your sampler, and we have no figures for it: try."
+        )
+    if metric == "relaxed" and model == "members":
+        found.append(
+            "<b>Which metric.</b> Scores of pairs, such as FSS, are no distances of negative type, and "
+            "make no proper "
+            "score of an ensemble. Hence the spectrum, whose gradient is its own: it has no temperature."
+        )
+    elif metric in ("minkowski", "relaxed"):
+        found.append(
+            "<b>Temperature.</b> Annealing leads from 0.2, which is felt far from a threshold, to 0.05."
+            if model == "one"
+            else "<b>Temperature.</b> Leave it; <code>surrogate.temperature = 0.2</code> reaches further."
+        )
+    if metric in ("minkowski", "relaxed"):
+        found.append(
+            "<b>Cost.</b> Minkowski curves: about a tenth of the training step of a small U-Net, where "
+            "those of the "
+            "targets are computed once (<code>target_curves=</code>); by size: <a "
+            'href="speed.html">speed</a>.'
+        )
+    elif _live(metric, fields):
+        found.append(
+            "<b>Cost.</b> First lessons of half a minute on two cores (64 x 64 pixels; "
+            "<code>budget=</code>), then a step "
+            'of learning beside each of yours: <a href="live.html">live losses</a>.'
+        )
+    else:
+        found.append(
+            "<b>Cost.</b> A network as a loss, on a quarter of each batch, added 29 to 60 % to the step "
+            "of a small U-Net "
+            '(<a href="super_resolution.html">measured</a>).'
+        )
+    if metric == "relaxed" and model != "members":
+        found.append(
+            "<b>Value.</b> Of FSS and CSI the loss is <code>1 - score</code>, averaged over thresholds."
+        )
+    if metric == "trained":
+        found.append(
+            "<code>percolation</code>, <code>morphology</code> and <code>betti-error</code> go the same way."
+        )
+    return found
+
+
+def write(app, config) -> None:
+    """The page: every answer as a section, of which a script shows the one that is asked for."""
+    forms, panels = [], []
+    for name, options in QUESTIONS.items():
+        title = {"model": "Your model", "metric": "What it should get right", "fields": "Your fields"}[name]
+        inputs = "".join(
+            f'<label><input type="radio" name="{name}" value="{key}"{" checked" if k == 0 else ""}> '
+            f"{text}</label>"
+            for k, (key, text) in enumerate(options.items())
+        )
+        forms.append(f"<fieldset><legend>{title}</legend>{inputs}</fieldset>")
+    for model in MODELS:
+        for metric in METRICS:
+            for fields in FIELDS:
+                key = json.dumps([model, metric, fields])
+                hidden = "" if (model, metric, fields) == ("one", "minkowski", "rain") else " hidden"
+                listed = "".join(f"<li>{note}</li>" for note in notes(model, metric, fields))
+                panels.append(
+                    f"<section class='answer' data-answer='{html.escape(key)}'{hidden}>\n\n"
+                    f"```python\n{recipe(model, metric, fields)}```\n\n<ul>{listed}</ul>\n</section>"
+                )
+    put(
+        "chooser.md",
+        "<form class='chooser' aria-label='What do you have?'>" + "".join(forms) + "</form>\n\n"
+        "<div class='answers' aria-live='polite'>\n\n" + "\n\n".join(panels) + "\n\n</div>\n",
+    )

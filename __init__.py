@@ -15,7 +15,7 @@ from .errors import ArgumentError, CheckpointError, DataError, EmulossError
 from .foundation.lazy import lazily
 
 if TYPE_CHECKING:
-    from .losses import SurrogateLoss, SurrogateScore
+    from .losses import Guidance, SurrogateLoss, SurrogateScore
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -27,6 +27,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "EmulossError",
+    "Guidance",
     "Look",
     "Metric",
     "ModelInfo",
@@ -53,7 +54,7 @@ __getattr__ = lazily(
         **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
         **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        **dict.fromkeys(("SurrogateLoss", "SurrogateScore"), ".losses"),
+        **dict.fromkeys(("Guidance", "SurrogateLoss", "SurrogateScore"), ".losses"),
     },
 )
 

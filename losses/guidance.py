@@ -57,7 +57,8 @@ class Guidance:
             far, cold ones are exact. Default: as it is set.
         aim: value of the objective with which to be content; None: none, always go as far as the strength
             allows, for objectives that have no least value.
-        steps: gradient steps at each call.
+        steps: gradient steps at each call. Of several the best is taken, judged by the objective itself, which
+            a few dozen at the end of the sampling, without the model, bring close to what it asks for.
 
     Raises:
         ArgumentError: an argument out of range, or one that the objective does not take.
@@ -126,19 +127,33 @@ class Guidance:
             self.objective.anneal(progress, *self.anneal)
         start = estimate.detach().float()
         reach = strength * _lengths(start - x.detach().float())
-        moved = start
+        moved = best = start
+        least: Tensor | None = None
         for _ in range(self.steps):
             values, slope = self._slope(moved, estimate.dtype)
-            way = self._through(x, estimate, slope)
-            fall = _sums(slope * way, values)
-            length = reach / _lengths(way).clamp(min=_TINY)
-            if self.aim is not None:
-                needed = (values - self.aim).clamp(min=0) / fall.clamp(min=_TINY)
-                length = torch.minimum(length, _like(needed, way))
-            step = length * way
-            moved = moved - torch.where(step.flatten(1).isfinite().all(1).view(length.shape), step, 0)
-        shift = moved - start
-        return (shift * (reach / _lengths(shift).clamp(min=_TINY)).clamp(max=1)).to(estimate.dtype)
+            if least is not None:
+                better = _like(values < least, moved)
+                best, least = torch.where(better, moved, best), torch.minimum(values, least)
+            else:
+                least = values
+            moved = moved - self._step(values, slope, self._through(x, estimate, slope), reach)
+            moved = _within(moved, start, reach)
+        if self.steps > 1:  # steps that go too far are taken back; a single one is believed
+            with torch.no_grad():
+                better = self.values(moved.to(estimate.dtype)).float() < least
+            moved = torch.where(_like(better, moved), moved, best)
+        return (moved - start).to(estimate.dtype)
+
+    def _step(self, values: Tensor, slope: Tensor, way: Tensor, reach: Tensor) -> Tensor:
+        """How far to go against the way (N, ...): as far as it needs, at most so far; nowhere if not finite."""
+        length = reach / _lengths(way).clamp(min=_TINY)
+        if self.aim is not None:
+            product = slope * way
+            fall = product.flatten(1).sum(1) if values.ndim else product.sum()
+            needed = (values - self.aim).clamp(min=0) / fall.clamp(min=_TINY)
+            length = torch.minimum(length, _like(needed, way))
+        step = length * way
+        return torch.where(_like(step.flatten(1).isfinite().all(1), step), step, 0.0)
 
     def __add__(self, other: Guidance | Guidances) -> Guidances:
         """Both at once."""
@@ -302,9 +317,10 @@ def _lengths(x: Tensor) -> Tensor:
     return _like(x.flatten(1).norm(dim=1), x)
 
 
-def _sums(x: Tensor, values: Tensor) -> Tensor:
-    """Sums over what one value is of: of each sample (N,), or of all, ()."""
-    return x.flatten(1).sum(1) if values.ndim else x.sum()
+def _within(moved: Tensor, start: Tensor, reach: Tensor) -> Tensor:
+    """Samples (N, ...) no further from the start than reach (N, 1, ...)."""
+    shift = moved - start
+    return start + shift * (reach / _lengths(shift).clamp(min=_TINY)).clamp(max=1)
 
 
 def _like(values: Tensor, x: Tensor) -> Tensor:

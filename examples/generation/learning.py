@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from emuloss.datasets import Rain
-from files import check_asked, whole, write_json
+from files import check_asked, finished, whole, write_json
 from flow import Flow, from_physical
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -52,7 +52,7 @@ def train(folder: Path, *, fields: int, size: int, steps: int, batch: int, seed:
     asked = {"fields": fields, "size": size, "steps": steps, "batch": batch, "seed": seed}
     torch.manual_seed(seed)
     flow = Flow()
-    if (folder / "flow.safetensors").exists() and (folder / "flow.json").exists():
+    if finished(folder / "flow.json", asked):
         flow.load_state_dict(load_file(folder / "flow.safetensors"))
         return flow.eval()
     mean = copy.deepcopy(flow)
@@ -68,7 +68,7 @@ def train(folder: Path, *, fields: int, size: int, steps: int, batch: int, seed:
     while done["step"] < steps:
         share = done["step"] / steps
         optimizer.param_groups[0]["lr"] = _RATE * min(20 * share + 0.01, 1) * (1 + math.cos(math.pi * share)) / 2
-        loss = _loss(flow, data, batch, torch.Generator().manual_seed(seed * steps + done["step"]))
+        loss = velocity_loss(flow, data, batch, torch.Generator().manual_seed(seed * steps + done["step"]))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
@@ -97,7 +97,7 @@ def keep(flow: Flow, path: Path) -> None:
         save_file({name: value.half().contiguous() for name, value in flow.state_dict().items()}, part)
 
 
-def _loss(flow: Flow, data: Tensor, batch: int, draw: torch.Generator) -> Tensor:
+def velocity_loss(flow: Flow, data: Tensor, batch: int, draw: torch.Generator) -> Tensor:
     """Squared error of the velocity at random times on straight lines from noise to fields."""
     chosen = torch.randint(len(data), (batch,), generator=draw)
     clean = data[chosen]

@@ -107,7 +107,9 @@ def run(flow: Flow, arguments: argparse.Namespace) -> None:
             np.savez_compressed(file, rain=samples.numpy())
         write_json(path, results)
 
-    def plain(correct: Any = None, few: int = count, model: Flow = flow) -> Callable[[], tuple[Tensor, float]]:
+    def plain(
+        correct: Any = None, few: int = count, model: Flow = flow
+    ) -> Callable[[], tuple[Tensor, float]]:
         return lambda: drawn(model, few, size, 1, correct)
 
     # What is compiled on first use is not timed.
@@ -150,7 +152,12 @@ def _granted(flow: Flow, held: Tensor, size: int, out: Path) -> list[dict[str, A
         kept.append(samples.numpy())
         distance = float(distances(samples, curves).sum(1).mean())
         found.append(
-            {"title": title, "asked": curves[0].tolist(), "has": curves_of(samples).tolist(), "distance": distance}
+            {
+                "title": title,
+                "asked": curves[0].tolist(),
+                "has": curves_of(samples).tolist(),
+                "distance": distance,
+            }
         )
     with whole(out / "wishes.npz") as part, part.open("wb") as file:
         np.savez_compressed(file, rain=np.stack(kept), chosen=chosen.numpy())

@@ -67,7 +67,9 @@ def train(folder: Path, *, fields: int, size: int, steps: int, batch: int, seed:
     data, began, losses = from_physical(rain(fields, size, seed)), time.monotonic(), []
     while done["step"] < steps:
         share = done["step"] / steps
-        optimizer.param_groups[0]["lr"] = _RATE * min(20 * share + 0.01, 1) * (1 + math.cos(math.pi * share)) / 2
+        optimizer.param_groups[0]["lr"] = (
+            _RATE * min(20 * share + 0.01, 1) * (1 + math.cos(math.pi * share)) / 2
+        )
         loss = velocity_loss(flow, data, batch, torch.Generator().manual_seed(seed * steps + done["step"]))
         optimizer.zero_grad()
         loss.backward()

@@ -47,9 +47,7 @@ def to_curves(curves: Tensor, held: Tensor, strength: float = 0.5) -> tuple[Guid
     )
 
 
-def early_and_late(
-    early: Guidance | Guidances, late: Guidance | Guidances, through: bool = True
-) -> Correct:
+def early_and_late(early: Guidance | Guidances, late: Guidance | Guidances, through: bool = True) -> Correct:
     """One guidance, through the model if asked, then another one without it."""
     first, second = steered(early, through), steered(late, through=False)
 
@@ -130,7 +128,9 @@ def energy(rain: Tensor, held: Tensor) -> tuple[float, float]:
     return score, score - mean(y, y, True) / 2
 
 
-def best_of(flow: Flow, count: int, size: int, seed: int, curves: Tensor, particles: int) -> tuple[Tensor, float]:
+def best_of(
+    flow: Flow, count: int, size: int, seed: int, curves: Tensor, particles: int
+) -> tuple[Tensor, float]:
     """Samples without gradients: of several particles each, the one whose exact curves are nearest."""
 
     def away(rain: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ _TINY = 1e-30
 class Guidance:
     """Moves a generative model's estimate of the clean field towards what an objective asks for.
 
-    Diffusion and flow models tell, at each step of sampling, what clean field they expect of the noisy one, x.
+    Diffusion and flow models tell, at each step of sampling, what clean field they expect of the noisy x.
     With g the gradient of the objective there, and J the derivative of the estimate by x, the estimate is
     moved against J^T g, which is the gradient through the model (diffusion posterior sampling, Chung et al.
     2023, arXiv 2209.14687): what the model holds possible moves, the rest stays. Where the estimate has no
@@ -34,10 +34,10 @@ class Guidance:
     texture. For a model with the score s and the estimate x + sigma^2 s, a shift of the estimate is
     sigma^2 times what posterior sampling adds to s.
 
-    How far depends on no unit of the objective, nor on the model. A step goes as far as the objective needs to
-    come down to `aim`, were it linear (Polyak 1969), and all of them together at most `strength` times as far
-    as the model itself still goes, |estimate - x|, in each sample. So 0.1 is a hint, and 1 gives the objective
-    as much say as the model. Far from its aim the strength decides, near it the objective.
+    How far depends on no unit of the objective, nor on the model. A step goes as far as the objective needs
+    to come down to `aim`, were it linear (Polyak 1969), and all of them together at most `strength` times as
+    far as the model itself still goes, |estimate - x|, in each sample. So 0.1 is a hint, and 1 gives the
+    objective as much say as the model. Far from its aim the strength decides, near it the objective.
 
     Guidances are added by `+`: each is held to its own strength.
 
@@ -57,8 +57,8 @@ class Guidance:
             far, cold ones are exact. Default: as it is set.
         aim: value of the objective with which to be content; None: none, always go as far as the strength
             allows, for objectives that have no least value.
-        steps: gradient steps at each call. Of several the best is taken, judged by the objective itself, which
-            a few dozen at the end of the sampling, without the model, bring close to what it asks for.
+        steps: gradient steps at each call. Of several the best is taken, judged by the objective itself. A few
+            dozen at the end of the sampling, without the model, bring samples close to what is asked for.
 
     Raises:
         ArgumentError: an argument out of range, or one that the objective does not take.
@@ -119,7 +119,8 @@ class Guidance:
         """
         if x.shape != estimate.shape or x.ndim < 2:
             raise ArgumentError(
-                f"x and estimate must have one shape (N, ...), got {tuple(x.shape)} and {tuple(estimate.shape)}"
+                "x and estimate must have one shape (N, ...), "
+                f"got {tuple(x.shape)} and {tuple(estimate.shape)}"
             )
         progress = as_share("progress", progress)
         strength = _as_strength(self.strength(progress) if callable(self.strength) else self.strength)
@@ -128,14 +129,11 @@ class Guidance:
         start = estimate.detach().float()
         reach = strength * _lengths(start - x.detach().float())
         moved = best = start
-        least: Tensor | None = None
+        least = torch.full((), torch.inf, device=start.device)
         for _ in range(self.steps):
             values, slope = self._slope(moved, estimate.dtype)
-            if least is not None:
-                better = _like(values < least, moved)
-                best, least = torch.where(better, moved, best), torch.minimum(values, least)
-            else:
-                least = values
+            best = torch.where(_like(values < least, moved), moved, best)
+            least = torch.minimum(values, least)
             moved = moved - self._step(values, slope, self._through(x, estimate, slope), reach)
             moved = _within(moved, start, reach)
         if self.steps > 1:  # steps that go too far are taken back; a single one is believed
@@ -145,7 +143,7 @@ class Guidance:
         return (moved - start).to(estimate.dtype)
 
     def _step(self, values: Tensor, slope: Tensor, way: Tensor, reach: Tensor) -> Tensor:
-        """How far to go against the way (N, ...): as far as it needs, at most so far; nowhere if not finite."""
+        """What to take off samples, along the way (N, ...): as far as is needed, and at most as reach says."""
         length = reach / _lengths(way).clamp(min=_TINY)
         if self.aim is not None:
             product = slope * way

@@ -4,8 +4,8 @@
 
 The network is trained first, on synthetic rain, and then frozen. Samples are steered to the exact curves of
 fields held out, one each, with gradients through the model, without, too strongly, and by particles; coarse
-means become fine fields by guidance alone; and a copy of the network is fine-tuned by the score of curves. The
-folder --out holds the weights and all figures; what was interrupted goes on, and what is finished is not
+means become fine fields by guidance alone; and a copy of the network is fine-tuned by the score of curves.
+The folder --out holds the weights and all figures; what was interrupted goes on, and what is finished is not
 repeated. Guidance by persistence needs `pip install torch-topological 'gudhi<3.12' pot`, and is left out
 without.
 """
@@ -22,10 +22,10 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1] / "super_resolution"))  # its files, pages and terms
 
 import numpy as np
-import torch
 from emuloss.errors import ArgumentError
 from files import check_asked, whole, write_json
 from flow import Flow
+from learning import rain, train
 from page import write
 from steering import (
     METRIC,
@@ -44,8 +44,6 @@ from steering import (
 )
 from torch import Tensor
 from tuning import tuned
-
-from learning import rain, train
 
 _HELD_OUT = 100_000
 """Seed of the fields held out, far from those of the training."""

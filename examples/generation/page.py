@@ -44,31 +44,31 @@ def write(page: Path, out: Path) -> None:
         "\n\n".join(
             [
                 "# Steering a generative model",
-                f"Written by `python examples/generation --page {page.parent.name}/{page.name}`, but for the reading. "
-                "A small flow-matching network draws "
-                f"synthetic rain of {asked['size']} x {asked['size']} pixels in 16 steps of Heun's method. It was "
-                f"trained on {asked['fields']} fields, {training['step']} steps of {asked['batch']}, in "
+                f"Written by `python examples/generation --page {page.parent.name}/{page.name}`, but for the "
+                "reading. A small flow-matching network draws "
+                f"synthetic rain of {asked['size']} x {asked['size']} pixels in 16 steps of Heun's method. It "
+                f"was trained on {asked['fields']} fields, {training['step']} steps of {asked['batch']}, in "
                 f"{training['seconds'] / 60:.0f} minutes on one core of a busy machine, and is frozen. "
                 "`emuloss.Guidance` moves its estimate of the clean field towards what is asked.",
                 f"![asked curves and samples]({picture.parent.name}/{picture.name})",
-                "*Five samples for each wish, from the same noise. Left: curves asked (black) and exact curves "
-                "of the samples.*",
+                "*Five samples for each wish, from the same noise. Left: curves asked (black) and exact "
+                "curves of the samples.*",
                 reading(page),
                 "## Figures",
                 f"{asked['count']} samples, each asked for the exact curves ({', '.join(METRIC.outputs)} at "
                 f"{', '.join(f'{u:g}' for u in METRIC.thresholds)} mm/h) of another field held out; the "
-                "distance is that of the loss, of exact curves. Spectrum: error of the logarithmic spectrum of "
-                "log(1 + rain) against the fields held out, in decades. Diversity: mean distance between two "
-                "samples. AUC: of networks that tell samples from fields held out, 0.5 is best; give or take "
-                f"{(6 * asked['count']) ** -0.5:.2f}. Time: of one sample, all measured on the same busy core.",
+                "distance is that of the loss, of exact curves. Spectrum: error of the logarithmic spectrum "
+                "of log(1 + rain) against the fields held out, in decades. Diversity: mean distance between two "
+                "samples. AUC: of networks that tell samples from fields held out, 0.5 is best; give or "
+                f"take {(6 * asked['count']) ** -0.5:.2f}. Time: of one sample, measured on the same busy core.",
                 _table(rows),
                 "## Aims",
                 _aims(rows),
                 "## Against persistent homology",
                 f"{asked['few']} samples. The objective of the peer is the Wasserstein distance between the "
-                "persistence diagrams of components of sample and field held out, by torch-topological and gudhi, "
-                "in the same guidance, but with 10 steps late instead of 30. It sees components at all levels "
-                "and nothing of area or perimeter, so look at the distance of components.",
+                "persistence diagrams of components of sample and field held out, by torch-topological and "
+                "gudhi, in the same guidance, but with 10 steps late instead of 30. It sees components at all "
+                "levels and nothing of area or perimeter, so look at the distance of components.",
                 _few(rows),
             ]
         )
@@ -78,7 +78,7 @@ def write(page: Path, out: Path) -> None:
 
 def _table(rows: dict[str, Any]) -> str:
     lines = [
-        "| | distance | of components | spectrum | diversity | AUC | time in s | coarse means, RMSE in mm/h |",
+        "| | distance | of components | spectrum | diversity | AUC | time in s | RMSE of means |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for key, name in _NAMES.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import emuloss
@@ -155,7 +154,7 @@ def by_persistence(held: Tensor) -> tuple[Guidance, Guidance]:
         def _between(self, diagrams: Any, observed: Any) -> Tensor:
             return super()._between(diagrams[:1], observed[:1])
 
-    objective: Callable[[Tensor], Tensor] = Components(pool=1)
+    objective = Components(pool=1)
 
     def away(rain: Tensor) -> Tensor:
         return objective.losses(rain.log1p()[:, None], held.log1p())

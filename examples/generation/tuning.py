@@ -7,10 +7,9 @@ import copy
 import emuloss
 import torch
 from flow import Flow, from_physical, noise, to_physical
+from learning import velocity_loss
 from steering import METRIC
 from torch import Tensor
-
-from learning import velocity_loss
 
 _BEGIN, _LAST = 12, 16
 """The last four of 16 steps are followed with gradients."""

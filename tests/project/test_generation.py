@@ -39,7 +39,9 @@ def importable():
 @pytest.fixture(scope="module")
 def example():
     with importable():
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in ("flow", "learning", "steering")})
+        yield SimpleNamespace(
+            **{name: importlib.import_module(name) for name in ("flow", "learning", "steering")}
+        )
 
 
 class Straight(torch.nn.Module):
@@ -67,7 +69,9 @@ def test_sampling_follows_the_velocity(example):
     def flow(x, t):
         return (clean - x) / (1 - t[:, None, None, None])
 
-    torch.testing.assert_close(example.flow.sample(flow, example.flow.noise(3, 8, 2)), clean.expand(3, -1, -1, -1))
+    torch.testing.assert_close(
+        example.flow.sample(flow, example.flow.noise(3, 8, 2)), clean.expand(3, -1, -1, -1)
+    )
 
 
 @pytest.mark.parametrize("through", [True, False])
@@ -122,9 +126,12 @@ def test_training_goes_on_to_the_bit(example, tmp_path, monkeypatch):
         example.learning.train(tmp_path / "whole", **asked | {"steps": 5})
 
 
+@pytest.mark.slow
 def test_whole_run_writes_its_page_and_repeats_nothing(monkeypatch, tmp_path, capsys):
     page = tmp_path / "page.md"
-    monkeypatch.setattr(sys, "argv", ["generation", *TINY, "--out", str(tmp_path / "run"), "--page", str(page)])
+    monkeypatch.setattr(
+        sys, "argv", ["generation", *TINY, "--out", str(tmp_path / "run"), "--page", str(page)]
+    )
     with importable():
         runpy.run_path(str(FOLDER / "__main__.py"), run_name="__main__")
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]

@@ -57,8 +57,8 @@ class Guidance:
             far, cold ones are exact. Default: as it is set.
         aim: value of the objective with which to be content; None: none, always go as far as the strength
             allows, for objectives that have no least value.
-        steps: gradient steps at each call. Of several the best is taken, judged by the objective itself. A few
-            dozen at the end of the sampling, without the model, bring samples close to what is asked for.
+        steps: gradient steps at each call. Of several the best is taken, judged by the objective itself. A
+            few dozen at the end of the sampling, without the model, bring samples close to what is asked for.
 
     Raises:
         ArgumentError: an argument out of range, or one that the objective does not take.
@@ -143,7 +143,7 @@ class Guidance:
         return (moved - start).to(estimate.dtype)
 
     def _step(self, values: Tensor, slope: Tensor, way: Tensor, reach: Tensor) -> Tensor:
-        """What to take off samples, along the way (N, ...): as far as is needed, and at most as reach says."""
+        """What to take off samples, along the way (N, ...): as far as needed, at most as reach says."""
         length = reach / _lengths(way).clamp(min=_TINY)
         if self.aim is not None:
             product = slope * way

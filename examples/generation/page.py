@@ -46,7 +46,7 @@ def write(page: Path, out: Path) -> None:
                 "# Steering a generative model",
                 f"Written by `python examples/generation --page {page.parent.name}/{page.name}`, but for the "
                 "reading. A small flow-matching network draws "
-                f"synthetic rain of {asked['size']} x {asked['size']} pixels in 16 steps of Heun's method. It "
+                f"synthetic rain of {asked['size']} x {asked['size']} pixels in 16 Heun steps. It "
                 f"was trained on {asked['fields']} fields, {training['step']} steps of {asked['batch']}, in "
                 f"{training['seconds'] / 60:.0f} minutes on one core of a busy machine, and is frozen. "
                 "`emuloss.Guidance` moves its estimate of the clean field towards what is asked.",
@@ -58,17 +58,17 @@ def write(page: Path, out: Path) -> None:
                 f"{asked['count']} samples, each asked for the exact curves ({', '.join(METRIC.outputs)} at "
                 f"{', '.join(f'{u:g}' for u in METRIC.thresholds)} mm/h) of another field held out; the "
                 "distance is that of the loss, of exact curves. Spectrum: error of the logarithmic spectrum "
-                "of log(1 + rain) against the fields held out, in decades. Diversity: mean distance between two "
-                "samples. AUC: of networks that tell samples from fields held out, 0.5 is best; give or "
-                f"take {(6 * asked['count']) ** -0.5:.2f}. Time: of one sample, measured on the same busy core.",
+                "of log(1 + rain) against the fields held out, in decades. Diversity: mean distance between "
+                "two samples. AUC: of networks that tell samples from fields held out, 0.5 is best; give or "
+                f"take {(6 * asked['count']) ** -0.5:.2f}. Time: of one sample, on the same busy core.",
                 _table(rows),
                 "## Aims",
                 _aims(rows),
                 "## Against persistent homology",
                 f"{asked['few']} samples. The objective of the peer is the Wasserstein distance between the "
                 "persistence diagrams of components of sample and field held out, by torch-topological and "
-                "gudhi, in the same guidance, but with 10 steps late instead of 30. It sees components at all "
-                "levels and nothing of area or perimeter, so look at the distance of components.",
+                "gudhi, in the same guidance, but with 10 steps late instead of 30. It sees components at "
+                "all levels and nothing of area or perimeter, so look at the distance of components.",
                 _few(rows),
             ]
         )

@@ -16,7 +16,7 @@ from emuloss import train_surrogate
 EXAMPLES = Path(train_surrogate.__file__).resolve().parent / "examples"
 FOLDER = EXAMPLES / "generation"
 NAMES = {path.stem for path in FOLDER.glob("*.py")} | {"files", "pages", "terms"}
-TINY = "--fields 32 --size 32 --steps 2 --batch 4 --count 8 --few 2 --tuning 1 --classifier 1".split()
+TINY = "--fields=32 --size=32 --steps=2 --batch=4 --count=8 --few=2 --tuning=1 --classifier=1"
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def test_training_goes_on_to_the_bit(example, tmp_path, monkeypatch):
 def test_whole_run_writes_its_page_and_repeats_nothing(monkeypatch, tmp_path, capsys):
     page = tmp_path / "page.md"
     monkeypatch.setattr(
-        sys, "argv", ["generation", *TINY, "--out", str(tmp_path / "run"), "--page", str(page)]
+        sys, "argv", ["generation", *TINY.split(), "--out", str(tmp_path / "run"), "--page", str(page)]
     )
     with importable():
         runpy.run_path(str(FOLDER / "__main__.py"), run_name="__main__")

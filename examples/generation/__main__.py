@@ -143,6 +143,7 @@ def _granted(flow: Flow, held: Tensor, size: int, out: Path) -> list[dict[str, A
     wet = (held >= METRIC.thresholds[0]).flatten(1).sum(1)
     chosen = held[wet.argsort()[3 * len(held) // 4]]
     asked = wishes(curves_of(chosen[None])[0])
+    free, _ = drawn(flow, _EACH, size, 2, None)
     found, kept = [], []
     for title, curves in asked.items():
         curves = curves.expand(_EACH, -1, -1)
@@ -158,7 +159,7 @@ def _granted(flow: Flow, held: Tensor, size: int, out: Path) -> list[dict[str, A
             }
         )
     with whole(out / "wishes.npz") as part, part.open("wb") as file:
-        np.savez_compressed(file, rain=np.stack(kept), chosen=chosen.numpy())
+        np.savez_compressed(file, rain=np.stack(kept), free=free.numpy())
     return found
 
 

@@ -51,8 +51,8 @@ def write(page: Path, out: Path) -> None:
                 f"{training['seconds'] / 60:.0f} minutes on one core of a busy machine, and is frozen. "
                 "`emuloss.Guidance` moves its estimate of the clean field towards what is asked.",
                 f"![asked curves and samples]({picture.parent.name}/{picture.name})",
-                "*Five samples for each wish, from the same noise. Left: curves asked (black) and exact "
-                "curves of the samples.*",
+                "*Five samples for each wish; a column begins with the same noise in all rows. Left: curves "
+                "asked (black) and exact curves of the samples.*",
                 reading(page),
                 "## Figures",
                 f"{asked['count']} samples, each asked for the exact curves ({', '.join(METRIC.outputs)} at "
@@ -174,9 +174,7 @@ def _aims(rows: dict[str, Any]) -> str:
 def _draw(wishes: list[dict[str, Any]], out: Path, path: Path) -> None:
     """Draw asked curves beside those of samples, and the samples."""
     with np.load(out / "wishes.npz") as kept:
-        samples = kept["rain"]
-    with np.load(out / "unguided.npz") as kept:
-        free = kept["rain"][:_SHOWN]
+        samples, free = kept["rain"], kept["free"]
     rows = [
         {**wishes[0], "title": "without guidance", "has": METRIC(free).tolist(), "distance": None},
         *wishes,
@@ -186,18 +184,17 @@ def _draw(wishes: list[dict[str, Any]], out: Path, path: Path) -> None:
         len(rows), len(METRIC.outputs) + _SHOWN, figsize=(15, 2.0 * len(rows) + 0.9), layout="constrained"
     )
     places = np.arange(len(METRIC.thresholds))
-    for line, row, drawn in zip(axes, rows, fields, strict=True):
+    for n, (line, row, drawn) in enumerate(zip(axes, rows, fields, strict=True)):
         for axis, output, unit, k in zip(line, METRIC.outputs, METRIC.units, range(9), strict=False):
             for has in row["has"]:
                 axis.plot(places, has[k], color="C0", alpha=0.6, linewidth=1)
             axis.plot(places, row["asked"][k], "ko-", markersize=3, linewidth=1.5)
             axis.set_yscale("symlog", linthresh=1)
-            axis.set_ylim(bottom=0)
             axis.set_xticks(places, [f"{u:g}" for u in METRIC.thresholds])
             axis.tick_params(labelsize="x-small")
-            if line is axes[0]:
+            if n == 0:
                 axis.set_title(f"{output}{f' in {unit}' if unit else ''}", fontsize="small")
-            if line is axes[-1]:
+            if n == len(rows) - 1:
                 axis.set_xlabel("threshold in mm/h", fontsize="x-small")
         title = row["title"] + ("" if row["distance"] is None else f" (distance {row['distance']:.2f})")
         line[0].set_ylabel("\n".join(textwrap.wrap(title, 22)), fontsize="small")

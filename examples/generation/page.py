@@ -12,8 +12,6 @@ import numpy as np
 from pages import add_bar, draw_rain, reading
 from steering import METRIC
 
-_SHOWN = 5
-"""Samples of each wish."""
 _NAMES = {
     "unguided": "without guidance",
     "guided": "**guided**: through the model, then 30 steps without it",
@@ -181,7 +179,7 @@ def _draw(wishes: list[dict[str, Any]], out: Path, path: Path) -> None:
     ]
     fields = [free, *samples]
     figure, axes = plt.subplots(
-        len(rows), len(METRIC.outputs) + _SHOWN, figsize=(15, 2.0 * len(rows) + 0.9), layout="constrained"
+        len(rows), len(METRIC.outputs) + len(free), figsize=(15, 2.0 * len(rows) + 0.9), layout="constrained"
     )
     places = np.arange(len(METRIC.thresholds))
     for n, (line, row, drawn) in enumerate(zip(axes, rows, fields, strict=True)):

@@ -58,7 +58,8 @@ def write(page: Path, out: Path) -> None:
                 "distance is that of the loss, of exact curves. Spectrum: error of the logarithmic spectrum "
                 "of log(1 + rain) against the fields held out, in decades. Diversity: mean distance between "
                 "two samples. AUC: of networks that tell samples from fields held out, 0.5 is best; give or "
-                f"take {(6 * asked['count']) ** -0.5:.2f}. Time: of one sample; the core was busy with other work, so that it is rough but in the aims.",
+                f"take {(6 * asked['count']) ** -0.5:.2f}. "
+                "Time: of one sample, rough, as the core had other work; by turns in the aims.",
                 _table(rows),
                 "## Aims",
                 _aims(rows, results["times"]),
@@ -140,7 +141,7 @@ def _aims(rows: dict[str, Any], times: list[float]) -> str:
         (
             "time of a sample, times that without",
             "at most 2",
-            f"{share('seconds'):.2f}",
+            f"{times[1] / times[0]:.2f}",
             times[1] / times[0] <= 2,
         ),
         (
@@ -191,7 +192,7 @@ def _draw(wishes: list[dict[str, Any]], out: Path, path: Path) -> None:
             axis.set_xticks(places, [f"{u:g}" for u in METRIC.thresholds])
             axis.tick_params(labelsize="x-small")
             if n == 0:
-                axis.set_title(f"{output}{f' in {unit}' if unit else ''}", fontsize="small")
+                axis.set_title(f"{output}{f' in {unit}' if unit != '1' else ''}", fontsize="small")
             if n == len(rows) - 1:
                 axis.set_xlabel("threshold in mm/h", fontsize="x-small")
         title = row["title"] + ("" if row["distance"] is None else f" (distance {row['distance']:.2f})")

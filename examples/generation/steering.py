@@ -23,6 +23,7 @@ METRIC = emuloss.metric(
     "minkowski",
     thresholds=[0.5, 1, 2, 5],
     pixel_size=PIXEL_SIZE,
+    length_unit="km",
     outputs=("area", "perimeter", "components"),
 )
 """In km^2, km, and numbers."""

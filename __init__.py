@@ -17,7 +17,15 @@ from .foundation.lazy import lazily
 if TYPE_CHECKING:
     from . import functional, plot
     from . import measures as measures  # an extra, so that no star import asks for it
-    from .losses import Combined, PerChannel, SegmentationLoss, Share, SurrogateLoss, SurrogateScore
+    from .losses import (
+        Combined,
+        Guidance,
+        PerChannel,
+        SegmentationLoss,
+        Share,
+        SurrogateLoss,
+        SurrogateScore,
+    )
     from .metrics import Metric, list_metrics, metric, register
     from .pipeline import Look, label, live, look, train
     from .zoo import ModelInfo, Surrogate, info, list_models, load, relax
@@ -30,6 +38,7 @@ __all__ = [
     "Combined",
     "DataError",
     "EmulossError",
+    "Guidance",
     "Look",
     "Metric",
     "ModelInfo",
@@ -54,7 +63,15 @@ __all__ = [
     "train",
 ]
 
-_LOSSES = ("Combined", "PerChannel", "SegmentationLoss", "Share", "SurrogateLoss", "SurrogateScore")
+_LOSSES = (
+    "Combined",
+    "Guidance",
+    "PerChannel",
+    "SegmentationLoss",
+    "Share",
+    "SurrogateLoss",
+    "SurrogateScore",
+)
 
 # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
 __getattr__ = lazily(

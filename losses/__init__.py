@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .balance import Combined, Share
+from .guidance import Guidance, Guidances, for_scores, guided_output
 from .live import GaugeWarning, Live, LiveLoss
 from .loss import SurrogateLoss
 from .ranges import RangeWarning
@@ -15,6 +16,8 @@ __all__ = [
     "Combined",
     "FrozenSurrogate",
     "GaugeWarning",
+    "Guidance",
+    "Guidances",
     "Live",
     "LiveLoss",
     "PerChannel",
@@ -24,5 +27,7 @@ __all__ = [
     "Share",
     "SurrogateLoss",
     "SurrogateScore",
+    "for_scores",
     "frozen",
+    "guided_output",
 ]

@@ -151,7 +151,7 @@ class ExactScore(_Exact):
         self.weights = weights / weights.sum()
 
     @property
-    def higher_is_better(self) -> bool | None:
+    def higher_is_better(self) -> bool | None:  # type: ignore[override]  # torchmetrics lets no instance set it
         """Whether a larger score is better; None where its best lies inside its range."""
         return self._way
 

@@ -81,9 +81,9 @@ __getattr__ = lazily(
         **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
         **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
         **dict.fromkeys(_LOSSES, ".losses"),
-        "functional": ".functional",
-        "measures": ".measures",
-        "plot": ".plot",
+        "functional": ".",
+        "measures": ".",
+        "plot": ".",
     },
 )
 

@@ -12,14 +12,15 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its `__name__`.
-        homes: where it has each of its names from, relative to it: {"load": ".zoo"}; a part of its own has
-            itself as its home: {"plot": ".plot"}.
+        homes: where it has each of its names from, relative to it: {"load": ".zoo"}; a part as such is its
+            own: {"plot": "."}.
     """
 
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home = import_module(homes[name], package)
-        return home if homes[name] == f".{name}" else getattr(home, name)
+        if homes[name] == ".":
+            return import_module(f".{name}", package)
+        return getattr(import_module(homes[name], package), name)
 
     return find

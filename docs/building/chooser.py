@@ -78,12 +78,10 @@ def _used(model: str, metric: str, fields: str) -> str:
         )
     if model == "generator":
         return (
-            "loss = surrogate.as_loss()\n\n"
-            "# in a step of your sampler: clean (N, H, W) is its estimate of the clean field\n"
-            "clean = clean.detach().requires_grad_()\n"
-            "loss(clean, target).backward()\n"
-            "size = clean.grad.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]\n"
-            "clean = clean.detach() - strength * clean.grad / size"
+            'loss = surrogate.as_loss(reduction="none")\n'
+            "guidance = emuloss.Guidance(loss, target=target)\n\n"
+            "# in a step of your sampler: noisy fields x, the clean ones that it expects, and how far it is\n"
+            "clean = clean + guidance(x, clean, progress)  # both (N, 1, H, W)"
         )
     live = _live(metric, fields)
     lines = [] if live else ["loss = surrogate.as_loss()", ""]
@@ -115,9 +113,10 @@ def notes(model: str, metric: str, fields: str) -> list[str]:
         )
     if model == "generator":
         found.append(
-            "<b>Strength.</b> The length of a step, in the norm of a field, whatever the loss; let it end "
-            "where the noise "
-            "ends. This is plain gradient descent within your sampler, and we have no figures for it: try."
+            "<b>Strength.</b> <code>strength=</code> says how far it may go, as a share of what the model "
+            "itself still goes. Let <code>clean</code> have a graph to <code>x</code>: through the model, "
+            "samples come to 11 % of the distance, without it to 49 % and with more texture: "
+            '<a href="generation.html">steering a generator</a>.'
         )
     if metric == "relaxed" and model == "members":
         found.append(

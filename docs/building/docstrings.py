@@ -2,7 +2,7 @@
 
 import re
 
-PAGES = {"CONTRIBUTING.md": "contributing.md", "README.md#figures": "figures.md"}
+PAGES = {"CONTRIBUTING.md": "contributing.md"}
 """Pages by what of the top folder they include."""
 _KNOWN = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
 _CODE = re.compile(r"(`[^`\n]+`)")

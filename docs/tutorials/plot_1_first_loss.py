@@ -123,5 +123,5 @@ assert found[0.002][0] < 1.25 * found[0.0][0]
 
 # %%
 # Begin with squared error, as here. With the loss from the first step on, this small network often ended with
-# a distance larger than without (2.3 to 5.8 against 1.9 to 2.1): its output is cut at 0, and where it has
-# become dry too early nothing leads back.
+# a distance larger than without (2.3 to 5.8 against 1.9 to 2.1). We think that its output, which is cut at 0,
+# becomes dry too early, from where nothing leads back.

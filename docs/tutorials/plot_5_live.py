@@ -72,8 +72,8 @@ axis.set(xlabel="step", ylabel="peaks that are wrong", ylim=(0, None))
 axis.legend(frameon=False)
 
 # %%
-# A live loss does not win everywhere: of a network that was trained long, such as ``clusters-opera``, the frozen
-# one took blurred fields further in these few steps (2.3 against 2.6, from 2.9).
+# A live loss does not win everywhere: of a network that was trained long, such as ``clusters-opera``, the
+# frozen one took blurred fields further in these few steps (2.3 against 2.6, from 2.9).
 #
 # ``loss.gauge`` tells how far the network is from the exact values; where it errs, the loss is heeded less.
 # All it learnt is in its ``state_dict``. More, and figures: :doc:`losses that go on learning </live>`.

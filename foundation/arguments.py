@@ -125,13 +125,13 @@ def as_positive(name: str, value: Any, low: float = 0.0, high: float = math.inf)
     return number
 
 
-def as_pixel_size(value: Any) -> float:
+def as_pixel_size(value: Any, name: str = "pixel_size") -> float:
     """Validate the edge length of a pixel, whose square single precision has to hold.
 
     Raises:
         ArgumentError: no positive number, or one beyond.
     """
-    return as_positive("pixel_size", value, LARGEST**-0.5, LARGEST**0.5)
+    return as_positive(name, value, LARGEST**-0.5, LARGEST**0.5)
 
 
 def as_count(name: str, value: Any, most: int = LARGEST_COUNT) -> int:

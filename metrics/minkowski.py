@@ -314,7 +314,7 @@ def _as_spacing(values: Any) -> tuple[float, float]:
     sizes = as_positives("spacing", values)
     if len(sizes) != 2:
         raise ArgumentError(f"spacing must be the height and the width of a pixel, got {shown(values)}")
-    return as_pixel_size(sizes[0]), as_pixel_size(sizes[1])
+    return as_pixel_size(sizes[0], "spacing"), as_pixel_size(sizes[1], "spacing")
 
 
 def transitions(

@@ -31,12 +31,12 @@ def peaks(field):
 
 source = Rain(256, size=32, seed=1, regimes=("convective", "stratiform"))
 fields = np.concatenate([source.read(k, "train") for k in range(len(source))])
-live = emuloss.live(peaks, fields, budget=1600, seed=0, live=Live(background=False), progress=False)
+metric = emuloss.metric(peaks, invariant=True)  # turning and mirroring change nothing
+live = emuloss.live(metric, fields, budget=1600, seed=0, live=Live(background=False), progress=False)
 frozen = copy.deepcopy(live.surrogate).as_loss()
 
 target = torch.from_numpy(fields[np.argsort([peaks(each) for each in fields])[-40:-32]])
 noisy = target * torch.exp(0.5 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0)))
-metric = live.surrogate.metric
 wanted = metric(target.numpy())
 
 # %%

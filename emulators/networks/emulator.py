@@ -173,6 +173,11 @@ class ConvEmulator(Trainable):
             self.prior = relaxation(metric, **told)
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
+        if self._arguments.get("located"):
+            # Where things lie counts once it is found to: of metrics that it says nothing about it were noise.
+            backbone = cast("ResidualBackbone", self.backbone)
+            places = slice(backbone.features - backbone.moments, backbone.features)
+            nn.init.zeros_(cast("nn.Linear", self.fc[0]).weight[:, places])
 
     @property
     def last(self) -> nn.Linear:

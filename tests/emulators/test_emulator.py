@@ -408,6 +408,14 @@ def test_the_same_thing_elsewhere_is_read_otherwise():
     assert not torch.allclose(here[:, moments:], there[:, moments:], atol=0.01)
 
 
+def test_where_things_lie_does_not_count_before_it_is_learnt():
+    emulator = build(located=True, **HYBRID)
+    readout = torch.randn(1, emulator.fc[0].in_features)
+    moved = readout.clone()
+    moved[:, emulator.backbone.features - emulator.backbone.moments : emulator.backbone.features] += 1.0
+    torch.testing.assert_close(emulator.fc[:3](readout), emulator.fc[:3](moved))
+
+
 def test_moments_of_a_mask_are_its_centre_and_extent():
     mask = torch.zeros(1, 1, 8, 8)
     mask[0, 0, 1, 6] = 2.0  # at x = 0.625, y = -0.625

@@ -174,7 +174,7 @@ class ConvEmulator(Trainable):
         inputs = self.backbone.features + (self.heads.raw_size if self.prior else 0)
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
         if self._arguments.get("located"):
-            # Where things lie counts once it is found to: of metrics that it says nothing about it were noise.
+            # Where things lie counts once it is found to: for other metrics it were noise.
             backbone = cast("ResidualBackbone", self.backbone)
             places = slice(backbone.features - backbone.moments, backbone.features)
             nn.init.zeros_(cast("nn.Linear", self.fc[0]).weight[:, places])

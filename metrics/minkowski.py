@@ -179,8 +179,6 @@ class Minkowski(ExcursionMetric):
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)
-        # Turning a field by a right angle turns the edges that adjoin, and what is high is wide.
-        self.invariant = self.wraps[0] == self.wraps[1] and not self.by_rows
         if self.persistence and "holes" in self.outputs and any(self.wraps):
             raise ArgumentError(
                 f"persistence (={self.persistence:g}) of holes is not known for boundary={boundary!r}; "
@@ -190,6 +188,11 @@ class Minkowski(ExcursionMetric):
         if self.persistence:
             constraints = tuple(c for c in constraints if c.label not in _OF_ALL)
         self.constraints = applicable(constraints, self.outputs)
+
+    @property
+    def invariant(self) -> bool:  # type: ignore[override]
+        """Unless turning a field by a right angle turns the edges that adjoin, or makes wide what is high."""
+        return self.wraps[0] == self.wraps[1] and not self.by_rows
 
     @property
     def wraps(self) -> tuple[bool, bool]:

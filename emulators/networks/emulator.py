@@ -175,8 +175,8 @@ class ConvEmulator(Trainable):
         self.fc = _fully_connected(inputs, hidden, self.heads.raw_size)
         if self._arguments.get("located"):
             # Where things lie counts once it is found to: for other metrics it were noise.
-            backbone = cast("ResidualBackbone", self.backbone)
-            places = slice(backbone.features - backbone.moments, backbone.features)
+            reads = cast("ResidualBackbone", self.backbone)
+            places = slice(reads.features - reads.moments, reads.features)
             nn.init.zeros_(cast("nn.Linear", self.fc[0]).weight[:, places])
 
     @property

@@ -68,7 +68,7 @@ def _measured(field: np.ndarray, path) -> None:
         right.loglog(thresholds, np.where(curve > 0, curve, np.nan), label=name, lw=2)
     right.axvline(_THRESHOLD, color="#d1495b", lw=1)
     right.set(xlabel="threshold, mm/h", title="what it is measured by")
-    right.legend(frameon=False, fontsize=7, loc="upper right")
+    figure.legend(frameon=False, fontsize=8, ncol=4, loc="outside lower center")
     figure.savefig(path)
     plt.close(figure)
 

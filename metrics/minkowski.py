@@ -190,7 +190,7 @@ class Minkowski(ExcursionMetric):
         self.constraints = applicable(constraints, self.outputs)
 
     @property
-    def invariant(self) -> bool:  # type: ignore[override]
+    def invariant(self) -> bool:  # type: ignore[override]  # an attribute of others, that is found here
         """Unless turning a field by a right angle turns the edges that adjoin, or makes wide what is high."""
         return self.wraps[0] == self.wraps[1] and not self.by_rows
 

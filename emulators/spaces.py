@@ -171,6 +171,12 @@ class QuantileSpace(NamedTuple):
         """The fields of z, of any shape."""
         return _interpolated(z, self.places, self.values)
 
+    def slope(self, fields: Tensor) -> Tensor:
+        """dx/dz at fields."""
+        values, places = self.values.to(fields), self.places.to(fields)
+        above = _above(fields, values)
+        return (values[above] - values[above - 1]) / (places[above] - places[above - 1])
+
     def within(self, z: Tensor) -> Tensor:
         """The nearest z in the range."""
         low, high = self.enter(z.new_tensor([self.lowest, self.highest]))
@@ -180,10 +186,15 @@ class QuantileSpace(NamedTuple):
 def _interpolated(x: Tensor, points: Tensor, values: Tensor) -> Tensor:
     """Values given at increasing points, linear between them and beyond."""
     points, values = points.to(x), values.to(x)
-    above = torch.searchsorted(points, x.detach().contiguous()).clamp(1, len(points) - 1)
+    above = _above(x, points)
     below = above - 1
     share = (x - points[below]) / (points[above] - points[below])
     return values[below] + share * (values[above] - values[below])
+
+
+def _above(x: Tensor, points: Tensor) -> Tensor:
+    """Numbers of the points that end the sections on which values lie, beyond both ends those of the ends."""
+    return torch.searchsorted(points, x.detach().contiguous()).clamp(1, len(points) - 1)
 
 
 def space_of(values: Values, nearby: Values, *, lowest: float, highest: float) -> PixelSpace | QuantileSpace:

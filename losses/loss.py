@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -13,10 +13,15 @@ from ..emulators.differentiable import Differentiable, joined
 from ..emulators.distances import Distance
 from ..emulators.fields import stacked
 from ..emulators.straight_through import straight_through
+from ..emulators.transforms import traced, transformed
 from ..errors import ArgumentError
+from ..foundation.arguments import as_choice
 from .comparison import Comparison, as_reference, check_single, is_weight, reduced
 from .inputs import broken, check_inputs, unmeasured
 from .shapes import Channels, Layout
+from .slopes import measured_gradient, values_of, with_gradient
+
+_SLOPES = ("surrogate", "measured")
 
 
 class SurrogateLoss(Comparison):
@@ -42,6 +47,9 @@ class SurrogateLoss(Comparison):
         trust: if given, the weight of a field is exp(-trust * err^2), err the distance between
             surrogate and exact curves of its target: where the surrogate errs, it is heeded less. Not for a
             pairwise metric. It may be set anew between steps.
+        slopes: "surrogate", or "measured": the gradient goes along the surrogate's, by exact slopes, which
+            six more calls of the metric a field tell, so that the surrogate's errors lead nowhere (see
+            `emuloss.losses.slopes`). Values stay as they are. Default: "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,
@@ -73,6 +81,7 @@ class SurrogateLoss(Comparison):
         reduction: str = "mean",
         weights: Mapping[str, float] | None = None,
         trust: float | None = None,
+        slopes: str | None = None,
         missing: str = "target",
         channels: Channels = None,
         in_state_dict: bool = True,
@@ -91,6 +100,9 @@ class SurrogateLoss(Comparison):
         self.register_buffer("severity", severity, persistent=False)
         self.layout = Layout(channels)
         self.trust = trust
+        self.measures_slopes = (
+            as_choice("slopes", "surrogate" if slopes is None else slopes, _SLOPES) == "measured"
+        )
 
     @property
     def trust(self) -> float | None:
@@ -152,9 +164,60 @@ class SurrogateLoss(Comparison):
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> Tensor:
         """The loss of each field, (N,), or of each channel of it, (N, K)."""
-        distances, gate = self._compared(*self.layout.flat(prediction, target, target_curves, mask))
+        given = self.layout.flat(prediction, target, target_curves, mask)
+        distances, gate = self._compared(*given)
         loss = self._weighed(distances)
+        if self.measures_slopes and loss.requires_grad:
+            loss = self._sloped(loss, *given)
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
+
+    def _sloped(
+        self,
+        loss: Tensor,
+        prediction: Tensor,
+        target: Tensor | None,
+        target_curves: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """Losses (N,) as they are, with slopes of the exact metric."""
+        if traced(prediction) or transformed(prediction):
+            raise ArgumentError("measured slopes can be neither compiled nor transformed; leave slopes out")
+        (gradient,) = torch.autograd.grad(loss.sum(), prediction)
+        with torch.no_grad():
+            masked, beside, _ = self._masked(prediction, target, mask)
+            fields = _flat(masked).float()
+            observed = None if beside is None else _flat(beside)
+            exact = self._exact_distances(fields, observed, target_curves)
+            known = self.exact_forward or self.surrogate.exact
+            found = measured_gradient(
+                gradient.reshape(fields.shape).float(),
+                fields,
+                exact,
+                loss.detach() if known else exact(fields[None])[0],
+                values_of(fields if observed is None else observed),
+            )
+        return with_gradient(loss.detach(), prediction, found.view_as(prediction).to(prediction))
+
+    def _exact_distances(
+        self, fields: Tensor, observed: Tensor | None, curves: Tensor | None
+    ) -> Callable[[Tensor], Tensor]:
+        """Exact distances (K, N) of variants (K, N, H, W) of fields from what was observed, or its curves."""
+        pairs = self.metric.arity == 2
+        if not pairs and observed is not None:
+            curves = self.teacher(observed)
+
+        def distances(variants: Tensor) -> Tensor:
+            count, flat = len(variants), variants.flatten(0, 1)
+            if pairs:
+                assert observed is not None  # `check_inputs` has seen to it
+                found = self.distance(self.teacher(stacked(flat, observed.repeat(count, 1, 1))), None)
+            else:
+                assert curves is not None  # likewise
+                exact = self.teacher(flat)
+                found = self.distance(exact, curves.to(exact).repeat(count, 1, 1))
+            return self._weighed(found).view(count, -1)
+
+        return distances
 
     def by_output(
         self,
@@ -176,19 +239,27 @@ class SurrogateLoss(Comparison):
     ) -> tuple[Tensor, Tensor | None]:
         """Distances (N, C), and how far each field is trusted; None: wholly."""
         check_inputs(self.metric, prediction, target, target_curves, mask, self.output_weights.device)
+        given = prediction
+        prediction, target, missing = self._masked(prediction, target, mask)
+        told = broken(given, missing) if self.missing == "target" else None
+        self.watch.look(prediction, target)
+        curves, reference, gate = self._curves_of(prediction, target, target_curves)
+        with full_precision(curves):
+            distances = self.distance(curves, reference)
+            return distances if told is None else distances + told, gate
+
+    def _masked(
+        self, prediction: Tensor, target: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Prediction and target, NaN where nothing was measured, and where that is."""
         missing = unmeasured(prediction, target, mask, self.missing)
-        told = broken(prediction, missing) if self.missing == "target" else None
         if missing is not None:
             prediction = prediction.masked_fill(missing, math.nan)
         if target is not None:
             target = target.detach()
             if missing is not None and (mask is not None or self.missing == "either"):
                 target = target.masked_fill(missing, math.nan)
-        self.watch.look(prediction, target)
-        curves, reference, gate = self._curves_of(prediction, target, target_curves)
-        with full_precision(curves):
-            distances = self.distance(curves, reference)
-            return distances if told is None else distances + told, gate
+        return prediction, target, missing
 
     def _curves_of(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
@@ -253,3 +324,8 @@ class SurrogateLoss(Comparison):
         if self.layout.channels is not None:
             lines["channels"] = str(self.layout.channels)
         return lines
+
+
+def _flat(fields: Tensor) -> Tensor:
+    """Fields (N, 1, H, W) or (N, H, W) as (N, H, W)."""
+    return fields.reshape(-1, *fields.shape[-2:])

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 Row = dict[str, float | None]
 """Figures by column."""
 
-WAYS = ("perturbations", "frozen", "with descents", "live")
+WAYS = ("perturbations", "frozen", "with descents", "measured slopes", "live")
 """Where the gradient comes from."""
 DESCENDED = ("R2 on descents", *(f"removed from {start}, %" for start in STARTS))
 """What is told of each."""
 _SHARE = 0.25
 """Of the first lessons, after some of them, that are met on descents."""
-_PAIRS = 1
-"""Of calls of the metric, a step and field, for perturbations; live makes two such calls, or fewer."""
+_PAIRS = 4
+"""Of calls of the metric, a step and field, for perturbations: as many as measured slopes take beside values."""
 _EVERY = 10
 """Steps between those whose fields are kept, to compare what was said of them."""
 
@@ -61,6 +61,7 @@ def measured(metric: Metric, fields: Fields, budget: int) -> Row:
         "perturbations": Perturbations(_distances(plain.metric), scale, pairs=_PAIRS),
         "frozen": plain.as_loss(**_exact(plain)),
         "with descents": taught.as_loss(**_exact(taught)),
+        "measured slopes": taught.as_loss(forward="exact", slopes="measured"),
     }
     for way in WAYS:
         said: list[NDArray[Any]] = []

@@ -51,8 +51,8 @@ class LiveLoss(SurrogateLoss):
         facts: where it is noted, under "live", what was learnt.
         live: how it learns.
         **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
-            gradient where it is to lead, and the slopes are the surrogate's. Where labels would have to be
-            waited for, values are the surrogate's as well.
+            gradient where it is to lead, and so are slopes along the directions of the surrogate's gradient
+            (`slopes`). Where labels would have to be waited for, both are the surrogate's.
 
     Attributes:
         surrogate: what learns; frozen between two steps. Of a surrogate's `as_loss` it is a copy, which can
@@ -72,16 +72,18 @@ class LiveLoss(SurrogateLoss):
         *,
         forward: str | None = None,
         reference: str | None = None,
+        slopes: str | None = None,
         in_state_dict: bool = True,
         **arguments: Any,
     ) -> None:
         metric = surrogate.metric
         behind = metric.parallel == "processes" if live.background is None else live.background
-        is_open = forward is None and reference is None
+        is_open = forward is None and reference is None and slopes is None
+        slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "measured")
         forward = forward or ("surrogate" if behind else "exact")
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
-        super().__init__(surrogate, forward=forward, reference=reference, **arguments)
+        super().__init__(surrogate, forward=forward, reference=reference, slopes=slopes, **arguments)
         self.live, self.gauge, self._facts = live, Gauge(), facts
         self._student = Student(network, live)
         self._labels: Labels = Behind(metric) if behind else AtOnce(metric)
@@ -94,9 +96,9 @@ class LiveLoss(SurrogateLoss):
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """As of a frozen surrogate, but that a poor one is heeded less in training."""
+        """As of a frozen surrogate; in training a poor one whose slopes are its own is heeded less."""
         distances, gate = super()._compared(prediction, target, target_curves, mask)
-        if self.live.gated and self.training:
+        if self.live.gated and self.training and not self.measures_slopes:
             weight = distances.new_full(distances.shape[:1], self.gauge.weight)
             gate = weight if gate is None else gate * weight
         return distances, gate
@@ -165,6 +167,7 @@ class LiveLoss(SurrogateLoss):
             self._labels = AtOnce(self.metric)
             if self._open:
                 self.exact_forward, self.exact_reference = True, self.metric.arity == 1
+                self.measures_slopes = True
 
     def _measure(self, lesson: Lesson) -> None:
         """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""

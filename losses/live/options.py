@@ -21,7 +21,8 @@ class Live:
             their blurred, noisy selves. They keep what was known of fields as they are.
         remembered: earlier predictions in each step, likewise.
         memory: earlier predictions that are kept, at most.
-        gated: whether the loss heeds itself less in training where it errs, see `Gauge`.
+        gated: whether the loss heeds itself less in training where it errs, see `Gauge`; not where its slopes
+            are measured.
         precision: of learning: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has
             instructions for it.
         background: whether exact labels are made in other processes, while the model goes on: they come some

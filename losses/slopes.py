@@ -1,0 +1,110 @@
+"""Slopes of the exact metric, measured along the directions that a surrogate gives.
+
+A surrogate that errs leads an optimiser astray. But two calls of the exact metric tell whether a direction is
+good: one a small step along it, one against it. So a gradient can be put together of the surrogate's
+directions and exact slopes along them, as guided evolutionary strategies do (Maheswaranathan, Metz, Tucker,
+Choi and Sohl-Dickstein 2019, ICML). What is fine in the surrogate's gradient and what is coarse are measured
+each by itself, since a network may be wrong in the one and right in the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from ..emulators.spaces import Values, space_of
+
+_STEP = 0.1
+"""Root mean square over the pixels of the steps that measure slopes, in units of the pixels' space."""
+_WIDTHS = (1.0, 3.0)
+"""Standard deviations, in pixels, of the Gaussians that part what is fine from what is coarse."""
+_LONGEST = 10.0
+"""Greatest change of a pixel, in units of the typical one."""
+_UNSEEN = 0.3
+"""Slope along the surrogate's gradient where the exact metric sees no difference, as a share of the distance:
+the nearest pixel that counts may still be some steps away."""
+_SAMPLED = 2**16
+"""Pixels that tell what values there are."""
+
+
+def values_of(fields: Tensor) -> Values:
+    """Values of fields of any shape, by some of their pixels."""
+    pixels = fields.detach().reshape(-1)
+    every = max(1, pixels.numel() // _SAMPLED)
+    return Values.of(pixels[::every].float().cpu().numpy())
+
+
+def measured_gradient(
+    gradient: Tensor, fields: Tensor, distances: Callable[[Tensor], Tensor], now: Tensor, values: Values
+) -> Tensor:
+    """The gradient of exact distances, as far as it lies along parts of a surrogate's gradient.
+
+    Steps are taken in the space of `emuloss.emulators.spaces`. Along a part p of the gradient there, with the
+    direction d = -p / rms(p), the exact distance falls by f(z - h d) - f(z + h d) over 2 h. Parts along which
+    it rises are left out. Where it stays as it is, the surrogate is taken at its word.
+
+    Args:
+        gradient: (N, H, W), the surrogate's, of the distance of each field.
+        fields: (N, H, W), NaN where nothing was measured.
+        distances: exact ones, of K variants of each field, (K, N, H, W) -> (K, N).
+        now: exact distances of the fields, (N,).
+        values: of the data that the fields are like.
+
+    Returns:
+        (N, H, W), per unit of the fields; where the surrogate's is not finite, so is this one.
+    """
+    highest = math.inf if values.decades else values.highest
+    space = space_of(values, values, lowest=values.lowest, highest=highest)
+    z, stretch = space.enter(fields), space.slope(fields).nan_to_num(1.0)
+    parts = _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * stretch)
+    directions = (-parts / _size(parts)).clamp(-_LONGEST, _LONGEST)
+    steps = _STEP * torch.cat([directions, -directions])
+    ahead, behind = distances(space.leave(space.within(z + steps))).to(gradient).chunk(2)
+    falls = (behind - ahead) / (2 * _STEP)
+    whole = parts.sum(0)
+    hoped = _UNSEEN * now.to(gradient)[:, None, None] * parts / _size(whole)
+    seen = (falls != 0)[..., None, None]
+    found = torch.where(seen, -falls.clamp(min=0)[..., None, None] * directions, hoped).sum(0)
+    pixels = fields.shape[-2] * fields.shape[-1]
+    return torch.where(gradient.isfinite(), found / (pixels * stretch), gradient)
+
+
+def with_gradient(values: Tensor, fields: Tensor, gradient: Tensor) -> Tensor:
+    """Values (N,), to the last bit, each with the gradient of its field in fields (N, ...)."""
+    return _WithGradient.apply(values, fields, gradient)
+
+
+class _WithGradient(torch.autograd.Function):
+    """Computes nothing but a product, on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, fields: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return values.clone()  # a view could not be changed in place
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return None, outer.to(gradient).reshape(-1, *[1] * (gradient.ndim - 1)) * gradient, None
+
+
+def _parts(fields: Tensor) -> Tensor:
+    """What is fine in fields (N, H, W), what is coarser, and so on, (K, N, H, W); their sum is the fields."""
+    smooth = [fields]
+    for width in _WIDTHS:
+        reach = min(math.ceil(3 * width), min(fields.shape[-2:]) - 1)  # the border is mirrored
+        if reach > 0:
+            smooth.append(gaussian_blur(fields, [2 * reach + 1] * 2, [width] * 2))
+    return torch.stack([*(a - b for a, b in itertools.pairwise(smooth)), smooth[-1]])
+
+
+def _size(fields: Tensor) -> Tensor:
+    """Root mean square over the pixels, (..., 1, 1), above 0."""
+    tiny = torch.finfo(fields.dtype).tiny
+    return fields.square().mean((-2, -1), keepdim=True).sqrt() + tiny

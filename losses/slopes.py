@@ -47,7 +47,8 @@ def measured_gradient(
 
     Steps are taken in the space of `emuloss.emulators.spaces`. Along a part p of the gradient there, with the
     direction d = -p / rms(p), the exact distance falls by f(z - h d) - f(z + h d) over 2 h. Parts along which
-    it rises are left out. Where it stays as it is, the surrogate is taken at its word.
+    it rises are left out. Where it stays as it is, the surrogate is taken at its word. Parts overlap: what
+    they have in common counts up to as often as there are parts.
 
     Args:
         gradient: (N, H, W), the surrogate's, of the distance of each field.
@@ -62,7 +63,7 @@ def measured_gradient(
     highest = math.inf if values.decades else values.highest
     space = space_of(values, values, lowest=values.lowest, highest=highest)
     z, stretch = space.enter(fields), space.slope(fields).nan_to_num(1.0)
-    parts = _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * stretch)
+    parts = _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * stretch) * ~fields.isnan()
     directions = (-parts / _size(parts)).clamp(-_LONGEST, _LONGEST)
     steps = _STEP * torch.cat([directions, -directions])
     ahead, behind = distances(space.leave(space.within(z + steps))).to(gradient).chunk(2)

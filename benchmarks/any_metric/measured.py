@@ -29,7 +29,7 @@ DESCENDED = ("R2 on descents", *(f"removed from {start}, %" for start in STARTS)
 _SHARE = 0.25
 """Of the first lessons, after some of them, that are met on descents."""
 _PAIRS = 4
-"""Of calls of the metric, a step and field, for perturbations: as many as measured slopes take beside values."""
+"""Of calls of the metric, a step and field, for perturbations: eight calls, as with measured slopes."""
 _EVERY = 10
 """Steps between those whose fields are kept, to compare what was said of them."""
 

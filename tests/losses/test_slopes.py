@@ -1,0 +1,249 @@
+"""Measured slopes: a gradient along the surrogate's, with the slopes of the exact metric."""
+
+import math
+
+import emuloss
+import numpy as np
+import pytest
+import torch
+from drawn import rain_array
+from emuloss.emulators import ARCHITECTURES
+from emuloss.emulators.spaces import Values, space_of
+from emuloss.errors import ArgumentError
+from emuloss.evaluation.descent import descent
+from emuloss.losses import FrozenSurrogate, Live
+from emuloss.losses.slopes import measured_gradient, values_of, with_gradient
+
+SIDE = 32
+
+
+def rain(count=4):
+    return torch.from_numpy(rain_array(2 * count, SIDE, SIDE)).float().view(2, count, SIDE, SIDE)
+
+
+def temperature(count=4):
+    """Smooth fields in kelvin: values that span no decades."""
+    noise = torch.randn(2, count, SIDE + 4, SIDE + 4, generator=torch.Generator().manual_seed(0))
+    return 280 + 20 * torch.nn.functional.avg_pool2d(noise, 5, 1)
+
+
+def surrogate(metric=None, arch="constrained"):
+    """A small network that has learnt nothing, and says something else of every field."""
+    metric = metric or emuloss.metric("minkowski", thresholds=[0.2, 1.0, 3.0], pixel_size=2.0)
+    torch.manual_seed(0)
+    network = ARCHITECTURES[arch](metric, widths=(8, 16), hidden=16, spectral="none")
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return FrozenSurrogate(network, arch)
+
+
+def squared(goal):
+    """Mean squared distances of variants (K, N, H, W), and their gradient at fields (N, H, W)."""
+    return (
+        lambda variants: (variants - goal).square().mean((-2, -1)),
+        lambda fields: 2 * (fields - goal) / (SIDE * SIDE),
+    )
+
+
+def found(gradient, fields, distances):
+    return measured_gradient(gradient, fields, distances, distances(fields[None])[0], values_of(fields))
+
+
+def stretch(fields):
+    """Units of the fields a unit of their pixels' space."""
+    values = values_of(fields)
+    return space_of(values, values, lowest=values.lowest, highest=math.inf).slope(fields)
+
+
+def along(gradient, direction):
+    return (gradient * direction).sum((-2, -1))
+
+
+@pytest.mark.parametrize("data", [rain, temperature])
+def test_a_true_gradient_keeps_its_slopes(data):
+    fields, goal = data()
+    distances, truth = squared(goal)
+    gradient = truth(fields)
+    measured = found(gradient, fields, distances)
+    step = measured * stretch(fields) ** 2  # in the space of the pixels: along the gradient there
+    step *= 1e-3 / step.square().mean((1, 2), keepdim=True).sqrt()
+    rises = (distances((fields + step)[None]) - distances((fields - step)[None]))[0] / 2
+    # What the three parts have in common counts up to three times.
+    share = along(measured, step) / rises
+    assert (share > 0.8).all()
+    assert (share < 3.2).all()
+
+
+@pytest.mark.parametrize("data", [rain, temperature])
+def test_a_direction_that_leads_away_is_left_out(data):
+    fields, goal = data()
+    distances, truth = squared(goal)
+    assert not found(-truth(fields), fields, distances).any()
+
+
+def test_what_is_fine_may_be_wrong_where_what_is_coarse_is_right():
+    fields, goal = temperature()
+    smooth = torch.nn.functional.avg_pool2d(goal - fields, 15, 1, 7)  # the exact metric sees nothing finer
+    distances, truth = squared(fields + smooth)
+    noise = torch.randn(fields.shape, generator=torch.Generator().manual_seed(1)) * truth(fields).std()
+    adverse = -(noise - torch.nn.functional.avg_pool2d(noise, 9, 1, 4))
+    gradient = truth(fields) + 3 * adverse
+    cosine = torch.nn.functional.cosine_similarity
+    true = truth(fields).flatten(1)
+    before, after = (
+        cosine(each.flatten(1), true).min() for each in (gradient, found(gradient, fields, distances))
+    )
+    assert before < 0.5
+    assert after > 0.8
+
+
+def test_where_the_metric_sees_no_difference_the_surrogate_is_heard():
+    fields, _ = temperature()
+    gradient = torch.randn(fields.shape, generator=torch.Generator().manual_seed(0))
+    flat = found(gradient, fields, lambda variants: torch.full(variants.shape[:2], 2.0))
+    similar = torch.nn.functional.cosine_similarity(flat.flatten(1), gradient.flatten(1))
+    assert (similar > 0.8).all()
+    none = found(gradient, fields, lambda variants: torch.zeros(variants.shape[:2]))
+    assert not none.any()  # at the goal there is nowhere to go
+
+
+def test_what_is_not_finite_stays_so_and_what_was_not_measured_gets_none():
+    fields, goal = rain()
+    distances, truth = squared(goal)
+    gradient = truth(fields)
+    gradient[0, 3, 4] = math.nan
+    hidden = fields.clone()
+    hidden[1, :5] = math.nan
+    measured = measured_gradient(
+        gradient.masked_fill(hidden.isnan(), 0.0),
+        hidden,
+        lambda variants: distances(variants.nan_to_num(0.0)),
+        distances(fields[None])[0],
+        values_of(fields),
+    )
+    assert measured[0, 3, 4].isnan()
+    assert measured.isnan().sum() == 1
+    assert not measured[1, :5].any()
+    assert measured[1, 5:].any()
+
+
+def test_values_keep_their_bits_and_scale_their_gradients():
+    fields = torch.randn(3, 1, 4, 4, requires_grad=True)
+    values, gradient = torch.rand(3), torch.randn(3, 1, 4, 4)
+    out = with_gradient(values, fields, gradient)
+    assert torch.equal(out, values)
+    (out * torch.tensor([1.0, 2.0, 0.0])).sum().backward()
+    torch.testing.assert_close(fields.grad, gradient * torch.tensor([1.0, 2.0, 0.0]).view(3, 1, 1, 1))
+
+
+def test_some_pixels_tell_the_values():
+    assert values_of(torch.full((2, 8, 8), math.nan)) == Values(None, 0.0, 0.0, 0.0, 0.0)
+    large = torch.from_numpy(rain_array(1, 600, 600)).float()
+    assert values_of(large).scale == pytest.approx(Values.of(large.numpy()).scale, rel=0.05)
+
+
+# In losses
+
+
+def widest(field: np.ndarray) -> float:
+    """The length of the longest run of rain in any row."""
+    best = run = np.zeros(field.shape[0])
+    for column in field.T:
+        run = np.where(column > 0.5, run + 1, 0)
+        best = np.maximum(best, run)
+    return float(best.max())
+
+
+def likeness(prediction: np.ndarray, observation: np.ndarray) -> float:
+    """Mean absolute difference, rounded: its gradient is 0 almost everywhere."""
+    return float(np.round(np.abs(prediction - observation).mean(), 2))
+
+
+def pairwise():
+    return surrogate(emuloss.metric(likeness, arity=2, lower_better=True, identity=0), "hybrid")
+
+
+@pytest.mark.parametrize(
+    "of", [surrogate, pairwise, lambda: emuloss.relax(emuloss.metric("minkowski", thresholds=[0.5]))]
+)
+def test_values_are_those_without(of):
+    frozen = of()
+    prediction, target = rain()
+    given = [prediction.clone().requires_grad_() for _ in range(2)]
+    for forward in ("surrogate", "exact"):
+        plain, sloped = (
+            frozen.as_loss(forward=forward, slopes=slopes, reduction="none")(each, target)
+            for slopes, each in zip((None, "measured"), given, strict=True)
+        )
+        assert torch.equal(plain, sloped)
+        gradients = [
+            torch.autograd.grad(out.sum(), each)[0] for out, each in zip((plain, sloped), given, strict=True)
+        ]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert not torch.equal(*gradients)
+
+
+def test_shapes_of_the_gradient():
+    frozen = surrogate()
+    prediction, target = rain()
+    single = prediction.clone().requires_grad_()
+    frozen.as_loss(slopes="measured")(single, target).backward()
+    for shape in ((4, 1, SIDE, SIDE), (1, 4, SIDE, SIDE)):
+        channels = "each" if shape[1] > 1 else None
+        other = prediction.reshape(shape).clone().requires_grad_()
+        frozen.as_loss(slopes="measured", channels=channels)(other, target.reshape(shape)).backward()
+        torch.testing.assert_close(other.grad.reshape(single.shape), single.grad)
+    loss = frozen.as_loss(forward="exact", slopes="measured")
+    known = prediction.clone().requires_grad_()
+    loss(known, target_curves=loss.teacher(target)).backward()
+    assert known.grad.isfinite().all()
+
+
+def test_missing_pixels_get_no_gradient_and_broken_ones_are_told():
+    frozen = surrogate()
+    prediction, target = rain()
+    target[0, :8] = math.nan
+    given = prediction.clone().requires_grad_()
+    frozen.as_loss(slopes="measured")(given, target).backward()
+    assert not given.grad[0, :8].any()
+    assert given.grad.isfinite().all()
+    broken = prediction.clone()
+    broken[1, 2, 3] = math.inf
+    broken.requires_grad_()
+    loss = frozen.as_loss(slopes="measured")(broken, target)
+    loss.backward()
+    assert not loss.isfinite()
+    assert not broken.grad[1, 2, 3].isfinite()
+
+
+def test_they_lead_where_the_surrogate_does_not():
+    frozen = emuloss.load("clusters-opera")
+    fields = rain_array(4, 64, 64)
+    removed = {
+        slopes: descent(
+            frozen.as_loss(forward="exact", slopes=slopes), frozen.metric, fields, start="noisy", steps=30
+        ).figures["removed"]
+        for slopes in ("surrogate", "measured")
+    }
+    assert removed["measured"] > removed["surrogate"] + 10
+
+
+def test_live_losses_measure_them_where_labels_are_made_at_once():
+    frozen = surrogate()
+    assert frozen.as_loss(live=True).measures_slopes
+    assert not frozen.as_loss(live=True, slopes="surrogate").measures_slopes
+    assert not frozen.as_loss(live=True, forward="surrogate").measures_slopes
+    slow = surrogate(emuloss.metric(widest), "hybrid")
+    assert not slow.as_loss(live=True).measures_slopes
+    assert slow.as_loss(live=Live(background=False)).measures_slopes
+
+
+def test_what_cannot_be():
+    frozen = surrogate()
+    with pytest.raises(ArgumentError, match="slopes must be"):
+        frozen.as_loss(slopes="steep")
+    prediction, target = rain()
+    loss = frozen.as_loss(slopes="measured")
+    with pytest.raises(ArgumentError, match="leave slopes out"):
+        torch.func.grad(loss)(prediction, target)

@@ -86,8 +86,8 @@ def write(page: Path, out: Path) -> None:
                 f"The same samples. Time: by turns with a sample without guidance, {asked['few']} at once.",
                 _less(rows),
                 "## A metric without a relaxation",
-                "The same samples, each asked for as many peaks (local maxima above 1 mm/h, counted by six "
-                "lines of Python) as another field held out has. The network learnt the function on "
+                "The same samples, each asked for as many peaks (local maxima above 1 mm/h, counted by a "
+                "few lines of Python) as another field held out has. The network learnt the function on "
                 f"{asked['lessons']} fields (`emuloss.live`); live, it goes on learning on the estimates of "
                 "the sampling. Resampled: a half of the particles is kept at a quarter, a half and three "
                 "quarters of the way, where their estimates are nearest, and copied with fresh noise. "
@@ -114,9 +114,10 @@ def _table(rows: dict[str, Any]) -> str:
         if key in rows and "auc" in rows[key]:
             row = rows[key]
             means = f"{row['means']:.3f}" if "means" in row else ""
+            seconds = f"{row['seconds']:.2f}" if row["seconds"] else ""
             lines.append(
                 f"| {name} | {row['distance']:.2f} | {row['components']:.2f} | {row['spectrum']:.3f} "
-                f"| {row['diversity']:.1f} | {row['auc']:.2f} | {row['seconds']:.2f} | {means} |"
+                f"| {row['diversity']:.1f} | {row['auc']:.2f} | {seconds} | {means} |"
             )
     return "\n".join(lines)
 

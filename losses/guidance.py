@@ -175,26 +175,31 @@ class Guidance:
         return found.sum() if isinstance(self.objective, SurrogateScore) else found
 
     @torch.no_grad()
-    def best(self, estimates: Tensor) -> Tensor:
+    def best(self, estimates: Tensor, keep: int | None = None) -> Tensor:
         """Which particles are best, for objectives without gradients, at the cost of all particles.
 
         Args:
             estimates: (N, K, ...): clean fields that the model expects of K particles for each sample.
+            keep: how many of them, at most K; None: the best one.
 
         Returns:
-            Places (N,) of the particles with the least objective; sampling goes on from these, or from
-            copies of them with fresh noise.
+            Places (N,) of the particles with the least objective, or (N, keep), the best one first. At the
+            end of the sampling these are the samples; on the way it goes on from them, or from copies of
+            them with fresh noise.
 
         Raises:
-            ArgumentError: no particles, or an objective of all samples together.
+            ArgumentError: no particles, fewer than are to be kept, or an objective of all samples together.
         """
         if estimates.ndim < 3 or 0 in estimates.shape[:2]:
             raise ArgumentError(f"estimates must be (N, K, ...), got {tuple(estimates.shape)}")
+        if keep is not None and as_count("keep", keep) > estimates.shape[1]:
+            raise ArgumentError(f"keep must be at most the {estimates.shape[1]} particles, got {keep}")
         # Particle by particle, so that targets go with their samples.
         values = torch.stack([self.values(each) for each in estimates.unbind(1)], dim=-1)
         if values.ndim != 2:
             raise ArgumentError("best needs an objective that gives values (N,), got one of all samples")
-        return values.nan_to_num(nan=torch.inf).argmin(1)
+        order = values.nan_to_num(nan=torch.inf).argsort(dim=1, stable=True)
+        return order[:, 0] if keep is None else order[:, :keep]
 
     def _slope(self, estimate: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Values (N,) or (), and their gradient at estimates; a live loss then learns on these."""

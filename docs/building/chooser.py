@@ -115,8 +115,9 @@ def notes(model: str, metric: str, fields: str) -> list[str]:
         found.append(
             "<b>Strength.</b> <code>strength=</code> says how far it may go, as a share of what the model "
             "itself still goes. Let <code>clean</code> have a graph to <code>x</code>: through the model, "
-            "samples come to 11 % of the distance, without it to 49 % and with more texture: "
-            '<a href="generation.html">steering a generator</a>.'
+            "samples come to 12 % of the distance, without it to 51 % and with more texture: "
+            '<a href="generation.html">figures</a>, and <a '
+            'href="_generated/tutorials/plot_06_steering.html">a tutorial</a>.'
         )
     if metric == "relaxed" and model == "members":
         found.append(

@@ -8,6 +8,7 @@ _KNOWN = ("Args:", "Attributes:", "Raises:", "Returns:", "Yields:")
 _CODE = re.compile(r"(`[^`\n]+`)")
 _SPECIAL = re.compile(r"([\\*|]|_(?![\w`]))")
 _SECTION = re.compile(r"[A-Z]\w+:")
+_TUTORIAL = re.compile(r"\]\(tutorials/(plot_\w+)\.py\)")
 
 
 def as_restructured_text(app, what, name, obj, options, lines) -> None:
@@ -59,6 +60,7 @@ def _listed(line: str) -> list[str]:
 
 
 def links_to_files(app, name, source) -> None:
-    """What leads out of the folder of pages leads to the page that holds the file's text."""
+    """Links out of the folder of pages, and to tutorials, lead to the pages that hold the files' text."""
     for file, page in PAGES.items():
         source[0] = source[0].replace(f"](../{file}", f"]({page}")
+    source[0] = _TUTORIAL.sub(r"](_generated/tutorials/\1.rst)", source[0])

@@ -21,6 +21,8 @@ _WIDTHS = (32, 48, 64)
 """Channels at half the resolution, a quarter, and an eighth: full resolution costs most and sees little."""
 _FINE = 8
 """Channels at full resolution, at the end."""
+STEPS = 16
+"""Heun steps of a sampling."""
 _WAVES = 16
 """Sines and cosines that tell the time."""
 
@@ -110,7 +112,14 @@ def noise(count: int, size: int, seed: int) -> Tensor:
     return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def sample(flow: Flow, start: Tensor, steps: int = 16, correct: Correct | None = None) -> Tensor:
+def sample(
+    flow: Flow,
+    start: Tensor,
+    steps: int = STEPS,
+    correct: Correct | None = None,
+    begin: int = 0,
+    end: int | None = None,
+) -> Tensor:
     """Follow the velocity from noise (N, 1, H, W) at t = 0 to t = 1 in steps of Heun's method.
 
     Args:
@@ -118,6 +127,8 @@ def sample(flow: Flow, start: Tensor, steps: int = 16, correct: Correct | None =
         start: where to begin.
         steps: number of them; the last one is Euler's, as the time of its second half is the end.
         correct: adds to the velocity, once a step; the second half of a step keeps what it added.
+        begin: step to begin with, whose time start belongs to.
+        end: step to end before; default: all of them.
     """
     x = start
 
@@ -128,7 +139,7 @@ def sample(flow: Flow, start: Tensor, steps: int = 16, correct: Correct | None =
 
         return at
 
-    for k in range(steps):
+    for k in range(begin, steps if end is None else end):
         t, after = k / steps, (k + 1) / steps
         with torch.no_grad():
             added = torch.zeros_like(x)
@@ -142,11 +153,17 @@ def sample(flow: Flow, start: Tensor, steps: int = 16, correct: Correct | None =
     return x
 
 
-def steered(guidance: Guidance | Guidances, through: bool = True) -> Correct:
-    """What a guidance adds to the velocity, through the model or without."""
+def renoised(x: Tensor, t: float, before: float) -> Tensor:
+    """Noisy fields at an earlier time, by fresh noise: distributed as if they had not come further yet."""
+    kept = before / t
+    return kept * x + math.sqrt((1 - before) ** 2 - (kept * (1 - t)) ** 2) * torch.randn_like(x)
+
+
+def steered(guidance: Guidance | Guidances, through: bool = True, half: bool = False) -> Correct:
+    """What a guidance adds to the velocity, through the model or without; half: in bfloat16."""
 
     def correct(x: Tensor, t: float, told: Told) -> tuple[Tensor, Tensor]:
-        with torch.set_grad_enabled(through):
+        with torch.set_grad_enabled(through), torch.autocast("cpu", torch.bfloat16, enabled=half):
             x = x.detach().requires_grad_(through)
             velocity, estimate = told(x)
         return velocity.detach(), guidance(x, estimate, t) / (1 - t)

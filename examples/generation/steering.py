@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import emuloss
 import torch
 from emuloss.evaluation import classifier_test, spectrum_error
 from emuloss.losses import Guidance, Guidances
-from flow import Correct, Flow, Told, as_radar, from_physical, noise, sample, steered, to_physical
+from flow import (
+    STEPS,
+    Correct,
+    Flow,
+    Told,
+    as_radar,
+    from_physical,
+    noise,
+    renoised,
+    sample,
+    steered,
+    to_physical,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
 COARSE = 8
 """Side in pixels of the cells whose means super-resolution is given."""
-LATE = 0.8
+LATE = 0.85
 """Share of the sampling from which on guidance no longer goes through the model, but takes many steps."""
-_STEPS = 30
+LATE_STEPS = 15
+"""Gradient steps of late guidance at each step of the sampling."""
 PIXEL_SIZE = 2.0
 METRIC = emuloss.metric(
     "minkowski",
@@ -34,7 +48,9 @@ def curves_of(rain: Tensor) -> Tensor:
     return torch.from_numpy(METRIC(rain.numpy())).float()
 
 
-def to_curves(curves: Tensor, held: Tensor, strength: float = 0.5) -> tuple[Guidance, Guidance]:
+def to_curves(
+    curves: Tensor, held: Tensor, strength: float = 0.5, steps: int = LATE_STEPS
+) -> tuple[Guidance, Guidance]:
     """Guidances to curves (N, C, Q), early and late in the sampling; the latter in many steps."""
 
     def asked(**how: Any) -> Guidance:
@@ -43,16 +59,40 @@ def to_curves(curves: Tensor, held: Tensor, strength: float = 0.5) -> tuple[Guid
 
     return (
         asked(strength=strength, anneal=(0.5, 0.1)),
-        asked(strength=2 * strength, anneal=(0.1, 0.05), steps=_STEPS),
+        asked(strength=2 * strength, anneal=(0.1, 0.05), steps=steps),
     )
 
 
-def early_and_late(early: Guidance | Guidances, late: Guidance | Guidances, through: bool = True) -> Correct:
-    """One guidance, through the model if asked, then another one without it."""
-    first, second = steered(early, through), steered(late, through=False)
+def early_and_late(
+    early: Guidance | Guidances,
+    late: Guidance | Guidances,
+    *,
+    through: bool = True,
+    asked: Callable[[float], bool] = lambda t: True,
+    held: bool = False,
+    half: bool = False,
+) -> Correct:
+    """One guidance, then another one without the model.
+
+    Args:
+        early: through the model, if so.
+        late: from LATE on, in each step.
+        through: whether the early one is to go through the model.
+        asked: whether to ask the early one, by the share of the sampling that is done.
+        held: whether what it added last is added where it is not asked; else nothing is.
+        half: whether the model computes in bfloat16 where it is asked.
+    """
+    first, second = steered(early, through, half), steered(late, False, half)
+    last: list[Tensor] = []
 
     def correct(x: Tensor, t: float, told: Told) -> tuple[Tensor, Tensor]:
-        return (second if t >= LATE else first)(x, t, told)
+        if t >= LATE:
+            return second(x, t, told)
+        if asked(t):
+            velocity, added = first(x, t, told)
+            last[:] = [added]
+            return velocity, added
+        return told(x)[0], last[0] if held and last else torch.zeros_like(x)
 
     return correct
 
@@ -83,7 +123,7 @@ def to_means(means: Tensor, strength: float = 1.0) -> tuple[Guidance, Guidance]:
 
     return (
         Guidance(away, strength=strength, to_physical=to_physical),
-        Guidance(away, strength=strength, to_physical=to_physical, steps=_STEPS),
+        Guidance(away, strength=strength, to_physical=to_physical, steps=LATE_STEPS),
     )
 
 
@@ -93,10 +133,10 @@ def distances(rain: Tensor, curves: Tensor) -> Tensor:
 
 
 def drawn(flow: Flow, count: int, size: int, seed: int, correct: Correct | None) -> tuple[Tensor, float]:
-    """Samples (count, size, size) in mm/h as radar has them, and the seconds that one took."""
-    began = time.perf_counter()
+    """Samples (count, size, size) in mm/h as radar has them, and the processor seconds that one took."""
+    began = time.process_time()
     x = sample(flow, noise(count, size, seed), correct=correct)
-    return as_radar(x), (time.perf_counter() - began) / count
+    return as_radar(x), (time.process_time() - began) / count
 
 
 def measured(rain: Tensor, seconds: float, curves: Tensor, held: Tensor, steps: int) -> dict[str, Any]:
@@ -128,19 +168,51 @@ def energy(rain: Tensor, held: Tensor) -> tuple[float, float]:
     return score, score - mean(y, y, True) / 2
 
 
-def best_of(
-    flow: Flow, count: int, size: int, seed: int, curves: Tensor, particles: int
+def resampled(
+    flow: Flow,
+    away: Callable[[Tensor], Tensor],
+    count: int,
+    size: int,
+    seed: int,
+    particles: int,
+    at: tuple[int, ...] = (4, 8, 12),
 ) -> tuple[Tensor, float]:
-    """Samples without gradients: of several particles each, the one whose exact curves are nearest."""
+    """Samples without gradients: of several particles each, the one that is least away; as `drawn`.
 
-    def away(rain: Tensor) -> Tensor:
-        return distances(rain, curves).sum(1)
+    Before some steps (at) a half of them is kept, those whose estimates of the clean field are least away;
+    two copies of each go back a step by fresh noise, and on from there. Particle filters of diffusion models
+    (Singhal et al. 2025, arXiv 2501.06848) do likewise, and draw them by weights instead.
 
-    began = time.perf_counter()
-    x = sample(flow, noise(count * particles, size, seed))
-    chosen = Guidance(away, to_physical=as_radar).best(x.unflatten(0, (count, particles)))
-    rain = as_radar(x).unflatten(0, (count, particles))[torch.arange(count), chosen]
-    return rain, (time.perf_counter() - began) / count
+    Args:
+        flow: the network.
+        away: values (N,) of rain (N, H, W), for sample n in the n-th place.
+        count: samples.
+        size: side in pixels.
+        seed: of all noise.
+        particles: of each sample, an even number.
+        at: steps; none: the best is chosen at the end alone.
+    """
+    torch.manual_seed(seed)
+    guidance = Guidance(away, to_physical=as_radar)
+    began, step = time.process_time(), 0
+    x = noise(count * particles, size, seed)
+
+    def kept(fields: Tensor, number: int) -> Tensor:
+        """Places (count, number) among the particles."""
+        return guidance.best(fields.unflatten(0, (count, particles)), keep=number)
+
+    rows = torch.arange(count)[:, None]
+    for stop in at:
+        x = sample(flow, x, begin=step, end=stop)
+        t, step = stop / STEPS, stop - 1
+        with torch.no_grad():
+            clean = x + (1 - t) * flow(x, torch.full((len(x),), t))
+        number = particles // 2
+        x = x.unflatten(0, (count, particles))[rows, kept(clean, number)]
+        x = renoised(x.repeat_interleave(2, 1).flatten(0, 1), t, step / STEPS)
+    rain = sample(flow, x, begin=step)
+    chosen = as_radar(rain).unflatten(0, (count, particles))[rows, kept(rain, 1)][:, 0]
+    return chosen, (time.process_time() - began) / count
 
 
 def by_persistence(held: Tensor) -> tuple[Guidance, Guidance]:
@@ -162,5 +234,5 @@ def by_persistence(held: Tensor) -> tuple[Guidance, Guidance]:
 
     return (
         Guidance(away, strength=0.5, to_physical=to_physical),
-        Guidance(away, strength=1.0, to_physical=to_physical, steps=_STEPS // 3),
+        Guidance(away, strength=1.0, to_physical=to_physical, steps=LATE_STEPS),
     )

@@ -194,6 +194,9 @@ def test_best_particle_of_each_sample_without_gradients(rain, surrogate):
     # Targets go with their samples, not with their particles.
     own = Guidance(surrogate, target=torch.stack([particles[i, i % 3] for i in range(4)]))
     assert own.best(particles).tolist() == [0, 1, 2, 0]
+    # Dry ones are nearest to nothing, the best first.
+    assert Guidance(count).best(particles, keep=2).tolist() == [[1, 2]] * 4
+    assert own.best(particles, keep=3)[:, 0].tolist() == [0, 1, 2, 0]
     with pytest.raises(ArgumentError, match="without gradient; see best"):
         Guidance(count)(rain, rain / 2, 0.0)
 
@@ -277,5 +280,7 @@ def test_refuses_what_does_not_fit(rain, surrogate):
         Guidance(away, strength=lambda _: -1.0)(rain, rain, 0.0)
     with pytest.raises(ArgumentError, match="estimates must be"):
         Guidance(away).best(rain[:, 0])
+    with pytest.raises(ArgumentError, match="keep must be at most the 16 particles, got 17"):
+        Guidance(away).best(rain, keep=17)
     with pytest.raises(ArgumentError, match="values \\(N,\\)"):
         Guidance(lambda f: f.mean()).best(rain[:, None])

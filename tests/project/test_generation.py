@@ -16,7 +16,7 @@ from emuloss import train_surrogate
 EXAMPLES = Path(train_surrogate.__file__).resolve().parent / "examples"
 FOLDER = EXAMPLES / "generation"
 NAMES = {path.stem for path in FOLDER.glob("*.py")} | {"files", "pages", "terms"}
-TINY = "--fields=32 --size=32 --steps=2 --batch=4 --count=8 --few=2 --tuning=1 --classifier=1"
+TINY = "--fields=32 --size=32 --steps=2 --batch=4 --count=8 --few=2 --lessons=32 --tuning=1 --classifier=1"
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def importable():
 def example():
     with importable():
         yield SimpleNamespace(
-            **{name: importlib.import_module(name) for name in ("flow", "learning", "steering")}
+            **{name: importlib.import_module(name) for name in ("counting", "flow", "learning", "steering")}
         )
 
 
@@ -82,7 +82,7 @@ def test_steered_samples_have_the_curves_asked_for(example, through):
     free, _ = s.drawn(flow, 4, 32, 1, None)
     guided, _ = s.drawn(flow, 4, 32, 1, s.early_and_late(*s.to_curves(asked, rain), through=through))
     before, after = (s.distances(x, asked).sum(1).mean() for x in (free, guided))
-    assert after < 0.5 * before
+    assert after < 0.6 * before
 
 
 def test_means_are_reached_by_guidance_alone(example):
@@ -94,6 +94,67 @@ def test_means_are_reached_by_guidance_alone(example):
     guided, _ = s.drawn(flow, 4, 32, 1, s.early_and_late(*s.to_means(asked)))
     before, after = ((s.coarse(x) - asked).square().mean() for x in (free, guided))
     assert after < 0.5 * before
+
+
+def test_guidance_is_asked_when_it_is_to_be(example):
+    """Every second time; in between nothing is added, or what was added last. Late it is asked each time."""
+    s = example.steering
+    x, times = torch.zeros(2, 1, 8, 8), [0.0, 0.1, 0.2, 0.3, 0.9]
+    told = lambda x: (torch.ones_like(x), x + 1)  # noqa: E731
+
+    def guidance(x, estimate, t):
+        return torch.full_like(x, (1 + 10 * t) * (1 - t))
+
+    for held, expected in ((False, [1, 0, 3, 0, 10]), (True, [1, 1, 3, 3, 10])):
+        correct = s.early_and_late(
+            guidance, guidance, asked=lambda t: round(10 * t) % 2 == 0, held=held, through=False
+        )
+        assert [float(correct(x, t, told)[1].mean()) for t in times] == pytest.approx(expected)
+
+
+def test_renoised_fields_are_distributed_as_earlier_ones(example):
+    """Variance of t * clean + (1 - t) * noise, of clean fields of variance 4, at the earlier time."""
+    torch.manual_seed(0)
+    clean, noise = 2 * torch.randn(100, 1, 32, 32), torch.randn(100, 1, 32, 32)
+    back = example.flow.renoised(0.75 * clean + 0.25 * noise, 0.75, 0.5)
+    assert float(back.var()) == pytest.approx(0.25 * 4 + 0.25, rel=0.02)
+    assert float((back * clean).mean()) == pytest.approx(0.5 * 4, rel=0.02)
+
+
+def test_peaks_are_local_maxima(example):
+    field = np.zeros((7, 7), np.float32)
+    field[2, 2] = field[4, 4] = 3
+    field[2, 4] = 0.5
+    assert example.counting.peaks(field) == 2
+
+
+def test_particles_chosen_on_the_way_come_closer_than_those_of_the_end(example):
+    """Of white noise, fields with more rain than most of eight have."""
+    s, asked = example.steering, torch.full((64,), 0.45)
+
+    def flow(x, t):
+        t = t[:, None, None, None]
+        return (x * t / (t**2 + (1 - t) ** 2) - x) / (1 - t)
+
+    def away(fields):
+        return (fields.mean((1, 2)) - asked).abs()
+
+    found = [float(away(s.resampled(flow, away, 64, 8, 1, 8, at)[0]).mean()) for at in ((), (4, 8, 12))]
+    assert found[1] < 0.7 * found[0]
+
+
+def test_network_learns_peaks_where_it_leads(example):
+    """Live it learns in each step of the sampling; frozen it stays; both leave fewer peaks wrong."""
+    c, s, f = example.counting, example.steering, example.flow
+    rain = example.learning.rain(40, 32, 3)
+    flow, asked = Straight(f.from_physical(rain[:4])), c.counts(rain[4:8])
+    networks = c.losses(rain[8:], 320)
+    free, _ = s.drawn(flow, 4, 32, 1, None)
+    before = c.differences(free, asked).mean()
+    for name, loss in networks.items():
+        guided, _ = s.drawn(flow, 4, 32, 1, s.early_and_late(*c.to_peaks(loss, asked)))
+        assert c.differences(guided, asked).mean() < before, name
+    assert networks["live"].gauge.figures()["exact"] > 0
 
 
 def test_energy_is_least_for_the_truth(example):
@@ -135,7 +196,7 @@ def test_whole_run_writes_its_page_and_repeats_nothing(monkeypatch, tmp_path, ca
     with importable():
         runpy.run_path(str(FOLDER / "__main__.py"), run_name="__main__")
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    assert {"unguided", "guided", "too strong", "means and curves", "fine-tuned"} <= set(rows)
+    assert {"unguided", "guided", "every second", "peaks live", "few resampled", "fine-tuned"} <= set(rows)
     assert all(np.isfinite(row["distance"]) for row in rows.values())
     text = page.read_text()
     assert "| guided: exact distance, of that without | at most 15 % |" in text

@@ -13,14 +13,12 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load(name: str) -> ModuleType:
-    """A module of kernels in `emuloss.emulators.soft`; skips who asks where Triton, or its interpreter, is missing."""
+    """A module of kernels in `emuloss.emulators.soft`; skips who asks where Triton is missing."""
     pytest.importorskip("triton", reason="needs Triton")
     if DEVICE == "cuda":
         return importlib.import_module(f"emuloss.emulators.soft.{name}")
     # Triton looks at this where a kernel is defined: those that are defined later are to be compiled.
     with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
-        # Else imported as the first kernel runs; it checks the setting.
-        pytest.importorskip("triton.experimental.gluon", reason="interpreters before Triton 3.4 know no booleans")
         _interpret_library()
         return importlib.import_module(f"emuloss.emulators.soft.{name}")
 
@@ -28,6 +26,7 @@ def load(name: str) -> ModuleType:
 def _interpret_library() -> None:
     """Interpret Triton's own functions, if imported before, too: without a GPU nothing compiles them."""
     import triton
+    import triton.experimental.gluon  # else imported as the first kernel runs; it checks the setting
 
     for module in (triton.language, triton.language.standard):
         for name, function in list(vars(module).items()):

@@ -11,7 +11,7 @@ FIELDS ?= rain
 DEMO := train_surrogate.py --metric minkowski --fields rain --out runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-all lint format bench scaling ablation super-resolution ensembles constraints clean
+.PHONY: help install demo docs test test-all lint format bench scaling ablation super-resolution ensembles constraints lowest newest dist dist-check clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -62,6 +62,36 @@ constraints:  ## Recompile constraints.txt at the newest versions
 		--python-version 3.10 --custom-compile-command "make constraints" \
 		pyproject.toml --output-file constraints.txt
 	rm -rf build/uv
+
+# Old versions call what newer ones, which they bring along, have deprecated: no fault of this package.
+lowest: RESOLUTION := lowest-direct
+lowest: WARNINGS := -W default::DeprecationWarning -W default::PendingDeprecationWarning -W default::FutureWarning
+lowest:  ## Run the fast tests with the lowest versions that pyproject.toml allows: make lowest PYTHON=python3.10
+newest: RESOLUTION := highest
+newest:  ## Run the fast tests with the newest versions there are: make newest PYTHON=python3.13
+lowest newest:
+	$(PYTHON) -m venv --clear build/$@
+	build/$@/bin/pip install --quiet uv
+	build/$@/bin/uv pip compile --quiet --no-annotate --resolution $(RESOLUTION) --extra dev \
+		--python build/$@/bin/python pyproject.toml --output-file build/$@/versions.txt
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python -r build/$@/versions.txt
+	build/$@/bin/uv pip install --quiet --python build/$@/bin/python --no-deps -e .
+	build/$@/bin/pytest $(WARNINGS) $(TESTS)
+
+dist:  ## Build wheel and sdist into dist/
+	$(PYTHON) -m venv --clear build/packing
+	build/packing/bin/pip install --quiet build twine
+	rm -rf dist
+	build/packing/bin/python -m build
+	build/packing/bin/python -m twine check --strict dist/*
+
+dist-check: dist  ## Build them, and try the wheel as a user would, in an environment of its own
+	mkdir -p build/unpacked
+	build/packing/bin/python -m build --wheel --outdir build/unpacked $$(rm -rf build/unpacked/* && \
+		tar xzf dist/*.tar.gz -C build/unpacked && ls -d build/unpacked/*/)
+	$(PYTHON) -m venv --clear build/installed
+	build/installed/bin/pip install --quiet -c constraints.txt dist/*.whl
+	build/installed/bin/python docs/building/smoke.py dist/*.whl build/unpacked/*.whl
 
 clean:  ## Remove .venv, build products and caches; keep runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

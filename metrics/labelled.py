@@ -50,21 +50,21 @@ def labelled(
         if taken := set(each.dims) & set(axes):
             raise ArgumentError(f"fields have a dimension {min(taken)!r}, as the curves do; use .rename")
     try:
-        curves = xarray.apply_ufunc(
-            functools.partial(_of_any_shape, compute),
-            *given,
-            input_core_dims=[space] * arity,
-            output_core_dims=[list(axes)],
-            join="exact",
-            dask="parallelized",
-            output_dtypes=[np.float64],
-            dask_gufunc_kwargs={
-                "output_sizes": {name: len(values[1]) for name, values in axes.items()},
-                "allow_rechunk": True,
-            },
-        )
-    except xarray.AlignmentError as error:
+        given = xarray.align(*given, join="exact", copy=False)
+    except ValueError as error:  # AlignmentError, where xarray is new enough to know it
         raise ArgumentError("predictions and observations have other coordinates; align them") from error
+    curves = xarray.apply_ufunc(
+        functools.partial(_of_any_shape, compute),
+        *given,
+        input_core_dims=[space] * arity,
+        output_core_dims=[list(axes)],
+        dask="parallelized",
+        output_dtypes=[np.float64],
+        dask_gufunc_kwargs={
+            "output_sizes": {name: len(values[1]) for name, values in axes.items()},
+            "allow_rechunk": True,
+        },
+    )
     beside = {"units": (next(iter(axes)), list(units))}
     return curves.assign_coords(axes | beside).rename(title)
 

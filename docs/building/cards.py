@@ -71,7 +71,8 @@ def _metric_card(name: str, field: np.ndarray, app) -> str:
     as_restructured_text(app, "class", name, metric, None, lines)
     picture = f"{name}.png"
     (GENERATED / "metrics").mkdir(parents=True, exist_ok=True)
-    _draw(metric, surrogate, field, GENERATED / "metrics" / picture)
+    shown = _draw(metric, surrogate, field, GENERATED / "metrics" / picture)
+    caption = _caption(metric, shown, surrogate)
     if name not in NOT_FOR:
         raise ValueError(f"docs/building/when_not.md says nothing of {name!r}")
     kind = "a field" if metric.arity == 1 else "a prediction and an observation"
@@ -96,7 +97,7 @@ def _metric_card(name: str, field: np.ndarray, app) -> str:
         _title(name, "="),
         ".. list-table::\n   :class: facts\n   :widths: 24 76\n\n"
         + "".join(f"   * - {key}\n     - {value}\n" for key, value in facts.items()),
-        f".. image:: {picture}\n   :alt: {_caption(metric, surrogate)}\n\n*{_caption(metric, surrogate)}*\n",
+        f".. container:: panels\n\n   .. image:: {picture}\n      :alt: {caption}\n\n*{caption}*\n",
         _title("Formula", "-") + "\n".join(lines),
         _title("Outputs", "-") + _outputs(metric),
         _title("What is missing", "-") + (" ".join(rules) if rules else "See above."),
@@ -131,7 +132,7 @@ def _outputs(metric: emuloss.Metric) -> str:
         frame = [
             c.label.partition("<=")[2].strip() for c in bounds if isinstance(c, AtMost) and c.of == (FRAME,)
         ]
-        least, most = (low or ["-"])[0], (high or frame or ["-"])[0]
+        least, most = (low or [r"\-"])[0], (high or frame or [r"\-"])[0]
         rows += f"   * - ``{output}``\n     - {unit}\n     - {least}\n     - {most}\n"
     return (
         ".. list-table::\n   :header-rows: 1\n\n   * - output\n     - unit\n     - at least\n     - at most\n"
@@ -163,8 +164,8 @@ def _milliseconds(call, count: int) -> float:
     return min(times) * 1000 / count
 
 
-def _caption(metric: emuloss.Metric, surrogate: torch.nn.Module | None) -> str:
-    what = f"what the exact {_shown(metric)} changes by as one pixel at a time is raised to 20 mm/h"
+def _caption(metric: emuloss.Metric, shown: str, surrogate: torch.nn.Module | None) -> str:
+    what = f"what the exact {shown} changes by as one pixel at a time is raised to 20 mm/h"
     start = "Synthetic rain" if metric.arity == 1 else "A prediction (an observation, moved by 5 pixels)"
     end = (
         "; and the gradient of its stand-in there, blue where more rain raises it."
@@ -179,28 +180,44 @@ def _shown(metric: emuloss.Metric) -> str:
     return metric.outputs[min(1, len(metric.outputs) - 1)]
 
 
-def _draw(metric: emuloss.Metric, surrogate: torch.nn.Module | None, field: np.ndarray, path) -> None:
-    """A field, what a single pixel changes of the exact value, and the gradient of the stand-in."""
+def _raised(metric: emuloss.Metric, rain: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """What the exact curves change by as one pixel at a time is raised to 20 mm/h, (H, W, C, Q)."""
+    raised = np.repeat(rain[None], rain.size, 0)
+    np.fill_diagonal(raised.reshape(rain.size, rain.size), 20.0)
+    before = metric(rain[None], *(each[None] for each in others))
+    changed = metric(raised, *(np.broadcast_to(each, raised.shape) for each in others))
+    return (changed - before).reshape(*rain.shape, *before.shape[1:])
+
+
+def _draw(metric: emuloss.Metric, surrogate: torch.nn.Module | None, field: np.ndarray, path) -> str:
+    """A field, what a pixel changes of the exact value, and the gradient of the stand-in; which output."""
     import matplotlib.pyplot as plt
 
     rain = np.nan_to_num(field)
     observation = np.roll(rain, (3, -4), (0, 1))
+    others = [] if metric.arity == 1 else [observation]
     level = len(metric.levels) // 2
-    raised = np.repeat(rain[None], rain.size, 0)
-    raised.reshape(rain.size, rain.size)[np.arange(rain.size), np.arange(rain.size)] = 20.0
-    others = [] if metric.arity == 1 else [np.broadcast_to(observation, raised.shape)]
-    row = metric.outputs.index(_shown(metric))
-    before = metric(rain[None], *(each[:1] for each in others))[0, row, level]
-    change = (metric(raised, *others)[:, row, level] - before).reshape(rain.shape)
+    changes = _raised(metric, rain, others)[..., level]
+    if metric.thresholds and not changes.any():
+        # Just above a value at which a curve jumps, the pixel that has it makes the difference.
+        found = metric.with_arguments(thresholds=np.unique(rain).tolist(), levels=None)
+        row = metric.outputs.index(_shown(metric))
+        jump = np.flatnonzero(np.diff(found(rain[None])[0, row]))[-1] + 1
+        metric, level = metric.with_arguments(thresholds=[found.thresholds[jump]], levels=None), 0
+        changes = _raised(metric, rain, others)[..., level]
+    name = next(
+        each for each in (_shown(metric), *metric.outputs) if changes[..., metric.outputs.index(each)].any()
+    )
+    change = changes[..., metric.outputs.index(name)]
     shown = [(rain, "field, mm/h" if metric.arity == 1 else "prediction, mm/h", "Blues", (0, 12))]
-    shown.append((change, f"exact change of {_shown(metric)}", "RdBu", None))
+    shown.append((change, f"exact change of {name}", "RdBu", None))
     if surrogate is not None:
         x = torch.from_numpy(rain[None]).float().requires_grad_()
         batch = x if metric.arity == 1 else torch.stack([x, torch.from_numpy(observation[None]).float()], 1)
-        name = _shown(surrogate.metric)
-        row = surrogate.metric.outputs.index(name)
+        output = _shown(surrogate.metric)
+        row = surrogate.metric.outputs.index(output)
         surrogate(batch)[0, row, min(level, len(surrogate.metric.levels) // 2)].backward()
-        shown.append((x.grad[0].numpy(), f"gradient of {name}", "RdBu", None))
+        shown.append((x.grad[0].numpy(), f"gradient of {output}", "RdBu", None))
     size = (3.1 * len(shown), 2.7)
     figure, axes = plt.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
     for axis, (values, title, colours, limits) in zip(axes[0], shown, strict=True):
@@ -213,6 +230,7 @@ def _draw(metric: emuloss.Metric, surrogate: torch.nn.Module | None, field: np.n
         figure.colorbar(image, ax=axis, fraction=0.05, pad=0.02)
     figure.savefig(path)
     plt.close(figure)
+    return name
 
 
 def _list_of_metrics() -> str:

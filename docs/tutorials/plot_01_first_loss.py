@@ -13,8 +13,6 @@ the training of a small network.
 # Synthetic rain, in mm/h. The surrogate that we recommend for rain ships with the package: its values are
 # exact, and its gradient is that of soft excursion sets.
 
-import copy
-
 import emuloss
 import matplotlib.pyplot as plt
 import numpy as np
@@ -60,9 +58,9 @@ for axis, shown, title in zip(
 #
 # Train a network
 # ---------------
-# A network is to restore 64 x 64 pixels from means over 4 x 4. It first learns on squared error of log(1 +
-# rain) alone; then it goes on, once as before, and once with a little of the loss beside it, whose steps
-# start wide and end narrow (``anneal``).
+# A network is to restore 64 x 64 pixels from means over 4 x 4: once on squared error of log(1 + rain) alone,
+# and once with the loss beside it. ``Combined`` gives the loss a share of the gradient, which rises from 0
+# over the first quarter of the training, and cools it from wide steps to narrow ones.
 
 
 class Sharpen(nn.Module):
@@ -92,36 +90,33 @@ train, held_out = rain[:-32, None], rain[-32:, None]
 exact = loss.surrogate.as_loss(forward="exact")  # the true distance, to judge by
 
 
-def learn(model, weight, steps):
-    """Go on training; what it comes to on fields held out."""
+def learn(losses, steps=300, **weights):
+    """Train a network on a sum of losses; what it comes to on fields held out."""
+    torch.manual_seed(0)
+    model = Sharpen()
+    combined = emuloss.Combined(losses, **weights)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for step in range(steps):
-        loss.anneal(step / steps)
+        combined.step(step / steps)
         batch = train[torch.randint(len(train), (16,))]
-        prediction = model(F.avg_pool2d(batch, 4))
-        value = squared_error(prediction, batch)
-        if weight:
-            value = value + weight * loss(prediction, batch)
         optimizer.zero_grad()
-        value.backward()
+        combined(model(F.avg_pool2d(batch, 4)), batch).backward()
         optimizer.step()
     with torch.no_grad():
         prediction = model(F.avg_pool2d(held_out, 4))
         return squared_error(prediction, held_out).item(), exact(prediction, held_out).item()
 
 
-torch.manual_seed(0)
-first = Sharpen()
-learn(first, 0.0, 150)
-found = {}
-for weight in (0.0, 0.002):
-    found[weight] = learn(copy.deepcopy(first), weight, 150)
-    print(f"weight {weight:<5}  squared error {found[weight][0]:.4f}   exact distance {found[weight][1]:.3f}")
+alone = learn({"pixels": squared_error})
+beside = learn({"pixels": squared_error, "geometry": loss}, geometry=emuloss.Share(0.7))
+print(f"squared error alone      squared error {alone[0]:.4f}   exact distance {alone[1]:.3f}")
+print(f"with the loss beside it  squared error {beside[0]:.4f}   exact distance {beside[1]:.3f}")
 
-assert found[0.002][1] < 0.75 * found[0.0][1]
-assert found[0.002][0] < 1.25 * found[0.0][0]
+assert beside[1] < 0.75 * alone[1]
+assert beside[0] < 1.1 * alone[0]
 
 # %%
-# Begin with squared error, as here. With the loss from the first step on, this small network often ended with
-# a distance larger than without (2.3 to 5.8 against 1.9 to 2.1). We think that its output, which is cut at 0,
-# becomes dry too early, from where nothing leads back.
+# Over four seeds the distance was 1.9 to 2.0 alone, 1.5 to 1.6 with a share of 0.5, and 1.1 to 1.3 with 0.7,
+# for 0 to 7 % more squared error. More is not better: with 0.9 it was 1.1 to 3.8. Nor is a fixed weight from
+# the first step on: 0.002 is then 72 to 97 % of the gradient while the network knows nothing yet, and of two
+# seeds one ended at 5.6.

@@ -116,5 +116,7 @@ def test_a_damaged_chunk(tmp_path, damage: bytes) -> None:
         dataset = file.create_dataset("a", (4, 8), "f8", chunks=(4, 4), compression="gzip")
         dataset[:] = 1
         dataset.id.write_direct_chunk((0, 4), damage)
-    with open_hdf5(tmp_path / "a.h5") as file, pytest.raises(OSError, match="filter returned failure"):
+    # HDF5's words, and those of its releases before 2.0.
+    words = "filter returned failure|inflate\\(\\) failed"
+    with open_hdf5(tmp_path / "a.h5") as file, pytest.raises(OSError, match=words):
         read_whole(file["a"])

@@ -31,7 +31,6 @@ from emuloss.zoo import Surrogate, answers, client, contract, golden, hub, place
 from emuloss.zoo import card as cards
 from hub_standin import TOKEN
 from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.utils import _detect_agent
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -536,12 +535,13 @@ def test_environment_offline(there, tmp_path):
 
 
 def test_not_even_the_clients_own_question(there, tmp_path, monkeypatch):
+    asking = pytest.importorskip("huggingface_hub.utils._detect_agent", reason="older clients do not ask")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, there.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", there.url)
     monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
-    monkeypatch.setattr(_detect_agent, "_registry", None)
+    monkeypatch.setattr(asking, "_registry", None)
     hub.fetch(REPO)
     assert there.asked("GET", "/api/agent-harnesses") == 0
 

@@ -219,9 +219,10 @@ def spectrum_distance(
 def fss_loss(
     prediction: Tensor,
     target: Tensor,
-    thresholds: Sequence[float],
+    thresholds: Sequence[float] | None = None,
     *,
     windows: Sequence[int] = (1, 5, 17),
+    percentiles: Sequence[float] | None = None,
     temperature: float | None = None,
     forward: str = "surrogate",
     reduction: str = "mean",
@@ -236,7 +237,7 @@ def fss_loss(
     return distance(
         prediction,
         target,
-        FSS(thresholds, windows),
+        FSS(thresholds, windows, percentiles=percentiles),
         temperature=temperature,
         forward=forward,
         reduction=reduction,

@@ -46,7 +46,7 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str], *, prog
     }
     arguments: dict[str, Any] = {name: value for name, value in of_data.items() if name in known}
     arguments |= asked.arguments
-    placed = "thresholds" in known and "thresholds" not in arguments
+    placed = "thresholds" in known and {"thresholds", "percentiles"}.isdisjoint(arguments)
     # Refuses the other arguments before any field is read.
     found = metric(asked.metric, **arguments | ({"thresholds": [1.0]} if placed else {}))
     if not (placed or found.probes_fields):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import pairs_of_rain
+from emuloss.datasets import Rain
 from emuloss.emulators import (
     ARCHITECTURES,
     RELAXATIONS,
@@ -24,6 +25,8 @@ from emuloss.evaluation import evaluate, exact_distance, summary_table
 from emuloss.evaluation.report import write_report
 from emuloss.losses import Provenance, SurrogateLoss
 from emuloss.metrics import CSI, FSS, SAL, BettiError, BoxCount, Metric, Minkowski
+from emuloss.pipeline.settings import Teacher
+from emuloss.pipeline.teacher import metric_of
 from emuloss.training import Trainer, Training
 from emuloss.training.batches import Batches
 from emuloss.zoo import Surrogate
@@ -156,6 +159,11 @@ def test_exact_forward_has_the_soft_gradient(metric):
     truth = exact(metric, PAIRS) if metric.arity == 2 else torch.from_numpy(metric(fields.numpy()))
     assert torch.equal(curves, truth.float())
     torch.testing.assert_close(*gradients)
+
+
+def test_percentiles_need_no_thresholds_of_the_data():
+    source, asked = Rain(4, 16, seed=0), Teacher(metric="fss", metric_options={"percentiles": [50, 90]})
+    assert metric_of(asked, source, ["train"] * len(source)) == FSS(percentiles=[50, 90])
 
 
 def test_relaxations_have_their_arguments_and_no_more():

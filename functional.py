@@ -125,7 +125,7 @@ def minkowski_distance(
     levels: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     row_weights: Sequence[float] | None = None,
-    persistence: float = 0.0,
+    persistence: float | str = 0.0,
     temperature: float | None = None,
     forward: str = "surrogate",
     weights: Mapping[str, float] | None = None,

@@ -289,6 +289,7 @@ def energy_score(
     weights: Mapping[str, float] | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
+    channels: Channels = None,
 ) -> Tensor:
     """Energy score of an ensemble's curves: `emuloss.relax(metric).as_score()` as a function.
 
@@ -298,7 +299,7 @@ def energy_score(
         ArgumentError: another type or shape, or an argument out of range.
     """
     check_tensor("members", members)
-    given = (estimator, alpha, forward, _items(weights), reduction)
+    given = (estimator, alpha, forward, _items(weights), reduction, _items(channels))
     score = _kept(_score, metric, temperature, members.device, *given)
     found: Tensor = score(members, target, mask=mask)
     return found
@@ -351,10 +352,16 @@ def _score(
     forward: str,
     weights: Any,
     reduction: str,
+    channels: Any,
 ) -> SurrogateScore:
     weights = dict(weights) if isinstance(weights, tuple) else weights
     return _surrogate(metric, temperature, device).as_score(
-        estimator=estimator, alpha=alpha, forward=forward, weights=weights, reduction=reduction
+        estimator=estimator,
+        alpha=alpha,
+        forward=forward,
+        weights=weights,
+        reduction=reduction,
+        channels=channels,
     )
 
 

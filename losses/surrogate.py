@@ -295,11 +295,14 @@ class FrozenSurrogate(Embedded, Differentiable):
         weights: Mapping[str, float] | None = None,
         missing: str = "target",
         member_dim: int = 1,
+        channels: Channels = None,
         across_processes: bool = False,
         in_state_dict: bool = True,
         **unknown: object,
     ) -> SurrogateScore:
-        """A score module `score(members, target)` for ensembles (N, M, H, W): see `SurrogateScore`.
+        """A score module `score(members, target)` for ensembles (N, M, H, W), or of channels (N, M, C, H, W).
+
+        See `SurrogateScore`.
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
@@ -315,6 +318,7 @@ class FrozenSurrogate(Embedded, Differentiable):
             weights=weights,
             missing=missing,
             member_dim=member_dim,
+            channels=channels,
             across_processes=across_processes,
             in_state_dict=in_state_dict,
         )

@@ -118,7 +118,7 @@ def minkowski_distance(
     target: Tensor,
     thresholds: Sequence[float],
     *,
-    pixel_size: float = 1.0,
+    pixel_size: float | None = None,
     outputs: Sequence[str] = ("area", "perimeter", "euler"),
     boundary: str = "closed",
     connectivity: int = 1,

@@ -92,9 +92,9 @@ class Layout:
             check_planes(prediction)
         if self.channels is None and len(shape) == full and shape[-3] != 1:
             raise ArgumentError(
-                f"{name} {verb} {shape[-3]} channels or times, {shape}, and must have shape ({lead}, H, W) or "
-                f"({lead}, 1, H, W) unless channels= tells what they are: {build}(channels=('rain', None)) "
-                "names those that are fields, channels='each' takes all"
+                f"{name} {verb} {shape[-3]} channels or times, {shape}, and must have shape ({lead}, H, W) "
+                f"or ({lead}, 1, H, W) unless channels= tells what they are: {build}(channels=('rain', None))"
+                " names those that are fields, channels='each' takes all"
                 + ("" if self.members else "; a pair is loss(prediction, target)")
             )
         if self.channels is None:

@@ -114,7 +114,7 @@ class Minkowski(ExcursionMetric):
 
     Args:
         thresholds: strictly increasing, in the field's unit.
-        pixel_size: edge length of a pixel; areas come in its square. Of no account beside a spacing.
+        pixel_size: edge length of a pixel, 1 by default; areas come in its square. Not beside a spacing.
         outputs: which curves, in which order, out of area, perimeter, euler, components, holes.
         boundary: "closed": a set that touches the edge of the field has boundary there; "open":
             the edge is left out of the perimeter; "periodic": the last row adjoins the first, and the
@@ -155,7 +155,7 @@ class Minkowski(ExcursionMetric):
     def __init__(
         self,
         thresholds: Sequence[float],
-        pixel_size: float = 1.0,
+        pixel_size: float | None = None,
         outputs: Sequence[str] = ("area", "perimeter", "euler"),
         boundary: str = "closed",
         connectivity: int = 1,
@@ -172,10 +172,7 @@ class Minkowski(ExcursionMetric):
             raise ArgumentError("row_weights must hold a number for each row of a field, got none")
         self.persistence = _as_persistence(persistence)
         self.rows = None if self.row_weights is None else len(self.row_weights)
-        # Of pixels that are not square: the edge of a square one of their area.
-        self.pixel_size = as_pixel_size(
-            pixel_size if self.spacing is None else math.sqrt(math.prod(self.spacing))
-        )
+        self.pixel_size = _edge(pixel_size, self.spacing)
         self.boundary = as_choice("boundary", boundary, tuple(WRAPS))
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
@@ -214,6 +211,7 @@ class Minkowski(ExcursionMetric):
     def arguments(self) -> dict[str, Any]:
         """See `Metric.arguments`; without what was added later and is not set, as before there was any."""
         unset = [name for name in ("spacing", "row_weights", "persistence") if not getattr(self, name)]
+        unset += [] if self.spacing is None else ["pixel_size"]
         return {name: value for name, value in super().arguments().items() if name not in unset}
 
     def frame(self, field_shape: Sequence[int]) -> float:
@@ -341,6 +339,20 @@ def _as_spacing(values: Any) -> tuple[float, float]:
     if len(sizes) != 2:
         raise ArgumentError(f"spacing must be the height and the width of a pixel, got {shown(values)}")
     return as_pixel_size(sizes[0], "spacing"), as_pixel_size(sizes[1], "spacing")
+
+
+def _edge(pixel_size: Any, spacing: tuple[float, float] | None) -> float:
+    """Edge of a pixel; of pixels that are not square that of a square one of their area."""
+    if spacing is None:
+        return as_pixel_size(1.0 if pixel_size is None else pixel_size)
+    edge = as_pixel_size(math.sqrt(math.prod(spacing)))
+    # What agrees is taken: definitions once kept both.
+    if pixel_size is not None and not math.isclose(as_real(pixel_size), edge, rel_tol=1e-9):
+        raise ArgumentError(
+            f"pixel_size (={shown(pixel_size)}) is of square pixels, spacing (={spacing}) the height and width "
+            "of others; give one of both"
+        )
+    return edge
 
 
 def transitions(

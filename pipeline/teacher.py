@@ -45,6 +45,8 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str], *, prog
         "field_unit": source.unit or "unit",
     }
     arguments: dict[str, Any] = {name: value for name, value in of_data.items() if name in known}
+    if "spacing" in asked.arguments:
+        del arguments["pixel_size"]  # of pixels that are not square
     arguments |= asked.arguments
     placed = "thresholds" in known and {"thresholds", "percentiles"}.isdisjoint(arguments)
     # Refuses the other arguments before any field is read.

@@ -166,6 +166,13 @@ def test_percentiles_need_no_thresholds_of_the_data():
     assert metric_of(asked, source, ["train"] * len(source)) == FSS(percentiles=[50, 90])
 
 
+def test_a_spacing_takes_the_place_of_the_data_s_pixel_size():
+    source = Rain(4, 16, seed=0)
+    asked = Teacher(metric="minkowski", thresholds=[1.0], metric_options={"spacing": [3.0, 1.0]})
+    assert source.pixel_size != 1
+    assert metric_of(asked, source, ["train"] * len(source)).spacing == (3.0, 1.0)
+
+
 def test_relaxations_have_their_arguments_and_no_more():
     relaxed = relaxation(FSS(THRESHOLDS), temperature=[0.1, 0.2, 0.3], forward="exact")
     assert relaxed.arguments() == {"temperature": [0.1, 0.2, 0.3], "forward": "exact"}

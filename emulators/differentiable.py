@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -59,6 +59,9 @@ class Differentiable(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q)."""
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Curves (N, C, Q) of predictions, and of targets of their shape, which get no gradient."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -245,6 +245,9 @@ class Combined(nn.Module):
             self._measure(values, prediction)
         weighed = [value * weight for value, weight in zip(values, self._weights().unbind(), strict=True)]
         return torch.stack(weighed).sum()
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def _measures(self, prediction: Tensor) -> bool:
         """Whether the norms of gradients are found in this step."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
@@ -155,6 +155,9 @@ class SurrogateScore(Comparison):
                 shapes that do not belong together.
         """
         return reduced(self._by_field(members, target, target_curves, mask), self.reduction)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def by_channel(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -148,6 +148,9 @@ class PerChannel(nn.Module):
         found = sum(self.by_channel(prediction, target, mask=mask).values())
         assert isinstance(found, Tensor)  # there is a loss
         return found / len(self.losses) if self.reduction == "mean" else found
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def by_channel(
         self, prediction: Tensor, target: Tensor, *, mask: Tensor | None = None

@@ -8,7 +8,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from torch import Tensor
 from torch.nn.utils import parametrize
@@ -179,6 +179,9 @@ class FrozenSurrogate(Embedded, Differentiable):
             raise ArgumentError(f"metric {self.metric.name!r} takes one batch of fields, got two")
         return self.module(stacked(fields, observations))
 
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
+
     @property
     def temperature(self) -> float | tuple[float, ...]:
         """Relative temperature of a relaxation; set it between training steps to anneal.
@@ -235,6 +238,37 @@ class FrozenSurrogate(Embedded, Differentiable):
         if not self.thresholds:
             raise ArgumentError(f"metric {self.metric.name!r} has no thresholds")
         return self.at(self.metric.with_arguments(thresholds=thresholds, levels=levels, **arguments))
+
+    @overload
+    def as_loss(
+        self,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        forward: str | None = None,
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+        missing: str = "target",
+        channels: Channels = None,
+        live: Literal[True] | Live,
+    ) -> LiveLoss: ...
+
+    @overload
+    def as_loss(
+        self,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        forward: str | None = None,
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+        missing: str = "target",
+        channels: Channels = None,
+        in_state_dict: bool = True,
+        live: bool | Live = False,
+    ) -> SurrogateLoss: ...
 
     @takes_those_of(SurrogateLoss)
     def as_loss(
@@ -342,7 +376,11 @@ def _refuse(method: str, built: type, unknown: Mapping[str, object]) -> None:
 
 
 def frozen(module: D) -> D:
-    """Freeze a module in place: evaluation mode, no gradient to weights, spectral norms made plain."""
+    """Freeze a module in place: evaluation mode, no gradient to weights, spectral norms made plain.
+
+    Args:
+        module: any.
+    """
     module.eval().requires_grad_(False)
     for part in module.modules():
         if parametrize.is_parametrized(part, "weight"):

@@ -349,7 +349,7 @@ def _edge(pixel_size: Any, spacing: tuple[float, float] | None) -> float:
     # What agrees is taken: definitions once kept both.
     if pixel_size is not None and not math.isclose(as_real(pixel_size), edge, rel_tol=1e-9):
         raise ArgumentError(
-            f"pixel_size (={shown(pixel_size)}) is of square pixels, spacing (={spacing}) the height and width "
+            f"pixel_size (={shown(pixel_size)}) is of square pixels, spacing (={spacing}) height and width "
             "of others; give one of both"
         )
     return edge

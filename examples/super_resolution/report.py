@@ -27,7 +27,7 @@ _AIMS = {0.05: 30.0, 0.20: 15.0}
 """At each of them the share of the distance, in %, that we aimed at: grey bars in the fronts."""
 _LEAST = 14.0
 """Where its axis begins, in %."""
-_MARKS = "osD^vPX<>ph"
+_MARKS = "osD^vPX"
 _LINES = ("-", "--", "-.", ":")
 _SAMPLES = 3
 _COLUMNS = {
@@ -251,7 +251,7 @@ def draw_fronts(fronts: dict[str, list[tuple[float, float]]], path: Path) -> Non
         families.setdefault(name.partition("-")[0], []).append(name)
     marks = itertools.cycle(_MARKS)
     for (_, members), color in zip(
-        sorted(families.items()), itertools.cycle((*COLOURS, "0.4")), strict=False
+        sorted(families.items()), itertools.cycle((*COLOURS, "0.4", "k")), strict=False
     ):
         for name, mark in zip(members, marks, strict=False):
             axes.plot(*zip(*fronts[name], strict=True), marker=mark, label=name, color=color, linewidth=1)

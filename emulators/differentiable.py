@@ -113,10 +113,12 @@ class Differentiable(nn.Module, abc.ABC):
         metric = self.metric
         outputs = zip(metric.outputs, metric.units, strict=True)
         length = getattr(metric, "length_unit", "")
+        percentiles = getattr(metric, "percentiles", None)
+        own = f"percentiles of each field, {listed(percentiles)}" if percentiles else "none"
         lines = {
             "metric": metric.name,
             "outputs": ", ".join(name if unit == "1" else f"{name} ({unit})" for name, unit in outputs),
-            "thresholds": f"{listed(metric.thresholds)} {self.unit}" if metric.thresholds else "none",
+            "thresholds": f"{listed(metric.thresholds)} {self.unit}" if metric.thresholds else own,
             "fields": f"{self.unit or 'unit not stated'}, pixel size {metric.pixel_size:g} {length}",
         }
         if self.relaxation is not None:

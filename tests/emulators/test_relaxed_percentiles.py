@@ -136,6 +136,7 @@ def test_descent_puts_rain_where_it_was_observed():
 def test_exact_forward_functions_and_checkpoints(tmp_path):
     given = pairs(2, 2, 16, 16).float()
     hard = emuloss.relax(METRIC, forward="exact")
+    assert "thresholds: percentiles of each field, 3 from 30 to 95" in repr(hard)
     assert torch.equal(hard(*given.unbind(1)), exact(given).float())
     hard.save_pretrained(tmp_path / "fss")
     again = emuloss.load(tmp_path / "fss")

@@ -164,6 +164,9 @@ def test_exact_forward_has_the_soft_gradient(metric):
 def test_percentiles_need_no_thresholds_of_the_data():
     source, asked = Rain(4, 16, seed=0), Teacher(metric="fss", metric_options={"percentiles": [50, 90]})
     assert metric_of(asked, source, ["train"] * len(source)) == FSS(percentiles=[50, 90])
+    both = Teacher(metric="fss", quantiles=[0.5], metric_options={"percentiles": [50, 90]})
+    with pytest.raises(ArgumentError, match="fss takes thresholds, .* or percentiles, .* got both"):
+        metric_of(both, source, ["train"] * len(source))
 
 
 def test_a_spacing_takes_the_place_of_the_data_s_pixel_size():

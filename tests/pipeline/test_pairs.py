@@ -165,7 +165,7 @@ def test_percentiles_need_no_thresholds_of_the_data():
     source, asked = Rain(4, 16, seed=0), Teacher(metric="fss", metric_options={"percentiles": [50, 90]})
     assert metric_of(asked, source, ["train"] * len(source)) == FSS(percentiles=[50, 90])
     both = Teacher(metric="fss", quantiles=[0.5], metric_options={"percentiles": [50, 90]})
-    with pytest.raises(ArgumentError, match="fss takes thresholds, .* or percentiles, .* got both"):
+    with pytest.raises(ArgumentError, match=r"fss takes thresholds, .* or percentiles, .* got both"):
         metric_of(both, source, ["train"] * len(source))
 
 

@@ -102,7 +102,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     lines = [*HEAD.splitlines(), *(f"reveal_type({asked})" for asked in REVEALED), *MISTAKES]
     (folder / "user.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file=", "--follow-imports=silent", "--no-pretty", "user.py"],
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", "--no-pretty",
+         "user.py"],
         cwd=folder, env=os.environ | {"MYPYPATH": str(folder / "site")}, capture_output=True, text=True,
     )  # fmt: skip
     assert not done.stderr

@@ -73,19 +73,20 @@ _LOSSES = (
     "SurrogateScore",
 )
 
-# Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
-__getattr__ = lazily(
-    __name__,
-    {
-        **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
-        **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
-        **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
-        **dict.fromkeys(_LOSSES, ".losses"),
-        "functional": ".",
-        "measures": ".",
-        "plot": ".",
-    },
-)
+if not TYPE_CHECKING:  # which sees the names above, and no others
+    # Loaded on first use, so that importing emuloss costs nothing until something is asked of it.
+    __getattr__ = lazily(
+        __name__,
+        {
+            **dict.fromkeys(("Metric", "list_metrics", "metric", "register"), ".metrics"),
+            **dict.fromkeys(("Look", "label", "live", "look", "train"), ".pipeline"),
+            **dict.fromkeys(("ModelInfo", "Surrogate", "info", "list_models", "load", "relax"), ".zoo"),
+            **dict.fromkeys(_LOSSES, ".losses"),
+            "functional": ".",
+            "measures": ".",
+            "plot": ".",
+        },
+    )
 
 
 def __dir__() -> list[str]:

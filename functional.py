@@ -118,14 +118,14 @@ def minkowski_distance(
     target: Tensor,
     thresholds: Sequence[float],
     *,
-    pixel_size: float = 1.0,
+    pixel_size: float | None = None,
     outputs: Sequence[str] = ("area", "perimeter", "euler"),
     boundary: str = "closed",
     connectivity: int = 1,
     levels: Sequence[float] | None = None,
     spacing: Sequence[float] | None = None,
     row_weights: Sequence[float] | None = None,
-    persistence: float = 0.0,
+    persistence: float | str = 0.0,
     temperature: float | None = None,
     forward: str = "surrogate",
     weights: Mapping[str, float] | None = None,
@@ -219,9 +219,10 @@ def spectrum_distance(
 def fss_loss(
     prediction: Tensor,
     target: Tensor,
-    thresholds: Sequence[float],
+    thresholds: Sequence[float] | None = None,
     *,
     windows: Sequence[int] = (1, 5, 17),
+    percentiles: Sequence[float] | None = None,
     temperature: float | None = None,
     forward: str = "surrogate",
     reduction: str = "mean",
@@ -236,7 +237,7 @@ def fss_loss(
     return distance(
         prediction,
         target,
-        FSS(thresholds, windows),
+        FSS(thresholds, windows, percentiles=percentiles),
         temperature=temperature,
         forward=forward,
         reduction=reduction,
@@ -288,6 +289,7 @@ def energy_score(
     weights: Mapping[str, float] | None = None,
     reduction: str = "mean",
     mask: Tensor | None = None,
+    channels: Channels = None,
 ) -> Tensor:
     """Energy score of an ensemble's curves: `emuloss.relax(metric).as_score()` as a function.
 
@@ -297,7 +299,7 @@ def energy_score(
         ArgumentError: another type or shape, or an argument out of range.
     """
     check_tensor("members", members)
-    given = (estimator, alpha, forward, _items(weights), reduction)
+    given = (estimator, alpha, forward, _items(weights), reduction, _items(channels))
     score = _kept(_score, metric, temperature, members.device, *given)
     found: Tensor = score(members, target, mask=mask)
     return found
@@ -350,10 +352,16 @@ def _score(
     forward: str,
     weights: Any,
     reduction: str,
+    channels: Any,
 ) -> SurrogateScore:
     weights = dict(weights) if isinstance(weights, tuple) else weights
     return _surrogate(metric, temperature, device).as_score(
-        estimator=estimator, alpha=alpha, forward=forward, weights=weights, reduction=reduction
+        estimator=estimator,
+        alpha=alpha,
+        forward=forward,
+        weights=weights,
+        reduction=reduction,
+        channels=channels,
     )
 
 

@@ -14,7 +14,7 @@ The extra `emuloss[torchmetrics]` has what it needs. They judge, and have no gra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -80,11 +80,14 @@ class _Exact(torchmetrics.Metric):
         """The mean over all fields; float32."""
         return (self.total / self.fields).float()
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The value of a batch, which is taken in as well."""
-        found = super().forward(*args, **kwargs)
-        asked = next((each for each in args if isinstance(each, Tensor) and each.requires_grad), None)
+    def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The value of a batch, which is taken in as well; arguments as of `update`."""
+        found: Tensor = super().forward(preds, target, mask)
+        asked = next((x for x in (preds, target) if isinstance(x, Tensor) and x.requires_grad), None)
         return found if asked is None or not torch.is_grad_enabled() else _NoGradient.apply(found, asked)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """Figure and axes with one value or several, default: the present one; see `torchmetrics.Metric`."""

@@ -1,13 +1,14 @@
 """The relaxed Minkowski surrogate against its straightforward form, forward and backward, side by side.
 
-    python benchmarks/relaxed.py [--fields FILE.npy] [--repeats 7] [--threads N]
+    python benchmarks/relaxed.py [--fields FILE.npy] [--repeats 7] [--threads N] [--options]
 
 Both take turns in one run, so that a change of load on the machine meets both alike; ratios are
 medians over the turns. On a machine that others use, compare with one thread: threads that wait
 for one another wait for the other programs, too. The second table shows what ten times the
 thresholds and other temperatures cost, as multiples of the first table's case. The third one compares
 steps of the default loss, all five outputs: with values from soft steps, as version 0.1.0 had them, and
-exact ones. The last one has the default loss beside the analytical form, written
+exact ones. The fourth, which `--options` gives alone, has what the options of metrics cost, as multiples of
+the plain ones. The last one has the default loss beside the analytical form, written
 straightforwardly (area, perimeter and Euler number of a soft mask a threshold), and beside the losses of
 gudhi, topolosses and torch-topological, where these are installed.
 """
@@ -15,6 +16,7 @@ gudhi, topolosses and torch-topological, where these are installed.
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +26,9 @@ import numpy as np
 import torch
 from _peers import Loss, peers
 from _timing import CLOCK, CPU, rain, take_turns
-from emuloss.emulators import Excursion, RelaxedMinkowski, signed_log1p
+from emuloss.emulators import Excursion, RelaxedFSS, RelaxedMinkowski, signed_log1p
 from emuloss.losses import SurrogateLoss
-from emuloss.metrics import Minkowski, quantile_thresholds
+from emuloss.metrics import FSS, Metric, Minkowski, quantile_thresholds
 from torch import Tensor
 
 BATCH = 32
@@ -37,6 +39,7 @@ REFINED = 10
 OUTPUTS = ("area", "perimeter", "euler", "components", "holes")
 SOFT = {"temperature": 0.005, "tail": (0.25, 0.05), "forward": "soft"}
 """What `minkowski-opera` was in version 0.1.0."""
+PERCENTILES = (75, 90, 95)
 SIDES = (128, 64)
 FEW = 4
 """Fields of a step beside other packages, which go through them one by one."""
@@ -101,6 +104,45 @@ def losses(fields: Tensor, thresholds: Sequence[float], repeats: int) -> None:
         print(f"{what:38}{old:17.2f}{new:10.2f}{np.median(clock[:, 0] / clock[:, 1]):8.1f}")
 
 
+def options(fields: Tensor, thresholds: Sequence[float], repeats: int) -> None:
+    """Time exact values, and soft ones with their gradient, of metrics with one option each."""
+    rows = np.cos(np.radians(np.linspace(-60, 60, fields.shape[1])))
+    asked = {
+        "five curves": {},
+        "boundary periodic": {"boundary": "periodic"},
+        "boundary periodic-x": {"boundary": "periodic-x"},
+        "spacing (1, 2)": {"spacing": (1.0, 2.0)},
+        "row_weights": {"row_weights": rows},
+        "persistence 0.5 mm/h": {"persistence": 0.5},
+        "persistence 5%": {"persistence": "5%"},
+    }
+    of_fields: dict[str, Metric] = {
+        name: Minkowski(thresholds, outputs=OUTPUTS, **given) for name, given in asked.items()
+    }
+    at = np.quantile(fields[fields > 0].numpy(), (0.5, 0.8, 0.9)).tolist()
+    of_pairs: dict[str, Metric] = {
+        f"fss at {len(at)} thresholds": FSS(at),
+        f"fss at {len(PERCENTILES)} percentiles": FSS(percentiles=PERCENTILES),
+    }
+    pairs = torch.stack(fields.chunk(2), 1)
+    print(f"{'CPU ms per field or pair':34}{'exact':>9}{'cost':>7}{'step':>9}{'cost':>7}")
+    kinds = ((RelaxedMinkowski, of_fields, fields), (RelaxedFSS, of_pairs, pairs))
+    for build, metrics, batch in kinds:
+        parts = [metric.parts(batch.numpy()) for metric in metrics.values()]
+        surrogates = [build(metric, TEMPERATURE) for metric in metrics.values()]
+        exact = [functools.partial(metric, *x) for metric, x in zip(metrics.values(), parts, strict=True)]
+        soft = [functools.partial(value_and_gradient, surrogate, batch) for surrogate in surrogates]
+        take_turns(1, *exact, *soft)
+        seconds = take_turns(repeats, *exact, *soft)[..., CPU]
+        medians = 1e3 / len(batch) * np.median(seconds, axis=0)
+        for k, name in enumerate(metrics):
+            cells = []
+            for first in (0, len(metrics)):
+                ratio = np.median(seconds[:, first + k] / seconds[:, first])
+                cells.append(f"{medians[first + k]:9.3f}{ratio:7.2f}")
+            print(f"{name:34}{''.join(cells)}")
+
+
 def beside_others(fields: Tensor, thresholds: Sequence[float], repeats: int) -> None:
     """Time a step of the default loss, and steps of what else there is."""
     prediction, target = fields[:FEW], fields[FEW : 2 * FEW]
@@ -143,6 +185,7 @@ def main() -> None:
     parser.add_argument("--fields", type=Path, help="rain (N, H, W) in mm/h as .npy; default: synthetic")
     parser.add_argument("--repeats", type=int, default=7, help="turns that each side takes; default: 7")
     parser.add_argument("--threads", type=int, help="threads of both; default: one a core")
+    parser.add_argument("--options", action="store_true", help="what options of metrics cost, alone")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -153,6 +196,9 @@ def main() -> None:
     count = len(thresholds)
     refined = np.interp(np.linspace(0, count - 1, REFINED * count), np.arange(count), thresholds)
     print(f"{' x '.join(map(str, data.shape))} fields, {np.mean(data > 0.1):.0%} wet, {count} thresholds")
+    if arguments.options:
+        options(fields, thresholds, arguments.repeats)
+        return
 
     first = RelaxedMinkowski(Minkowski(thresholds), TEMPERATURE)
     cases = {
@@ -175,6 +221,7 @@ def main() -> None:
     for k, name in list(enumerate(cases))[1:]:
         print(f"{name:55}{ours[k]:10.2f}{np.median(clock[:, k + 1] / clock[:, 1]):8.2f}")
     losses(fields, thresholds, arguments.repeats)
+    options(fields, thresholds, arguments.repeats)
     beside_others(fields, thresholds, arguments.repeats)
 
 

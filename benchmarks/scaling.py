@@ -221,9 +221,9 @@ def _draw(place: SubFigure, of: str, found: dict[str, list[tuple[Case, dict[str,
     panels: Sequence[Axes] = place.subplots(1, len(found), sharey=True)
     for axes, (kind, rows) in zip(panels, found.items(), strict=True):
         x = [{"side": case.side, "thresholds": case.count, "batch": case.batch}[kind] for case, _ in rows]
-        for name, colour in zip(WORKS, COLOURS, strict=False):
+        for name, colour, mark in zip(WORKS, COLOURS, "osD^v", strict=False):
             y = [getattr(each[name], of) or float("nan") for _, each in rows]
-            axes.plot(x, y, "o-", color=colour, markersize=4, linewidth=1.6, label=name)
+            axes.plot(x, y, marker=mark, color=colour, markersize=4, linewidth=1.6, label=name)
         axes.set(xscale="log", yscale="log", xlabel=_TITLES[kind])
         axes.xaxis.set_major_locator(FixedLocator(x))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -60,6 +60,9 @@ class Differentiable(nn.Module, abc.ABC):
     def forward(self, fields: Tensor) -> Tensor:
         """Curves (N, C, Q)."""
 
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
+
     def curves_of_both(self, predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Curves (N, C, Q) of predictions, and of targets of their shape, which get no gradient."""
         curves = self(predictions)
@@ -110,10 +113,12 @@ class Differentiable(nn.Module, abc.ABC):
         metric = self.metric
         outputs = zip(metric.outputs, metric.units, strict=True)
         length = getattr(metric, "length_unit", "")
+        percentiles = getattr(metric, "percentiles", None)
+        own = f"percentiles of each field, {listed(percentiles)}" if percentiles else "none"
         lines = {
             "metric": metric.name,
             "outputs": ", ".join(name if unit == "1" else f"{name} ({unit})" for name, unit in outputs),
-            "thresholds": f"{listed(metric.thresholds)} {self.unit}" if metric.thresholds else "none",
+            "thresholds": f"{listed(metric.thresholds)} {self.unit}" if metric.thresholds else own,
             "fields": f"{self.unit or 'unit not stated'}, pixel size {metric.pixel_size:g} {length}",
         }
         if self.relaxation is not None:

@@ -169,22 +169,22 @@ def checked_spreads(
     return found
 
 
-def in_own_spread(batch: Tensor, threshold: float) -> Tensor:
-    """Each field as (x - u) / its own spread around a threshold u, which is held constant in gradients.
+def in_own_spread(batch: Tensor, threshold: float | Tensor) -> Tensor:
+    """Each field as (x - u) / its own spread around a threshold u, both of which gradients hold constant.
 
     A lone threshold tells nothing of the data, so that each field, or pair of fields, tells for itself.
 
     Args:
         batch: fields (N, H, W), or pairs (N, 2, H, W); what was not measured is -1e30, and stays so.
-        threshold: u.
+        threshold: u, or one for each of N, (N,), finite.
     """
-    flat = batch.detach().flatten(1)
-    missing = flat < _MISSING
-    away = (flat - threshold).abs().masked_fill(missing, math.inf).sort(1).values
+    ones = [1] * (batch.ndim - 1)
+    u = threshold.view(-1, *ones) if isinstance(threshold, Tensor) else threshold
+    missing = batch.detach().flatten(1) < _MISSING
+    away = (batch.detach() - u).abs().flatten(1).masked_fill(missing, math.inf).sort(1).values
     count = (~missing).sum(1, keepdim=True)
     middle = away.gather(1, ((count - 1) // 2).clamp(min=0))
     mean = away.masked_fill(~away.isfinite(), 0).sum(1, keepdim=True) / count.clamp(min=1)
     spread = torch.where((middle > 0) & middle.isfinite(), middle, mean)
     spread = torch.where((spread > _LEAST) & spread.isfinite(), spread, 1.0)
-    spread = spread.view(-1, *[1] * (batch.ndim - 1))
-    return ((batch - threshold) / spread).where(batch >= _MISSING, batch).clamp(-1e30, 1e30)
+    return ((batch - u) / spread.view(-1, *ones)).where(batch >= _MISSING, batch).clamp(-1e30, 1e30)

@@ -20,7 +20,8 @@ from ..emulators.spaces import Values
 from ..metrics import Metric
 
 INK, FAINT, _UNMEASURED = "#2a2e35", "#dfe2e6", "#c9ccd1"
-COLOURS = ("#2f6690", "#c0703a", "#4d8061", "#7d5a8c", "#a08a2c", "#a84f62", "#4f9a9a", "#7b6049")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#332288", "#882255")
+"""Told apart by the colour-blind, too: six of Okabe and Ito (2008), two of Tol (2021)."""
 _MARKS = ("o", "s", "^", "D")
 _LABEL = 32
 """Most characters of a label."""

@@ -54,8 +54,9 @@ def takes_those_of(*documented: Any) -> Callable[[F], F]:
         }
         own = "\n".join(entries[name] for name in names if name in entries)
         text = inspect.cleandoc(function.__doc__ or "")
-        body = textwrap.indent(own, "    ")
-        function.__doc__ = text.replace("\nRaises:", f"\nArgs:\n{body}\n\nRaises:", 1)
+        following = "\nReturns:" if "\nReturns:" in text else "\nRaises:"
+        text = text.replace(following, f"\nArgs:\n{textwrap.indent(own, '    ')}\n{following}", 1)
+        function.__doc__ = text
         return function
 
     return decorate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -17,6 +17,7 @@ from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_positive, as_real, as_share, known_names
 from ..foundation.limits import shown
 from .comparison import Comparison, is_weight
+from .live import LiveLoss
 
 Term = Callable[..., Tensor]
 _OPTIONS = ("losses", "temperatures", "settle", "smoothing", "every", "self")
@@ -57,6 +58,8 @@ class Combined(nn.Module):
         )
         combined.step(step / steps)
         combined(prediction, target).backward()
+        optimizer.step()
+        combined.learn()  # where one of them is live, as of surrogate.as_loss(live=True)
 
     The weight of a loss k with a share s_k is such that its gradient at the prediction has that share of all
     gradients' norms: with m_k the norms ||dL_k/dx||_2 over the batch, smoothed over steps,
@@ -68,7 +71,8 @@ class Combined(nn.Module):
 
     Norms are measured in training mode alone, where the prediction takes a gradient, each time by one more
     backward pass from the losses to the prediction, not through the network. Before the first one a share
-    weighs 0. A gradient that is 0, or not finite, tells nothing of its size and is left out. Where
+    weighs 0. A gradient that is 0, or not finite, tells nothing of its size and is left out. That of a live
+    loss counts as if it were heeded wholly: where its surrogate errs it has less than its share. Where
     torch.distributed is initialised, all processes take the mean of their norms, and so have the same
     weights: let all of them call it as often.
 
@@ -180,6 +184,19 @@ class Combined(nn.Module):
             if isinstance(part, Comparison) and part.surrogate.relaxation is not None:
                 part.anneal(min(progress / self.settle, 1.0), *self.temperatures)
 
+    def learn(self) -> dict[str, dict[str, float]]:
+        """Let live losses learn on what they were asked; call it after each step of the model.
+
+        Of several processes all have to call it. Losses that do not learn are left as they are, so that a
+        loop may call it whatever it is given.
+
+        Returns:
+            What `LiveLoss.learn` tells, by the loss's name; of one within another by its place, such as
+            "geometry.losses.0". Empty where none is live.
+        """
+        parts = self.losses.named_modules()
+        return {name: part.learn() for name, part in parts if isinstance(part, LiveLoss)}
+
     @property
     def weights(self) -> dict[str, Tensor]:
         """The weights that losses have now, by name; scalar tensors."""
@@ -229,6 +246,9 @@ class Combined(nn.Module):
         weighed = [value * weight for value, weight in zip(values, self._weights().unbind(), strict=True)]
         return torch.stack(weighed).sum()
 
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
+
     def _measures(self, prediction: Tensor) -> bool:
         """Whether the norms of gradients are found in this step."""
         if self.left == 1 or not (self.training and torch.is_grad_enabled() and prediction.requires_grad):
@@ -238,7 +258,9 @@ class Combined(nn.Module):
 
     def _measure(self, values: Sequence[Tensor], prediction: Tensor) -> None:
         """Take the norms of this step's gradients into the smoothed ones."""
-        found = torch.stack([_norm(value.float(), prediction) for value in values]).to(self.norms)
+        norms = [_norm(value.float(), prediction) for value in values]
+        heeded = [_heeded(loss) for loss in self.losses.values()]
+        found = torch.stack(norms).to(self.norms) / self.norms.new_tensor(heeded)
         told = (found.isfinite() & (found > 0)).to(found)
         found = torch.where(told > 0, found, torch.zeros_like(found))
         if distributed.is_available() and distributed.is_initialized():
@@ -303,6 +325,13 @@ def _number(name: str, value: object) -> Tensor:
             f'losses[{name!r}] must return one number, got {got}; let it average, as by reduction="mean"'
         )
     return value.reshape(())
+
+
+def _heeded(loss: nn.Module) -> float:
+    """How far a loss heeds itself, above 0; 1 of all but a live one."""
+    if isinstance(loss, LiveLoss) and loss.live.gated and loss.training:
+        return max(loss.gauge.weight, 1e-6)
+    return 1.0
 
 
 def _norm(value: Tensor, prediction: Tensor) -> Tensor:

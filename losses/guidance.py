@@ -230,7 +230,11 @@ class Guidance:
 
 
 class Guidances:
-    """Several guidances at once, whose shifts are added; made by `+`, called as one `Guidance`."""
+    """Several guidances at once, whose shifts are added; made by `+`, called as one `Guidance`.
+
+    Args:
+        *parts: the guidances.
+    """
 
     def __init__(self, *parts: Guidance) -> None:
         self.parts = parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -146,6 +147,9 @@ class SurrogateLoss(Comparison):
             ArgumentError: both or neither of target and target_curves, no tensors, or shapes that differ.
         """
         return reduced(self._losses(prediction, target, target_curves, mask), self.reduction)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def by_channel(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
@@ -19,6 +19,7 @@ from ..errors import ArgumentError
 from ..foundation.arguments import as_flag
 from .comparison import Comparison, as_reference, reduced
 from .inputs import broken, check_inputs, unmeasured
+from .shapes import Channels, Layout
 
 
 class SurrogateScore(Comparison):
@@ -55,6 +56,9 @@ class SurrogateScore(Comparison):
         missing: what says that a pixel was not measured: the "target" alone, or "either": a NaN in the target
             or in one of the members, which leaves the pixel out of all of them.
         member_dim: dimension of the members: 1 in (N, M, H, W).
+        channels: of members (N, M, C, H, W) a name for each channel that is measured, each as a field by
+            itself, and None for each that is not: ("rain", None). "each" measures all, such as times.
+            Default: single fields. Each channel has its own score: how they hang together is not judged.
         across_processes: whether the processes of torch.distributed hold members of the same ensembles, as
             many each. Their curves are gathered, and each process gets the score of all members. Gradients
             are to be averaged over processes, as `DistributedDataParallel` does: they are then those of
@@ -68,6 +72,7 @@ class SurrogateScore(Comparison):
     """
 
     member_dim: int
+    layout: Layout
     across_processes: bool
     _compares_members: bool
 
@@ -84,6 +89,7 @@ class SurrogateScore(Comparison):
         weights: Mapping[str, float] | None = None,
         missing: str = "target",
         member_dim: int = 1,
+        channels: Channels = None,
         across_processes: bool = False,
         in_state_dict: bool = True,
     ) -> None:
@@ -109,6 +115,7 @@ class SurrogateScore(Comparison):
         if isinstance(member_dim, bool) or not isinstance(member_dim, Integral):
             raise ArgumentError(f"member_dim must be a whole number, such as 1, got {member_dim!r}")
         self.member_dim = int(member_dim)
+        self.layout = Layout(channels, members=True)
         self.across_processes = as_flag("across_processes", across_processes)
         self._compares_members = self.metric.negative_type and self.distance.negative_type
         if self.across_processes and self.metric.arity == 2 and self._compares_members:
@@ -128,24 +135,50 @@ class SurrogateScore(Comparison):
         """The score.
 
         Args:
-            members: (N, M, H, W) or (N, M, 1, H, W), or with the M members in dimension `member_dim`, in the
-                surrogate's field unit. Where one is not finite, so are the score of its ensemble and its
-                gradient, unless the pixel was not measured.
-            target: (N, H, W) or (N, 1, H, W), as the members; it gets no gradient. A pixel that is NaN was
-                not measured: it counts as dry in all and gets no gradient.
+            members: (N, M, H, W) or (N, M, 1, H, W), with `channels` (N, M, C, H, W), or with the M members
+                in dimension `member_dim`, in the surrogate's field unit. Where one is not finite, so are the
+                score of its ensemble and its gradient, unless the pixel was not measured.
+            target: as the members without their dimension, such as (N, H, W); it gets no gradient. A pixel
+                that is NaN was not measured: it counts as dry in all and gets no gradient.
             target_curves: instead of a target: its curves (N, C, Q), of the kind of the members': exact ones
-                computed beforehand, where values are exact. Not for a pairwise metric.
-            mask: of the target's shape, boolean, True where pixels were measured.
+                computed beforehand, where values are exact; of K channels that are measured (N, K, C, Q). Not
+                for a pairwise metric.
+            mask: of the target's shape, boolean, True where pixels were measured. One (H, W), such as of
+                land, is that of all fields, one (N, 1, H, W) that of all channels.
 
         Returns:
-            Scalar, or (N,) with reduction "none"; float32 or better. A fair score can be negative.
+            Scalar, or (N,) with reduction "none", (N, K) of K channels that are measured; float32 or better.
+            A fair score can be negative.
 
         Raises:
             ArgumentError: one member alone, both or neither of target and target_curves, no tensors, or
                 shapes that do not belong together.
         """
-        found = self.by_output(members, target, target_curves=target_curves, mask=mask)
-        return reduced(self._weighed(found), self.reduction)
+        return reduced(self._by_field(members, target, target_curves, mask), self.reduction)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
+
+    def by_channel(
+        self,
+        members: Tensor,
+        target: Tensor | None = None,
+        *,
+        target_curves: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The mean score of each channel that is measured, by its name; arguments as in `forward`."""
+        scores = self._by_field(members, target, target_curves, mask)
+        means = scores.mean(0) if self.layout.channels is not None else scores.mean()[None]
+        return dict(zip(self.layout.names(self._in_order(members)), means.unbind(), strict=True))
+
+    def _by_field(
+        self, members: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """The score of each ensemble, (N,), or of each channel of it, (N, K)."""
+        members = self._in_order(members)
+        scores = self._weighed(self._scored(*self.layout.flat(members, target, target_curves, mask)))
+        return self.layout.restored(scores, members)
 
     def by_output(
         self,
@@ -155,8 +188,19 @@ class SurrogateScore(Comparison):
         target_curves: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """What the score weighs and sums, (N, C): the score of each output; arguments as in `forward`."""
+        """What the score weighs and sums, (N, C): the score of each output; arguments as in `forward`.
+
+        Of K channels that are measured (N, K, C).
+        """
         members = self._in_order(members)
+        return self.layout.restored(
+            self._scored(*self.layout.flat(members, target, target_curves, mask)), members
+        )
+
+    def _scored(
+        self, members: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """Scores (N, C) of ensembles (N, M, ...) of single fields."""
         each = members[:, 0]
         check_inputs(self.metric, each, target, target_curves, mask, self.output_weights.device)
         missing = unmeasured(self._lacked(members), target, mask, self.missing)
@@ -203,8 +247,8 @@ class SurrogateScore(Comparison):
         dimension = self.member_dim
         if not (members.ndim in (4, 5) and -members.ndim <= dimension < members.ndim):
             raise ArgumentError(
-                f"members must be (N, M, H, W) or (N, M, 1, H, W) with the members in dimension {dimension}, "
-                f"got {tuple(members.shape)}"
+                "members must be (N, M, H, W) or (N, M, 1, H, W), with channels= (N, M, C, H, W), the M of "
+                f"them in dimension {dimension}, got {tuple(members.shape)}"
             )
         if members.shape[dimension] < (1 if self.across_processes else 2):
             raise ArgumentError(
@@ -260,7 +304,8 @@ class SurrogateScore(Comparison):
     def _told(self) -> dict[str, str]:
         """What `print` shows, by name."""
         fairness = f" ({self.fairness:g})" if self.estimator == "almost-fair" else ""
-        return super()._told() | {"estimator": self.estimator + fairness}
+        lines = super()._told() | {"estimator": self.estimator + fairness}
+        return lines if self.layout.channels is None else lines | {"channels": str(self.layout.channels)}
 
 
 def _repeated(fields: Tensor, count: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,9 @@ class SegmentationLoss(nn.Module):
             mask = self._mask(prediction, mask)[:, first:]
         found: Tensor = self.loss(probabilities[:, first:], labels[:, first:], mask=mask)
         return found
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def _first_class(self, classes: int) -> int:
         """Number of the first class that counts."""

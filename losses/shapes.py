@@ -1,9 +1,9 @@
-"""What a loss takes beside batches of single fields: one field, channels, times; never by a guess."""
+"""What losses and scores take beside batches of single fields: one field, channels, times; by no guess."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -15,7 +15,11 @@ from .inputs import check_same_shape
 
 EACH = "each"
 Channels = str | Sequence[str | None] | None
-"""What `SurrogateLoss` takes for `channels`."""
+"""What `SurrogateLoss` and `SurrogateScore` take for `channels`."""
+
+_OF_PREDICTIONS = ("prediction", "has", "N", "as_loss")
+_OF_MEMBERS = ("members", "have", "N, M", "as_score")
+"""What messages say: the argument, a verb, its first dimensions, and what builds the loss or score."""
 
 
 class Layout:
@@ -24,31 +28,36 @@ class Layout:
     Args:
         channels: None, of single fields (H, W), (N, H, W) or (N, 1, H, W); a name for each channel of
             (N, C, H, W), None for those that are not seen; or "each", for any number of channels or times.
+        members: whether predictions are ensembles, (N, M, ...); their channels are (N, M, C, H, W).
 
     Raises:
         ArgumentError: neither, no name, or one twice.
     """
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, *, members: bool = False) -> None:
         self.channels = channels if channels is None or channels == EACH else _named(channels)
         self.kept = [k for k, name in enumerate(self.channels or ()) if name is not None]
+        self.members = members
 
     def flat(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-        """The same as single fields; arguments as of `SurrogateLoss`.
+        """The same as single fields, (N * K, ...) of K channels; arguments as of `SurrogateLoss`.
 
         Raises:
             ArgumentError: shapes that have no single meaning; the message says how to give them one.
         """
         check_tensor("prediction", prediction)
         self._check(prediction)
-        mask = _spread(mask, prediction)
-        if self.channels is None and prediction.ndim != 2:
+        one = prediction[:, 0] if self.members else prediction
+        mask = _spread(mask, one)
+        if self.channels is None and one.ndim != 2:
             return prediction, target, target_curves, mask
         for name, value in (("target", target), ("mask", mask)):
             if isinstance(value, Tensor):
-                check_same_shape(name, value, prediction)
+                check_same_shape(name, value, one)
+        if self.members:
+            prediction = prediction.transpose(1, 2)
         seen = _one if self.channels is None else self._seen
         if isinstance(target_curves, Tensor) and target_curves.ndim == 4:
             target_curves = target_curves.flatten(0, 1)
@@ -57,12 +66,14 @@ class Layout:
 
     def restored(self, losses: Tensor, prediction: Tensor) -> Tensor:
         """Losses (N * K, ...) of the K channels that are seen as (N, K, ...); others as they are."""
-        return losses if self.channels is None else losses.unflatten(0, (prediction.shape[0], -1))
+        if self.channels is None:
+            return losses
+        return losses.unflatten(0, (prediction.shape[0], len(self.names(prediction))))
 
     def names(self, prediction: Tensor) -> tuple[str, ...]:
         """Names of the channels that are seen, their numbers where they have none."""
         if self.channels is None or self.channels == EACH:
-            return tuple(map(str, range(1 if self.channels is None else prediction.shape[1])))
+            return tuple(map(str, range(1 if self.channels is None else prediction.shape[-3])))
         return tuple(name for name in self.channels if name is not None)
 
     def _seen(self, value: Tensor) -> Tensor:
@@ -75,21 +86,26 @@ class Layout:
 
     def _check(self, prediction: Tensor) -> None:
         """Raise ArgumentError where the dimensions of a prediction have no single meaning."""
-        shape = tuple(prediction.shape)
-        check_planes(prediction)
-        if self.channels is None and prediction.ndim == 4 and shape[1] != 1:
+        name, verb, lead, build = _OF_MEMBERS if self.members else _OF_PREDICTIONS
+        shape, full = tuple(prediction.shape), 5 if self.members else 4
+        if not self.members:
+            check_planes(prediction)
+        if self.channels is None and len(shape) == full and shape[-3] != 1:
             raise ArgumentError(
-                f"prediction has {shape[1]} channels or times, {shape}, and must have shape (N, H, W) or "
-                "(N, 1, H, W) unless channels= tells what they are: as_loss(channels=('rain', None)) names "
-                "those that are fields, channels='each' takes all; a pair is loss(prediction, target)"
+                f"{name} {verb} {shape[-3]} channels or times, {shape}, and must have shape ({lead}, H, W) "
+                f"or ({lead}, 1, H, W) unless channels= tells what they are: {build}(channels=('rain', None))"
+                " names those that are fields, channels='each' takes all"
+                + ("" if self.members else "; a pair is loss(prediction, target)")
             )
         if self.channels is None:
             return
         wanted = "C" if self.channels == EACH else str(len(self.channels))
-        if prediction.ndim != 4 or wanted not in ("C", str(shape[1])):
+        if len(shape) != full or wanted not in ("C", str(shape[-3])):
+            added = f"; use {name}[{':, ' * (full - 3)}None]"
+            remedy = added if len(shape) == full - 1 and wanted == "1" else ""
             raise ArgumentError(
-                f"prediction must have shape (N, {wanted}, H, W) with channels={shown(self.channels)}, got "
-                f"{shape}" + ("; use prediction[:, None]" if prediction.ndim == 3 and wanted == "1" else "")
+                f"{name} must have shape ({lead}, {wanted}, H, W) with channels={shown(self.channels)}, got "
+                f"{shape}{remedy}"
             )
 
 
@@ -132,6 +148,9 @@ class PerChannel(nn.Module):
         found = sum(self.by_channel(prediction, target, mask=mask).values())
         assert isinstance(found, Tensor)  # there is a loss
         return found / len(self.losses) if self.reduction == "mean" else found
+
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
 
     def by_channel(
         self, prediction: Tensor, target: Tensor, *, mask: Tensor | None = None

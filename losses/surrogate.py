@@ -8,7 +8,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from torch import Tensor
 from torch.nn.utils import parametrize
@@ -179,6 +179,9 @@ class FrozenSurrogate(Embedded, Differentiable):
             raise ArgumentError(f"metric {self.metric.name!r} takes one batch of fields, got two")
         return self.module(stacked(fields, observations))
 
+    if TYPE_CHECKING:
+        __call__ = forward  # which torch gives no type
+
     @property
     def temperature(self) -> float | tuple[float, ...]:
         """Relative temperature of a relaxation; set it between training steps to anneal.
@@ -235,6 +238,39 @@ class FrozenSurrogate(Embedded, Differentiable):
         if not self.thresholds:
             raise ArgumentError(f"metric {self.metric.name!r} has no thresholds")
         return self.at(self.metric.with_arguments(thresholds=thresholds, levels=levels, **arguments))
+
+    @overload
+    def as_loss(
+        self,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        forward: str | None = None,
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+        slopes: str | None = None,
+        missing: str = "target",
+        channels: Channels = None,
+        live: Literal[True] | Live,
+    ) -> LiveLoss: ...
+
+    @overload
+    def as_loss(
+        self,
+        *,
+        distance: str | Distance | type[Distance] | None = None,
+        forward: str | None = None,
+        reference: str | None = None,
+        reduction: str = "mean",
+        weights: Mapping[str, float] | None = None,
+        trust: float | None = None,
+        slopes: str | None = None,
+        missing: str = "target",
+        channels: Channels = None,
+        in_state_dict: bool = True,
+        live: bool | Live = False,
+    ) -> SurrogateLoss: ...
 
     @takes_those_of(SurrogateLoss)
     def as_loss(
@@ -297,11 +333,14 @@ class FrozenSurrogate(Embedded, Differentiable):
         weights: Mapping[str, float] | None = None,
         missing: str = "target",
         member_dim: int = 1,
+        channels: Channels = None,
         across_processes: bool = False,
         in_state_dict: bool = True,
         **unknown: object,
     ) -> SurrogateScore:
-        """A score module `score(members, target)` for ensembles (N, M, H, W): see `SurrogateScore`.
+        """A score module `score(members, target)` for ensembles (N, M, H, W), or of channels (N, M, C, H, W).
+
+        See `SurrogateScore`.
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
@@ -317,6 +356,7 @@ class FrozenSurrogate(Embedded, Differentiable):
             weights=weights,
             missing=missing,
             member_dim=member_dim,
+            channels=channels,
             across_processes=across_processes,
             in_state_dict=in_state_dict,
         )
@@ -340,7 +380,11 @@ def _refuse(method: str, built: type, unknown: Mapping[str, object]) -> None:
 
 
 def frozen(module: D) -> D:
-    """Freeze a module in place: evaluation mode, no gradient to weights, spectral norms made plain."""
+    """Freeze a module in place: evaluation mode, no gradient to weights, spectral norms made plain.
+
+    Args:
+        module: any.
+    """
     module.eval().requires_grad_(False)
     for part in module.modules():
         if parametrize.is_parametrized(part, "weight"):

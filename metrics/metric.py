@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..foundation.arguments import as_array, as_shape, known_names
@@ -169,7 +170,7 @@ class Metric(abc.ABC):
         return (batch,) if self.arity == 1 else (batch[:, 0], batch[:, 1])
 
     @overload
-    def __call__(self, *fields: np.ndarray) -> np.ndarray: ...
+    def __call__(self, *fields: np.ndarray) -> NDArray[np.float64]: ...
 
     @overload
     def __call__(self, *fields: Any) -> Any: ...

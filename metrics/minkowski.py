@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice, as_connectivity, as_name, as_pixel_size, as_positives, as_real
 from ..foundation.limits import LARGEST, shown
-from ..foundation.rules import Rule, list_of, number_from, optional
+from ..foundation.rules import Rule, list_of, number_from, optional, text
 from .constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonIncreasing, applicable
 from .excursion import ExcursionMetric
 from .kernels.rows import (
@@ -45,6 +45,8 @@ _OF_ALL = ("components >= euler", "holes = components - euler")
 """Constraints that hold if components and holes are counted whatever their persistence."""
 _MOST_ROWS = 2**16
 """Weights of rows beyond are refused in a configuration."""
+_LENGTH = number_from(0, LARGEST)
+"""A persistence in the field's unit."""
 
 # The 4-direction Crofton measure (see `isoperimetric_bound`).
 PIXEL_PERIMETER = math.pi / 8 * (4 + 4 / math.sqrt(2))
@@ -107,11 +109,12 @@ class Minkowski(ExcursionMetric):
     maximum b and is taken into one with a higher maximum at a saddle d, a hole is closed at a saddle b and
     filled at a minimum d. With a persistence, those with b - d of at least so much are counted alone, which
     noise hardly changes; holes = components - chi then holds no more. They are the bars of the persistence
-    diagram (Edelsbrunner, Letscher and Zomorodian 2002) of that length that contain u.
+    diagram (Edelsbrunner, Letscher and Zomorodian 2002) of that length that contain u. A share of the field's
+    range, the greatest less the least finite value of each field, asks as much of weak fields as of strong.
 
     Args:
         thresholds: strictly increasing, in the field's unit.
-        pixel_size: edge length of a pixel; areas come in its square. Of no account beside a spacing.
+        pixel_size: edge length of a pixel, 1 by default; areas come in its square. Not beside a spacing.
         outputs: which curves, in which order, out of area, perimeter, euler, components, holes.
         boundary: "closed": a set that touches the edge of the field has boundary there; "open":
             the edge is left out of the perimeter; "periodic": the last row adjoins the first, and the
@@ -125,8 +128,8 @@ class Minkowski(ExcursionMetric):
         spacing: (dy, dx), height and width of a pixel, where it is not square.
         row_weights: what the area of a pixel counts in each of the H rows of a field, such as the cosine of
             its latitude; positive. Of the area alone: perimeters are as in rows of weight 1.
-        persistence: least persistence of the components and holes that are counted, in the field's unit;
-            0: all. Not of holes where edges adjoin.
+        persistence: least persistence of the components and holes that are counted, in the field's unit, or
+            as a share of each field's range, such as "10%"; 0: all. Not of holes where edges adjoin.
 
     Raises:
         ArgumentError: any argument out of range.
@@ -137,7 +140,7 @@ class Minkowski(ExcursionMetric):
     argument_rules: ClassVar[Mapping[str, Rule]] = {
         **ExcursionMetric.argument_rules,
         "spacing": optional(list_of(number_from(LARGEST**-0.5, LARGEST**0.5), 2, 2)),
-        "persistence": number_from(0, LARGEST),
+        "persistence": lambda value, place: (text(16) if isinstance(value, str) else _LENGTH)(value, place),
         "row_weights": optional(list_of(number_from(1 / LARGEST, LARGEST), 1, _MOST_ROWS)),
     }
     starts_at_median = False
@@ -147,12 +150,12 @@ class Minkowski(ExcursionMetric):
     length_unit: str
     spacing: tuple[float, float] | None
     row_weights: tuple[float, ...] | None
-    persistence: float
+    persistence: float | str
 
     def __init__(
         self,
         thresholds: Sequence[float],
-        pixel_size: float = 1.0,
+        pixel_size: float | None = None,
         outputs: Sequence[str] = ("area", "perimeter", "euler"),
         boundary: str = "closed",
         connectivity: int = 1,
@@ -160,28 +163,23 @@ class Minkowski(ExcursionMetric):
         levels: Sequence[float] | None = None,
         spacing: Sequence[float] | None = None,
         row_weights: Sequence[float] | None = None,
-        persistence: float = 0.0,
+        persistence: float | str = 0.0,
     ) -> None:
         super().__init__(thresholds, levels, outputs, tuple(UNITS))
         self.spacing = None if spacing is None else _as_spacing(spacing)
         self.row_weights = None if row_weights is None else as_positives("row_weights", row_weights)
         if self.row_weights == ():
             raise ArgumentError("row_weights must hold a number for each row of a field, got none")
-        self.persistence = as_real(persistence)
-        if not 0 <= self.persistence < math.inf:
-            raise ArgumentError(f"persistence must be a number, 0 or more, got {shown(persistence)}")
+        self.persistence = _as_persistence(persistence)
         self.rows = None if self.row_weights is None else len(self.row_weights)
-        # Of pixels that are not square: the edge of a square one of their area.
-        self.pixel_size = as_pixel_size(
-            pixel_size if self.spacing is None else math.sqrt(math.prod(self.spacing))
-        )
+        self.pixel_size = _edge(pixel_size, self.spacing)
         self.boundary = as_choice("boundary", boundary, tuple(WRAPS))
         self.connectivity = as_connectivity(connectivity)
         self.length_unit = as_name("length_unit", length_unit, "km")
         self.units = tuple(UNITS[name].format(length_unit) for name in self.outputs)
         if self.persistence and "holes" in self.outputs and any(self.wraps):
             raise ArgumentError(
-                f"persistence (={self.persistence:g}) of holes is not known for boundary={boundary!r}; "
+                f"persistence (={persistence}) of holes is not known for boundary={boundary!r}; "
                 "leave holes out of the outputs"
             )
         constraints = _constraints(self.lattice, boundary)
@@ -213,6 +211,7 @@ class Minkowski(ExcursionMetric):
     def arguments(self) -> dict[str, Any]:
         """See `Metric.arguments`; without what was added later and is not set, as before there was any."""
         unset = [name for name in ("spacing", "row_weights", "persistence") if not getattr(self, name)]
+        unset += [] if self.spacing is None else ["pixel_size"]
         return {name: value for name, value in super().arguments().items() if name not in unset}
 
     def frame(self, field_shape: Sequence[int]) -> float:
@@ -270,10 +269,17 @@ class Minkowski(ExcursionMetric):
         """What pixels (N, H, W) add to lasting components or holes; see `kernels.merge_tree`."""
         from .kernels import merge_tree
 
-        diagonal = self.connectivity == 2
+        rule = (*self.lasting_from, self.connectivity == 2)
         if output == "holes":
-            return merge_tree.lasting_holes(fields, self.persistence, diagonal)
-        return merge_tree.lasting_components(fields, self.persistence, diagonal, self.wraps)
+            return merge_tree.lasting_holes(fields, *rule)
+        return merge_tree.lasting_components(fields, *rule, self.wraps)
+
+    @property
+    def lasting_from(self) -> tuple[float, bool]:
+        """The persistence as a number, and whether it is a share of each field's range."""
+        if isinstance(self.persistence, str):
+            return float(self.persistence[:-1]) / 100, True
+        return self.persistence, False
 
     @property
     def counted(self) -> int:
@@ -312,12 +318,41 @@ class Minkowski(ExcursionMetric):
         return curves
 
 
+def _as_persistence(value: Any) -> float | str:
+    """Validate a persistence: a number, or a percentage."""
+    relative = isinstance(value, str) and value.strip().endswith("%")
+    try:
+        number = float(value.strip()[:-1]) if relative else as_real(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= (100 if relative else LARGEST):
+        raise ArgumentError(
+            "persistence must be a number, 0 or more, in the field's unit, or a share of each field's range "
+            f"such as '10%', got {shown(value)}"
+        )
+    return f"{number:.15g}%" if relative and number else number
+
+
 def _as_spacing(values: Any) -> tuple[float, float]:
     """Validate the height and the width of a pixel."""
     sizes = as_positives("spacing", values)
     if len(sizes) != 2:
         raise ArgumentError(f"spacing must be the height and the width of a pixel, got {shown(values)}")
     return as_pixel_size(sizes[0], "spacing"), as_pixel_size(sizes[1], "spacing")
+
+
+def _edge(pixel_size: Any, spacing: tuple[float, float] | None) -> float:
+    """Edge of a pixel; of pixels that are not square that of a square one of their area."""
+    if spacing is None:
+        return as_pixel_size(1.0 if pixel_size is None else pixel_size)
+    edge = as_pixel_size(math.sqrt(math.prod(spacing)))
+    # What agrees is taken: definitions once kept both.
+    if pixel_size is not None and not math.isclose(as_real(pixel_size), edge, rel_tol=1e-9):
+        raise ArgumentError(
+            f"pixel_size (={shown(pixel_size)}) is of square pixels, spacing (={spacing}) height and width "
+            "of others; give one of both"
+        )
+    return edge
 
 
 def transitions(

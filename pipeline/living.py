@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +16,7 @@ from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_share
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Workers
-from ..losses import Live, Provenance, SurrogateLoss
+from ..losses import Live, LiveLoss, Provenance
 from ..metrics import Metric
 from ..training import Learner, Training
 from ..training.batches import Batches, loaders, prefetched
@@ -39,12 +39,12 @@ def live(
     *,
     budget: int = 6400,
     arch: str | None = None,
-    live: bool | Live = True,
+    live: Literal[True] | Live = True,
     descents: float = 0.0,
     seed: int = 0,
     progress: bool = True,
     **arguments: Any,
-) -> SurrogateLoss:
+) -> LiveLoss:
     """A live loss of any metric, without a trained emulator: `loss(prediction, target)`, then `loss.learn()`.
 
         loss = emuloss.live("clusters", rain)           # rain: an array (T, H, W), or a source of fields

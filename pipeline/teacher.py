@@ -45,8 +45,11 @@ def metric_of(asked: Teacher, source: FieldSource, roles: Sequence[str], *, prog
         "field_unit": source.unit or "unit",
     }
     arguments: dict[str, Any] = {name: value for name, value in of_data.items() if name in known}
+    if "spacing" in asked.arguments:
+        del arguments["pixel_size"]  # of pixels that are not square
     arguments |= asked.arguments
-    placed = "thresholds" in known and "thresholds" not in arguments
+    missing = "thresholds" in known and "thresholds" not in arguments
+    placed = missing and (asked.quantiles is not None or "percentiles" not in arguments)
     # Refuses the other arguments before any field is read.
     found = metric(asked.metric, **arguments | ({"thresholds": [1.0]} if placed else {}))
     if not (placed or found.probes_fields):

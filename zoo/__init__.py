@@ -26,15 +26,16 @@ __all__ = [
     "verify",
 ]
 
-# What a checkpoint says is read without torch, and the Hub's client is slow to import, too.
-__getattr__ = lazily(
-    __name__,
-    {
-        "SurrogateLoss": "..losses",
-        **dict.fromkeys(("ModelInfo", "info"), ".describing"),
-        **dict.fromkeys(("load", "verify"), ".loading"),
-        "list_models": ".names",
-        "publish": ".publishing",
-        **dict.fromkeys(("Surrogate", "relax"), ".surrogate"),
-    },
-)
+if not TYPE_CHECKING:  # which sees the names above, and no others
+    # What a checkpoint says is read without torch, and the Hub's client is slow to import, too.
+    __getattr__ = lazily(
+        __name__,
+        {
+            "SurrogateLoss": "..losses",
+            **dict.fromkeys(("ModelInfo", "info"), ".describing"),
+            **dict.fromkeys(("load", "verify"), ".loading"),
+            "list_models": ".names",
+            "publish": ".publishing",
+            **dict.fromkeys(("Surrogate", "relax"), ".surrogate"),
+        },
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import printable
+from ..foundation.docs import takes_those_of
 from ..foundation.rules import increasing_numbers
 from .manifest import CONFIG, WEIGHTS, Manifest, as_written
 from .names import MODELS, found
@@ -74,6 +75,7 @@ def _four(value: float | None) -> str:
 
 
 @discreet
+@takes_those_of(found)
 def info(
     source: str | Path,
     *,
@@ -85,7 +87,8 @@ def info(
 ) -> ModelInfo:
     """What a checkpoint says about itself, without building it; from the Hub, all of it is fetched.
 
-    Arguments and errors: see `load`; what it takes to build it is not looked at.
+    Raises:
+        EmulossError: see `load`; what it takes to build it is not looked at.
     """
     place = found(source, revision, cache_dir, token, force_download, local_files_only)
     with place.named():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..foundation.docs import takes_those_of
 from . import checkpoint, golden
 from .names import found
 from .secrets import discreet
@@ -13,6 +14,7 @@ from .surrogate import Surrogate
 
 
 @discreet
+@takes_those_of(found, checkpoint.load)
 def load(
     source: str | Path,
     *,
@@ -30,16 +32,6 @@ def load(
     "org/repo@revision" is a repository on the Hugging Face Hub. Nothing of a checkpoint is ever
     executed: weights are safetensors, all files are checked by their hashes, and what does not fit
     is refused.
-
-    Args:
-        source: name, directory or repository; a `Path` is always a directory.
-        revision: of a repository: branch, tag or commit; default: main. A commit of 40 hex digits
-            that is in the cache makes no request.
-        device: where to put it; default: the CPU.
-        cache_dir: of the Hub's files; default: HF_HUB_CACHE.
-        token: of the Hub; default: HF_TOKEN or that of `hf auth login`; False sends none.
-        force_download: fetch anew what the cache holds.
-        local_files_only: ask nobody: the cache alone.
 
     Returns:
         The surrogate: in evaluation mode, no weight takes a gradient, gradients flow to its input.
@@ -64,6 +56,7 @@ def load(
 
 
 @discreet
+@takes_those_of(found)
 def verify(
     source: str | Path,
     *,
@@ -75,8 +68,9 @@ def verify(
 ) -> None:
     """Replay the golden outputs of a checkpoint: curves and gradients within 1e-4, relative.
 
-    Arguments and errors: see `load`. A checkpoint that does not give what it gave when it was saved raises
-    CorruptedError.
+    Raises:
+        CorruptedError: a checkpoint that does not give what it gave when it was saved.
+        EmulossError: see `load`.
     """
     place = found(source, revision, cache_dir, token, force_download, local_files_only)
     with place.named():

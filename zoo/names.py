@@ -104,7 +104,17 @@ def found(
 ) -> Found:
     """The checkpoint that is meant, fetched where it is on the Hub.
 
-    Arguments and errors: see `emuloss.load`.
+    Args:
+        source: name, directory or repository; a `Path` is always a directory.
+        revision: of a repository: branch, tag or commit; default: main. A commit of 40 hex digits
+            that is in the cache makes no request.
+        cache_dir: of the Hub's files; default: HF_HUB_CACHE.
+        token: of the Hub; default: HF_TOKEN or that of `hf auth login`; False sends none.
+        force_download: fetch anew what the cache holds.
+        local_files_only: ask nobody: the cache alone.
+
+    Raises:
+        EmulossError: see `emuloss.load`.
     """
     if not isinstance(source, str | Path) or not str(source):
         raise ArgumentError(f"source must be a name, a directory or org/repo, got {plain(repr(source))}")

@@ -55,10 +55,11 @@ class RelaxedMasks(Tabled, Relaxation):
         self.set_table("relative", torch.from_numpy(relative))
 
     def memberships(self, values: Tensor) -> Tensor:
-        """Memberships (N, Q, H, W) of values (N, H, W)."""
+        """Memberships (N, Q, H, W) of values (N, H, W), or of others at each threshold (N, Q, H, W)."""
+        values = values[:, None] if values.ndim == 3 else values
         u = self.u.to(values.dtype)[:, None, None]
         tau = (self.table("relative", values) * self.widths).to(values.dtype)[:, None, None]
-        return torch.sigmoid((values[:, None] - u) / tau)
+        return torch.sigmoid((values - u) / tau)
 
     def remainder(self, values: Tensor) -> Tensor:
         """Pixels (Q,) that are added to sums of memberships in denominators.

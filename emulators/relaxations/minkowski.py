@@ -114,7 +114,7 @@ class RelaxedMinkowski(Tabled, Relaxation):
             return None
         metric, fields = self.metric, given.detach()
         fields = fields[:, 0] if fields.ndim == 4 else fields
-        rule = (metric.persistence, metric.connectivity == 2, *metric.wraps)
+        rule = (*metric.lasting_from, metric.connectivity == 2, *metric.wraps)
         components, holes = (
             lasting_changes(fields, *rule, holes) if name in metric.outputs else torch.zeros_like(fields)
             for name, holes in (("components", False), ("holes", True))

@@ -56,18 +56,25 @@ def _(info, dimensions, position, diagonal, wraps_rows=False, wraps_columns=Fals
 
 @torch.library.custom_op("emuloss::lasting_changes", mutates_args=())
 def lasting_changes(
-    fields: Tensor, persistence: float, diagonal: bool, wraps_rows: bool, wraps_columns: bool, holes: bool
+    fields: Tensor,
+    persistence: float,
+    relative: bool,
+    diagonal: bool,
+    wraps_rows: bool,
+    wraps_columns: bool,
+    holes: bool,
 ) -> Tensor:
     """What pixels (N, H, W) add to lasting components, or holes, by the CPU; see `kernels.merge_tree`."""
     values = fields.detach().double().cpu().contiguous().numpy()
     if holes:
-        return torch.from_numpy(lasting_holes(values, persistence, diagonal)).to(fields)
+        return torch.from_numpy(lasting_holes(values, persistence, relative, diagonal)).to(fields)
     wraps = (wraps_rows, wraps_columns)
-    return torch.from_numpy(lasting_components(values, persistence, diagonal, wraps)).to(fields)
+    found = lasting_components(values, persistence, relative, diagonal, wraps)
+    return torch.from_numpy(found).to(fields)
 
 
 @lasting_changes.register_fake
-def _(fields, persistence, diagonal, wraps_rows, wraps_columns, holes):
+def _(fields, persistence, relative, diagonal, wraps_rows, wraps_columns, holes):
     return fields.new_empty(fields.shape)
 
 

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from data import Coarsening
+from emuloss.evaluation.axes import COLOURS
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 from pages import add_bar, draw_rain
@@ -26,6 +27,8 @@ _LEAST = 1e-3
 """Share of the observed power below which none is drawn."""
 _WIDTH = 26
 """Characters of a title over a column."""
+_LINES = ("-", "--", "-.", ":")
+_HATCHES = ("", "//", "..", "xx")
 _MOST = 2.2
 """Where bars of ranks are cut, with their value beside."""
 _FLAT = 0.2
@@ -90,8 +93,9 @@ def draw_spectra(weather: Weather, rows: Sequence[Row], path: Path) -> None:
     right.axhline(1.0, color="k", linewidth=2.5)
     for k, row in enumerate(rows):
         power = np.mean([run.figures["log_spectra"][0] for run in row.runs], axis=0)
-        left.plot(lengths, 10**power, color=f"C{k}", linewidth=1.4, label=row.label)
-        right.plot(lengths, 10 ** (power - observed), color=f"C{k}", linewidth=1.4)
+        look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "linestyle": _LINES[k % len(_LINES)]}
+        left.plot(lengths, 10**power, linewidth=1.6, label=row.label, **look)
+        right.plot(lengths, 10 ** (power - observed), linewidth=1.6, **look)
     for axes in (left, right):
         axes.set(xscale="log", yscale="log", xlabel="wavelength in km (fine scales to the right)")
         axes.set_xlim(lengths[0], lengths[-1])
@@ -112,7 +116,7 @@ def draw_spectra(weather: Weather, rows: Sequence[Row], path: Path) -> None:
 
 def draw_ranks(rows: Sequence[Row], path: Path) -> None:
     """Draw how often the observed value had each rank among the members; deterministic rows have none."""
-    drawn = [(f"C{k}", row) for k, row in enumerate(rows) if not row.deterministic]
+    drawn = [(COLOURS[k % len(COLOURS)], row) for k, row in enumerate(rows) if not row.deterministic]
     counts = [_counts(row) for _, row in drawn]
     outputs = list(counts[0])
     figure, axes = plt.subplots(
@@ -124,11 +128,13 @@ def draw_ranks(rows: Sequence[Row], path: Path) -> None:
         for k, ((color, row), found) in enumerate(zip(drawn, counts, strict=True)):
             shares = found[output] / max(found[output].mean(), 1)
             places = np.arange(len(shares)) + 0.8 * ((k + 0.5) / len(drawn) - 0.5)
-            axis.bar(places, shares, 0.8 / len(drawn), color=color, label=row.label)
-            for place, share in zip(places, shares, strict=True):
-                if share > _MOST:
-                    side, way = (0.6, "left") if place < len(shares) / 2 else (-0.6, "right")
-                    axis.text(place + side, 0.97 * _MOST, f"{share:.1f}", va="top", ha=way, color=color)
+            look: dict[str, Any] = {"color": color, "hatch": _HATCHES[k % len(_HATCHES)], "edgecolor": "w"}
+            axis.bar(places, shares, 0.8 / len(drawn), label=row.label, **look)
+            for rank, share in enumerate(shares):
+                if share > _MOST:  # one line for each row, or their values would lie on one another
+                    side, way = (0.5, "left") if rank < len(shares) / 2 else (-0.5, "right")
+                    height = (0.97 - 0.09 * k) * _MOST
+                    axis.text(rank + side, height, f"{share:.1f}", va="top", ha=way, color=color)
         axis.set_title(_OUTPUTS.get(output, output), fontsize="medium")
         axis.set_xlabel("members below the observed")
         axis.set_xticks(np.arange(len(shares)))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from data import Fields
 from emuloss.emulators.curves import signed_log1p
+from emuloss.evaluation.axes import COLOURS
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from objectives import OUTPUTS, minkowski
 from pages import add_bar, draw_rain, reading, shown
@@ -27,6 +28,7 @@ _AIMS = {0.05: 30.0, 0.20: 15.0}
 _LEAST = 14.0
 """Where its axis begins, in %."""
 _MARKS = "osD^vPX"
+_LINES = ("-", "--", "-.", ":")
 _SAMPLES = 3
 _COLUMNS = {
     "log MSE": "log MSE",
@@ -247,9 +249,12 @@ def draw_fronts(fronts: dict[str, list[tuple[float, float]]], path: Path) -> Non
     families: dict[str, list[str]] = {}
     for name in fronts:
         families.setdefault(name.partition("-")[0], []).append(name)
-    for k, (_, members) in enumerate(sorted(families.items())):
-        for name, mark in zip(members, itertools.cycle(_MARKS), strict=False):
-            axes.plot(*zip(*fronts[name], strict=True), marker=mark, label=name, color=f"C{k}", linewidth=1)
+    marks = itertools.cycle(_MARKS)
+    for (_, members), color in zip(
+        sorted(families.items()), itertools.cycle((*COLOURS, "0.4", "k")), strict=False
+    ):
+        for name, mark in zip(members, marks, strict=False):
+            axes.plot(*zip(*fronts[name], strict=True), marker=mark, label=name, color=color, linewidth=1)
     for allowed, aim in _AIMS.items():
         axes.bar(100 * allowed, aim - _LEAST, 0.2, _LEAST, color="0.75", zorder=0)
     axes.set(
@@ -291,7 +296,8 @@ def _draw_samples(runs: list[Run], fields: Fields, path: Path) -> None:
                     metric.levels,
                     found[row, c],
                     label=name,
-                    color="k" if observed else f"C{k}",
+                    color="k" if observed else COLOURS[k],
+                    linestyle="-" if observed else _LINES[k % len(_LINES)],
                     linewidth=2.5 if observed else 1.2,
                     zorder=0 if observed else 2,
                 )

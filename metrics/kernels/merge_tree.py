@@ -19,7 +19,10 @@ from .excursions import adjoin, encode, link_steps, root_of
 
 @compiled
 def _change(padded, least, links, wraps, codes, parent, changes):
-    """Write what pixels add to the number of lasting components of some padded fields; -inf is outside."""
+    """Write what pixels add to the number of components that last, at least so long, of some padded fields.
+
+    -inf is outside.
+    """
     rows, columns = codes.shape
     saddles = np.empty_like(parent)
     for n in range(len(padded)):
@@ -58,14 +61,21 @@ def _change(padded, least, links, wraps, codes, parent, changes):
                     elder, younger = younger, elder
                 parent[younger] = elder
                 born = np.int64(younger)
-                if heights[born] - heights[node] >= least:
+                if heights[born] - heights[node] >= least[n]:
                     changes[n, node // columns - 1, node % columns - 1] -= 1
                 else:
                     changes[n, born // columns - 1, born % columns - 1] -= 1
 
 
-def _lasting(fields: np.ndarray, persistence: float, diagonal: bool, wraps: tuple[bool, bool]) -> np.ndarray:
-    """Changes (N, H, W) of the components of fields, float64; -inf is outside."""
+def _lasting(fields: np.ndarray, least: np.ndarray, diagonal: bool, wraps: tuple[bool, bool]) -> np.ndarray:
+    """Changes (N, H, W) of the components of fields, float64; -inf is outside.
+
+    Args:
+        fields: (N, H, W).
+        least: (N,) persistence.
+        diagonal: see `lasting_components`.
+        wraps: likewise.
+    """
     number, rows, columns = fields.shape
     links = link_steps(diagonal, columns + 2)
     changes = np.empty(fields.shape)
@@ -73,14 +83,18 @@ def _lasting(fields: np.ndarray, persistence: float, diagonal: bool, wraps: tupl
     def find(batch: slice) -> None:
         padded = np.pad(fields[batch], ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
         codes = np.zeros((rows + 2, columns + 2), np.uint8)
-        _change(padded, persistence, links, wraps, codes, positions(codes.size), changes[batch])
+        _change(padded, least[batch], links, wraps, codes, positions(codes.size), changes[batch])
 
     in_threads(find, number, fields.size)
     return changes
 
 
 def lasting_components(
-    fields: np.ndarray, persistence: float, diagonal: bool, wraps: tuple[bool, bool] = (False, False)
+    fields: np.ndarray,
+    persistence: float,
+    relative: bool,
+    diagonal: bool,
+    wraps: tuple[bool, bool] = (False, False),
 ) -> np.ndarray:
     """What each pixel adds to the number of components of at least a persistence as the threshold passes it.
 
@@ -88,26 +102,40 @@ def lasting_components(
 
     Args:
         fields: (N, H, W), any real type; NaN is outside every set.
-        persistence: positive, in the fields' unit.
+        persistence: positive, in the fields' unit, or a share of each field's range.
+        relative: which of both.
         diagonal: whether sets connect along diagonals too.
         wraps: whether the first and the last row adjoin, and whether the columns do; of such, H or W >= 2.
 
     Returns:
         (N, H, W) float64, whole numbers.
     """
-    return _lasting(_finite(fields), persistence, diagonal, wraps)
+    return _lasting(_finite(fields), _least(fields, persistence, relative), diagonal, wraps)
 
 
-def lasting_holes(fields: np.ndarray, persistence: float, diagonal: bool) -> np.ndarray:
+def lasting_holes(fields: np.ndarray, persistence: float, relative: bool, diagonal: bool) -> np.ndarray:
     """The same of the holes of sets: +1 where one is closed as the threshold falls, -1 where it is filled.
 
     Args:
         fields: as above.
         persistence: likewise.
+        relative: likewise.
         diagonal: whether sets, not their complements, connect along diagonals too.
     """
     around = np.pad(-_finite(fields), ((0, 0), (1, 1), (1, 1)), constant_values=np.inf)
-    return -_lasting(around, persistence, not diagonal, (False, False))[:, 1:-1, 1:-1]
+    least = _least(fields, persistence, relative)
+    return -_lasting(around, least, not diagonal, (False, False))[:, 1:-1, 1:-1]
+
+
+def _least(fields: np.ndarray, persistence: float, relative: bool) -> np.ndarray:
+    """Least persistence (N,) that counts in each field."""
+    if not relative:
+        return np.full(len(fields), float(persistence))
+    values = fields.astype(np.float64).reshape(len(fields), -1)
+    finite = np.isfinite(values)
+    highest = np.where(finite, values, -np.inf).max(1)
+    lowest = np.where(finite, values, np.inf).min(1)
+    return persistence * np.where(finite.any(1), highest - lowest, 0.0)
 
 
 def _finite(fields: np.ndarray) -> np.ndarray:

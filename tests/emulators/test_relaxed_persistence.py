@@ -84,6 +84,22 @@ def test_persistence_is_in_the_unit_of_the_field():
     torch.testing.assert_close(lone(field), torch.from_numpy(lone.metric(field.numpy())), rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize("forward", ["soft", "exact"])
+@every_connectivity
+def test_a_share_of_each_field_s_range(connectivity, forward):
+    fields = noise(3, 12, 12) * torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)[:, None, None]
+    fields.requires_grad_()
+    found = surrogate("30%", forward=forward, connectivity=connectivity)(fields)
+    for field, curves in zip(fields, found, strict=True):
+        least = 0.3 * np.ptp(field.detach().numpy())
+        expected = surrogate(least, forward=forward, connectivity=connectivity)(field[None])[0]
+        torch.testing.assert_close(curves, expected)
+        gradients = [torch.autograd.grad(x.sum(), fields, retain_graph=True) for x in (curves, expected)]
+        torch.testing.assert_close(*gradients)
+    plain = surrogate(0.0, forward=forward, connectivity=connectivity)(fields)
+    assert not torch.allclose(plain[:, 3:], found[:, 3:])
+
+
 @pytest.mark.parametrize("boundary", ["closed", "open"])
 def test_projected_curves_obey_what_is_declared(boundary):
     metric = Minkowski(THRESHOLDS, outputs=ALL, boundary=boundary, persistence=0.4)

@@ -18,7 +18,7 @@ THRESHOLDS = (0.2, 0.7, 1.5)
 ALL = ("area", "perimeter", "euler", "components", "holes")
 SPREADS = drawn.spreads(THRESHOLDS)
 UNEVEN = {"spacing": (3.0, 0.7)}
-WEIGHTED = {"row_weights": np.cos(np.linspace(-1.2, 1.4, 9)), "pixel_size": 2.0}
+WEIGHTED = {"row_weights": np.cos(np.linspace(-1.2, 1.4, 9))}
 
 every_space = pytest.mark.parametrize(
     ("boundary", "uneven"),

@@ -12,6 +12,7 @@ import pytest
 from drawn import pairs_of_rain, rain_array
 from emuloss.emulators import relaxation
 from emuloss.emulators.spaces import Values
+from emuloss.evaluation import axes as house
 from emuloss.evaluation import evaluate, inversion, shift
 from emuloss.evaluation.axes import field_colours, mark_of, threshold_axis, value_axis
 from emuloss.evaluation.pixels import waves
@@ -19,11 +20,13 @@ from emuloss.evaluation.report import write_report
 from emuloss.metrics import FSS, Metric, Minkowski
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
+from skimage.color import rgb2lab
 
 LOG = [
     {"fields": 64 * k, "train_loss": 3 / k, "validation_loss": 3.2 / k, "validation_area": 1 / k}
@@ -179,3 +182,23 @@ def test_value_axes_have_ticks_that_stand_apart(values: tuple[float, float], siz
 
 def test_outputs_of_one_colour_have_another_mark() -> None:
     assert len({mark_of(c) for c in (0, 8, 16, 24)}) == 4
+
+
+DEFICIENT = {
+    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+"""Linear RGB as it is seen: Machado, Oliveira and Fernandes (2009), severity 1."""
+
+
+@pytest.mark.parametrize("sight", DEFICIENT)
+def test_colours_are_told_apart_by_the_colour_blind(sight: str) -> None:
+    """By their distance in CIELAB, of which about 2 is just seen side by side."""
+    encoded = np.array([to_rgb(colour) for colour in house.COLOURS])
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.array(DEFICIENT[sight]).T).clip(0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055))
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(len(lab), 1)]
+    assert apart.min() > 15

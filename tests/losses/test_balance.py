@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import emuloss
+import numpy as np
 import pytest
 import torch
-from emuloss import Combined, Share
+from emuloss import Combined, PerChannel, Share
+from emuloss.emulators import ARCHITECTURES
+from emuloss.losses import FrozenSurrogate, Live
 from torch import nn
 
 
@@ -155,6 +158,48 @@ def test_further_arguments_go_to_the_loss_that_is_named():
     assert float(combined.values["geometry"]) == 0
     with pytest.raises(emuloss.ArgumentError, match=r"no loss 'geometri'.*geometry"):
         combined(prediction, target, geometri={"mask": mask})
+
+
+def live(gated: bool = True) -> emuloss.losses.LiveLoss:
+    metric = emuloss.metric("minkowski", thresholds=[0.5, 1.0, 2.0])
+    torch.manual_seed(0)
+    network = ARCHITECTURES["constrained"](metric, widths=(8, 16), hidden=16, spectral="none")
+    with torch.no_grad():
+        network.fc[-1].weight.normal_(std=0.1)  # else there is no gradient yet
+    return FrozenSurrogate(network, "constrained").as_loss(live=Live(gated=gated, precision="float32"))
+
+
+def test_learn_reaches_the_losses_that_are_live():
+    prediction, target = batch()
+    own, within = live(), live()
+    combined = Combined(
+        {"mse": nn.MSELoss(), "own": own, "fixed": geometry(), "each": PerChannel({"rain": within})}, own=0.1
+    )
+    combined.losses["each"].register_forward_pre_hook(lambda module, given: tuple(x[:, None] for x in given))
+    told = [own.learn(), within.learn()]
+    assert all(math.isnan(each["loss"]) for each in told)
+    combined(prediction, target).backward()
+    told = combined.learn()
+    assert list(told) == ["own", "each.losses.0"]
+    assert all(math.isfinite(each["loss"]) and math.isfinite(each["error"]) for each in told.values())
+    assert Combined({"mse": nn.MSELoss(), "geometry": geometry()}).learn() == {}
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_live_loss_that_errs_has_less_than_its_share(gated):
+    """Its gradient is smaller by how far it heeds itself; the share does not make up for that."""
+    prediction, target = batch()
+    loss = live(gated)
+    combined = Combined({"mse": nn.MSELoss(), "geometry": loss}, geometry=Share(0.5), smoothing=0.0)
+    combined(prediction, target)
+    before = float(combined.weights["geometry"])
+    loss.gauge.add(np.ones(3), np.ones(3), np.full(3, 2.0))
+    assert loss.gauge.weight == pytest.approx(0.2)
+    combined(prediction, target)
+    assert float(combined.weights["geometry"]) == pytest.approx(before, rel=1e-4)
+    parts = [float(combined.weights[name]) * norm_of(combined.losses[name], prediction, target)
+             for name in ("geometry", "mse")]  # fmt: skip
+    assert parts[0] / parts[1] == pytest.approx(0.2 if gated else 1.0, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -599,7 +599,11 @@ def test_every_metric_says_what_it_takes():
         given = {"thresholds": [0.5, 1.0]} if "thresholds" in takes else {}
         metric = emuloss.metric(name, **given)
         # What came later is left out where it is as in all earlier definitions.
-        later = {"spectrum": {"outputs"}, "minkowski": {"spacing", "row_weights", "persistence"}}
+        later = {
+            "spectrum": {"outputs"},
+            "minkowski": {"spacing", "row_weights", "persistence"},
+            "fss": {"percentiles"},
+        }
         assert set(takes) - set(metric.arguments()) == later.get(name, set())
         assert set(metric.arguments()) <= set(takes)
         assert metric_from_config(json.loads(json.dumps(metric.config()))) == metric

@@ -101,6 +101,45 @@ def test_diagrams_of_another_library(connectivity: int) -> None:
 
 
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+def test_shares_of_ranges_by_another_library(connectivity: int) -> None:
+    gudhi = pytest.importorskip("gudhi")
+    kind = "vertices" if connectivity == 1 else "top_dimensional_cells"
+    noise = np.random.default_rng(7).normal(size=(5, 30, 26))
+    batch = noise * np.array([0.1, 1.0, 1.7, 3.0, 20.0])[:, None, None]
+    for percent in (3, 12.5, 40):
+        found = Minkowski(THRESHOLDS, outputs=OBJECTS, persistence=f"{percent}%", connectivity=connectivity)(
+            batch
+        )
+        for field, ours in zip(batch, found, strict=True):
+            complex_ = gudhi.CubicalComplex(**{kind: -field})
+            complex_.compute_persistence(homology_coeff_field=2, min_persistence=0)
+            for dimension in (0, 1):
+                bars = [tuple(bar) for bar in -complex_.persistence_intervals_in_dimension(dimension)]
+                expected = of_diagram(bars, percent / 100 * (field.max() - field.min()))
+                assert ours[dimension].tolist() == expected
+
+
+def test_shares_of_ranges_know_no_unit() -> None:
+    field = np.random.default_rng(8).normal(size=(1, 30, 30))
+    share = Minkowski(THRESHOLDS, outputs=OBJECTS, persistence="15%")
+    kelvin = share.with_arguments(thresholds=[280 + 4 * u for u in THRESHOLDS])
+    np.testing.assert_array_equal(share(field), kelvin(280 + 4 * field))
+    assert (share(field) != Minkowski(THRESHOLDS, outputs=OBJECTS)(field)).any()
+
+
+def test_ranges_are_of_finite_values_that_were_measured() -> None:
+    field = np.random.default_rng(9).normal(size=(1, 20, 20))
+    field[0, 3:5, 3:5], field[0, 9, 9], field[0, 15, 2] = np.nan, np.inf, -np.inf
+    finite = field[np.isfinite(field)]
+    share, absolute = (
+        Minkowski(THRESHOLDS, outputs=OBJECTS, persistence=each) for each in ("20%", 0.2 * np.ptp(finite))
+    )
+    np.testing.assert_array_equal(share(field), absolute(field))
+    flat = np.concatenate([np.full((1, 4, 4), 2.0), np.full((1, 4, 4), np.nan)])
+    assert share(flat)[:, 0].tolist() == [[1, 1, 1, 0, 0, 0], [0] * 6]
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @quick
 @given(field=fields)
 def test_next_to_none_filters_nothing(connectivity: int, field: np.ndarray) -> None:
@@ -152,9 +191,15 @@ def test_definitions_come_back_and_old_ones_stay() -> None:
     lasting = Minkowski((1.0,), outputs=OBJECTS, persistence=0.1)
     assert metric_from_config(lasting.config()) == lasting
     assert lasting != Minkowski((1.0,), outputs=OBJECTS)
+    share = Minkowski((1.0,), outputs=OBJECTS, persistence=" 2.50 %")
+    assert share.persistence == "2.5%"
+    assert metric_from_config(share.config()) == share
+    assert Minkowski((1.0,), persistence="0%").persistence == 0
 
 
-@pytest.mark.parametrize("persistence", [-1, float("nan"), float("inf"), "much", True])
+@pytest.mark.parametrize(
+    "persistence", [-1, float("nan"), float("inf"), "much", True, "-1%", "101%", "%", "nan%"]
+)
 def test_unusable_persistence(persistence) -> None:
     with pytest.raises(ArgumentError, match="persistence must be a number, 0 or more"):
         Minkowski((1.0,), persistence=persistence)

@@ -167,6 +167,9 @@ def test_definitions_come_back_and_old_ones_stay() -> None:
     assert (again.spacing, again.row_weights, again.pixel_size) == ((2.0, 0.5), (1.0, 2.0, 3.0), 1.0)
     assert again.with_arguments(thresholds=[3.0], levels=None).spacing == (2.0, 0.5)
     assert not uneven.invariant
+    assert "pixel_size" not in uneven.arguments()
+    assert Minkowski((1.0, 2.0), 1.0, spacing=(2, 0.5)).spacing == (2.0, 0.5)  # as definitions had both once
+    assert again.with_arguments(spacing=None, pixel_size=3.0).pixel_size == 3.0
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,7 @@ def test_definitions_come_back_and_old_ones_stay() -> None:
         ({"spacing": 2.0}, "spacing must be a sequence"),
         ({"spacing": (1, 2, 3)}, "spacing must be the height and the width"),
         ({"spacing": (1, -2)}, "each of spacing must be a positive number"),
+        ({"spacing": (2, 1), "pixel_size": 2.0}, r"pixel_size \(=2.0\) is of square .* give one of both"),
         ({"row_weights": (1, 0)}, "each of row_weights must be a positive number"),
         ({"row_weights": ()}, "row_weights must hold"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import pairs_of_rain
+from emuloss.datasets import Rain
 from emuloss.emulators import (
     ARCHITECTURES,
     RELAXATIONS,
@@ -24,6 +25,8 @@ from emuloss.evaluation import evaluate, exact_distance, summary_table
 from emuloss.evaluation.report import write_report
 from emuloss.losses import Provenance, SurrogateLoss
 from emuloss.metrics import CSI, FSS, SAL, BettiError, BoxCount, Metric, Minkowski
+from emuloss.pipeline.settings import Teacher
+from emuloss.pipeline.teacher import metric_of
 from emuloss.training import Trainer, Training
 from emuloss.training.batches import Batches
 from emuloss.zoo import Surrogate
@@ -156,6 +159,21 @@ def test_exact_forward_has_the_soft_gradient(metric):
     truth = exact(metric, PAIRS) if metric.arity == 2 else torch.from_numpy(metric(fields.numpy()))
     assert torch.equal(curves, truth.float())
     torch.testing.assert_close(*gradients)
+
+
+def test_percentiles_need_no_thresholds_of_the_data():
+    source, asked = Rain(4, 16, seed=0), Teacher(metric="fss", metric_options={"percentiles": [50, 90]})
+    assert metric_of(asked, source, ["train"] * len(source)) == FSS(percentiles=[50, 90])
+    both = Teacher(metric="fss", quantiles=[0.5], metric_options={"percentiles": [50, 90]})
+    with pytest.raises(ArgumentError, match=r"fss takes thresholds, .* or percentiles, .* got both"):
+        metric_of(both, source, ["train"] * len(source))
+
+
+def test_a_spacing_takes_the_place_of_the_data_s_pixel_size():
+    source = Rain(4, 16, seed=0)
+    asked = Teacher(metric="minkowski", thresholds=[1.0], metric_options={"spacing": [3.0, 1.0]})
+    assert source.pixel_size != 1
+    assert metric_of(asked, source, ["train"] * len(source)).spacing == (3.0, 1.0)
 
 
 def test_relaxations_have_their_arguments_and_no_more():

@@ -263,6 +263,7 @@ def test_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     assert tops == {name.split("/")[0] for name in PACKAGES} - {"."}
     loose = {name for name in inside if re.fullmatch(r"emuloss/[^/]+", name) and not name.endswith(".py")}
     assert loose == {"emuloss/py.typed"}
+    assert "emuloss/pipeline/__init__.pyi" in inside
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:

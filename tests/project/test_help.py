@@ -1,5 +1,6 @@
 """What `help` shows: the arguments of every metric, relaxation, source and loss stand where people look."""
 
+import dataclasses
 import inspect
 import pydoc
 import re
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 import emuloss
 import numpy as np
 import pytest
+from emuloss import functional, losses, measures, plot
 from emuloss.datasets import open_source
 from emuloss.datasets.sources.opening import SOURCES
 from emuloss.emulators import RELAXATIONS
@@ -103,6 +105,30 @@ def test_help_on_open_source_tells_each_option(name: str) -> None:
 def test_help_tells_each_option(function: Callable[..., object]) -> None:
     page = shown(function)
     assert all(told_in(page, name, 8) for name in parameters(function))
+
+
+def is_error(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Exception)
+
+
+PUBLIC = {
+    f"{module.__name__}.{name}": thing
+    for module in (emuloss, functional, losses, measures, plot)
+    for name in module.__all__
+    if callable(thing := getattr(module, name)) and not is_error(thing)
+}
+
+
+@pytest.mark.parametrize("thing", PUBLIC.values(), ids=PUBLIC)
+def test_help_tells_each_argument_of_what_is_public(thing: Callable[..., object]) -> None:
+    """Real ones, and `*args` and `**kwargs` too, in the docstring of a class or of those above it."""
+    kinds = thing.__mro__ if isinstance(thing, type) else [thing]
+    told = "\n".join(arguments_in(kind) for kind in kinds)
+    attributes = inspect.getdoc(thing) if dataclasses.is_dataclass(thing) else ""
+    for name in parameters(thing):
+        assert re.search(rf"^\**{name}: \S", told, re.MULTILINE) or f" {name}: " in attributes, name
+    page = shown(thing)
+    assert all(name in page for name in parameters(thing))
 
 
 class Plain:

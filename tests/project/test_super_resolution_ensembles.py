@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import itertools
 import json
 import sys
 from functools import partial
@@ -17,7 +18,8 @@ from ensemble_runs import fabricated
 from super_resolution import importable, rain
 from torch.nn import functional as F
 
-MODULES = ("board", "data", "ensembles", "models", "recipes", "results", "terms", "training", "verification")
+MODULES = ("board", "data", "ensembles", "models", "pictures", "recipes", "results", "terms", "training",
+           "verification")  # fmt: skip
 TERMS = ("multiscale", "amse", "patches", "spectra", "relaxed", "excursion", "components", "clusters")
 
 
@@ -532,6 +534,19 @@ def test_ranks_that_are_not_flat_are_missed(example, tmp_path):
         told["ranks"]["area"] = [100] * 8 + [140]
         path.write_text(json.dumps(told))
     assert [name for name, met in verdicts(example, tmp_path).items() if not met] == ["ranks, off flat"]
+
+
+def test_values_of_cut_bars_of_ranks_do_not_meet(example, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(example.pictures.plt, "close", figures.append)
+    counts = {"area": [300, 60, 50, 50, 50, 60, 50, 50, 240], "euler": [700, 40, 30, 20, 10, 10, 10, 10, 10]}
+    runs = [SimpleNamespace(figures={"ranks": {k: np.array(v) for k, v in counts.items()}})]
+    rows = [SimpleNamespace(label=name, deterministic=False, runs=runs) for name in ("crps", "crps+relaxed")]
+    example.pictures.draw_ranks(rows, tmp_path / "ranks.png")
+    for axis in figures[0].axes:
+        boxes = [text.get_window_extent() for text in axis.texts]
+        assert len(boxes) == (4 if axis is figures[0].axes[0] else 2)
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_the_page_of_two_weathers(example, tmp_path, monkeypatch):

@@ -329,8 +329,8 @@ def _number(name: str, value: object) -> Tensor:
 
 def _heeded(loss: nn.Module) -> float:
     """How far a loss heeds itself, above 0; 1 of all but a live one."""
-    if isinstance(loss, LiveLoss) and loss.live.gated and loss.training:
-        return max(loss.gauge.weight, 1e-6)
+    if isinstance(loss, LiveLoss):
+        return max(loss.heeded, 1e-6)
     return 1.0
 
 

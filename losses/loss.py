@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -191,37 +191,25 @@ class SurrogateLoss(Comparison):
             masked, beside, _ = self._masked(prediction, target, mask)
             fields = _flat(masked).float()
             observed = None if beside is None else _flat(beside)
-            exact = self._exact_distances(fields, observed, target_curves)
-            known = self.exact_forward or self.surrogate.exact
-            found = measured_gradient(
-                gradient.reshape(fields.shape).float(),
-                fields,
-                exact,
-                loss.detach() if known else exact(fields[None])[0],
-                values_of(fields if observed is None else observed),
-            )
+            reference = target_curves
+            if self.metric.arity == 1 and observed is not None:
+                reference = self.teacher(observed)
+
+            def curves(variants: Tensor) -> Tensor:
+                batch = variants.flatten(0, 1)
+                if self.metric.arity == 2:
+                    assert observed is not None  # `check_inputs` has seen to it
+                    batch = stacked(batch, observed.repeat(len(variants), 1, 1))
+                return self.teacher(batch).unflatten(0, variants.shape[:2])
+
+            def distance(curves: Tensor) -> Tensor:
+                goal = None if reference is None else reference.to(curves).repeat(len(curves), 1, 1)
+                return self._weighed(self.distance(curves.flatten(0, 1), goal)).unflatten(0, curves.shape[:2])
+
+            values = values_of(fields if observed is None else observed)
+            flat = gradient.reshape(fields.shape).float()
+            found = measured_gradient(flat, fields, curves, distance, values)
         return with_gradient(loss.detach(), prediction, found.view_as(prediction).to(prediction))
-
-    def _exact_distances(
-        self, fields: Tensor, observed: Tensor | None, curves: Tensor | None
-    ) -> Callable[[Tensor], Tensor]:
-        """Exact distances (K, N) of variants (K, N, H, W) of fields from what was observed, or its curves."""
-        pairs = self.metric.arity == 2
-        if not pairs and observed is not None:
-            curves = self.teacher(observed)
-
-        def distances(variants: Tensor) -> Tensor:
-            count, flat = len(variants), variants.flatten(0, 1)
-            if pairs:
-                assert observed is not None  # `check_inputs` has seen to it
-                found = self.distance(self.teacher(stacked(flat, observed.repeat(count, 1, 1))), None)
-            else:
-                assert curves is not None  # likewise
-                exact = self.teacher(flat)
-                found = self.distance(exact, curves.to(exact).repeat(count, 1, 1))
-            return self._weighed(found).view(count, -1)
-
-        return distances
 
     def by_output(
         self,

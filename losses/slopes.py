@@ -41,20 +41,25 @@ def values_of(fields: Tensor) -> Values:
 
 
 def measured_gradient(
-    gradient: Tensor, fields: Tensor, distances: Callable[[Tensor], Tensor], now: Tensor, values: Values
+    gradient: Tensor,
+    fields: Tensor,
+    curves: Callable[[Tensor], Tensor],
+    distance: Callable[[Tensor], Tensor],
+    values: Values,
 ) -> Tensor:
     """The gradient of exact distances, as far as it lies along parts of a surrogate's gradient.
 
     Steps are taken in the space of `emuloss.emulators.spaces`. Along a part p of the gradient there, with the
-    direction d = -p / rms(p), the exact distance falls by f(z - h d) - f(z + h d) over 2 h. Parts along which
-    it rises are left out. Where it stays as it is, the surrogate is taken at its word. Parts overlap: what
-    they have in common counts up to as often as there are parts.
+    direction d = -p / rms(p), the exact distance falls by (D(z - h d) - D(z + h d)) / 2 h, or by dD/da times
+    such differences of exact curves a, which is known up to the goal, where whole steps lead too far; the
+    larger of both counts. Parts along which it rises are left out. Where it stays as it is, the surrogate is
+    taken at its word. Parts overlap: what they have in common counts up to as often as there are parts.
 
     Args:
         gradient: (N, H, W), the surrogate's, of the distance of each field.
         fields: (N, H, W), NaN where nothing was measured.
-        distances: exact ones, of K variants of each field, (K, N, H, W) -> (K, N).
-        now: exact distances of the fields, (N,).
+        curves: exact ones, of K variants of each field, (K, N, H, W) -> (K, N, C, Q).
+        distance: of such curves, (K, N), differentiable.
         values: of the data that the fields are like.
 
     Returns:
@@ -66,12 +71,15 @@ def measured_gradient(
     parts = _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * stretch) * ~fields.isnan()
     directions = (-parts / _size(parts)).clamp(-_LONGEST, _LONGEST)
     steps = _STEP * torch.cat([directions, -directions])
-    ahead, behind = distances(space.leave(space.within(z + steps))).to(gradient).chunk(2)
-    falls = (behind - ahead) / (2 * _STEP)
-    whole = parts.sum(0)
-    hoped = _UNSEEN * now.to(gradient)[:, None, None] * parts / _size(whole)
-    seen = (falls != 0)[..., None, None]
-    found = torch.where(seen, -falls.clamp(min=0)[..., None, None] * directions, hoped).sum(0)
+    met = space.leave(space.within(z + steps))
+    ahead, behind, here = curves(torch.cat([met, fields[None]])).split([len(parts), len(parts), 1])
+    with torch.enable_grad():
+        now = distance(here.requires_grad_())
+        (pull,) = torch.autograd.grad(now.sum(), here)
+    falls = torch.stack([((behind - ahead) * pull).sum((-2, -1)), distance(behind) - distance(ahead)])
+    falls = falls.amax(0).to(gradient)[..., None, None] / (2 * _STEP)
+    hoped = _UNSEEN * now.detach().to(gradient)[..., None, None] * parts / _size(parts.sum(0))
+    found = torch.where(falls != 0, -falls.clamp(min=0) * directions, hoped).sum(0)
     pixels = fields.shape[-2] * fields.shape[-1]
     return torch.where(gradient.isfinite(), found / (pixels * stretch), gradient)
 

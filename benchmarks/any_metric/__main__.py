@@ -5,8 +5,8 @@
 The metrics are plain functions of rain and of pictures, and some of the package's; see functions.py. Of each,
 spoilt fields are changed by 200 gradient steps on their pixels, as `emuloss.evaluation.descent` has it, and
 the exact metric tells how much of the distance is gone. The gradient comes from perturbations and as many
-calls of the metric; from a network that learnt on fields as they are, and was frozen; from one that learnt
-on its own descents, too, by its own slopes and by measured ones; and from one that goes on learning beside
+calls of the metric; from a network that learnt on fields as they are, and was frozen, by its own slopes and
+by measured ones; from one that learnt on its own descents, too; and from one that goes on learning beside
 the steps, by measured slopes. What is measured is kept in the folder, so that a later run goes on.
 """
 

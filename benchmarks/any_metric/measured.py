@@ -22,7 +22,7 @@ from torch import Tensor, nn
 Row = dict[str, float | None]
 """Figures by column."""
 
-WAYS = ("perturbations", "frozen", "with descents", "measured slopes", "live")
+WAYS = ("perturbations", "frozen", "with descents", "frozen, measured slopes", "live")
 """Where the gradient comes from."""
 DESCENDED = ("R2 on descents", *(f"removed from {start}, %" for start in STARTS))
 """What is told of each."""
@@ -61,7 +61,7 @@ def measured(metric: Metric, fields: Fields, budget: int) -> Row:
         "perturbations": Perturbations(_distances(plain.metric), scale, pairs=_PAIRS),
         "frozen": plain.as_loss(**_exact(plain)),
         "with descents": taught.as_loss(**_exact(taught)),
-        "measured slopes": taught.as_loss(forward="exact", slopes="measured"),
+        "frozen, measured slopes": plain.as_loss(forward="exact", slopes="measured"),
     }
     for way in WAYS:
         said: list[NDArray[Any]] = []

@@ -28,8 +28,8 @@ class Gauge:
     curves and those of the target: 0 where it is exact; at 1 it tells nothing about what is still missing.
     Of a pairwise metric both are the errors of the shortfall and the shortfall itself. `ranks` is the share
     of pairs of predictions that it puts in the order of their exact distances (1: all, 0.5: none but by
-    chance). In training the loss is multiplied by `weight` = 1 / (1 + error^2); in evaluation it tells the
-    distance as it is.
+    chance). In training a loss whose slopes are the surrogate's own is multiplied by `weight` =
+    1 / (1 + error^2); in evaluation it tells the distance as it is.
     """
 
     def __init__(self) -> None:

@@ -98,10 +98,18 @@ class LiveLoss(SurrogateLoss):
     ) -> tuple[Tensor, Tensor | None]:
         """As of a frozen surrogate; in training a poor one whose slopes are its own is heeded less."""
         distances, gate = super()._compared(prediction, target, target_curves, mask)
-        if self.live.gated and self.training and not self.measures_slopes:
-            weight = distances.new_full(distances.shape[:1], self.gauge.weight)
+        if self.heeded != 1:
+            weight = distances.new_full(distances.shape[:1], self.heeded)
             gate = weight if gate is None else gate * weight
         return distances, gate
+
+    @property
+    def heeded(self) -> float:
+        """What the loss is multiplied by now: less than 1 in training by a surrogate that errs.
+
+        Not where slopes are measured: there it is the metric that leads.
+        """
+        return self.gauge.weight if self.live.gated and self.training and not self.measures_slopes else 1.0
 
     def _curves_of(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
@@ -133,9 +141,9 @@ class LiveLoss(SurrogateLoss):
 
         Returns:
             "loss", the distance from exact curves in the last step, NaN where there was nothing to learn; the
-            figures of the gauge: mean distances "said" and "exact" of the last predictions, "error", "ranks"
-            and "weight"; and "left_out", how many fields so far could not be learnt: not finite, or without
-            labels.
+            figures of the gauge: mean distances "said" and "exact" of the last predictions, "error" and
+            "ranks"; "weight", as `heeded`; and "left_out", how many fields so far could not be learnt: not
+            finite, or without labels.
         """
         if self._random is None:
             self._random = np.random.default_rng([self.live.seed, rank()])
@@ -154,8 +162,10 @@ class LiveLoss(SurrogateLoss):
         for lesson in lessons:
             self._memory.add(lesson.predictions, lesson.exact)
             self._learnt += len(lesson.predictions)
-        self.gauge.warn(self._student.steps, self.metric.title)
-        figures, left_out = self.gauge.figures(), self._left_out + self._labels.left_out
+        if not self.measures_slopes:
+            self.gauge.warn(self._student.steps, self.metric.title)
+        figures = self.gauge.figures() | {"weight": self.heeded}
+        left_out = self._left_out + self._labels.left_out
         self._note(figures)
         self._wait_no_more()
         return {"loss": loss, **figures, "left_out": left_out}

@@ -166,7 +166,8 @@ def live(gated: bool = True) -> emuloss.losses.LiveLoss:
     network = ARCHITECTURES["constrained"](metric, widths=(8, 16), hidden=16, spectral="none")
     with torch.no_grad():
         network.fc[-1].weight.normal_(std=0.1)  # else there is no gradient yet
-    return FrozenSurrogate(network, "constrained").as_loss(live=Live(gated=gated, precision="float32"))
+    live = Live(gated=gated, precision="float32")
+    return FrozenSurrogate(network, "constrained").as_loss(live=live, slopes="surrogate")
 
 
 def test_learn_reaches_the_losses_that_are_live():

@@ -73,7 +73,7 @@ def test_it_learns_what_it_is_asked_about():
     assert told[-1]["error"] < 0.4 * told[0]["error"]
     exact = SurrogateLoss(frozen, forward="exact")
     aim = float(exact(predictions[0], targets[0]))
-    assert float(loss(predictions[0], targets[0])) == pytest.approx(aim * loss.gauge.weight)
+    assert float(loss(predictions[0], targets[0])) == pytest.approx(aim)
     untaught, learnt = (
         float(each.as_loss(reference="exact")(predictions[0], targets[0]))
         for each in (frozen, loss.surrogate)
@@ -83,7 +83,7 @@ def test_it_learns_what_it_is_asked_about():
 
 
 def test_the_gauge_is_what_is_measured_before_the_lesson():
-    loss = surrogate().as_loss(live=Live(**EXACTLY))
+    loss = surrogate().as_loss(live=Live(**EXACTLY), forward="exact", slopes="surrogate")
     (prediction,), (target,) = batches(1)
     curves = loss.surrogate(prediction)
     exact, aim = (torch.from_numpy(loss.metric(x.numpy())).float() for x in (prediction, target))
@@ -98,16 +98,21 @@ def test_the_gauge_is_what_is_measured_before_the_lesson():
 
 
 def test_a_poor_surrogate_is_heeded_less():
-    gated, plain = surrogate().as_loss(live=True), surrogate().as_loss(live=Live(gated=False))
+    gated, plain, measured = (
+        surrogate().as_loss(live=live, forward="exact", slopes=slopes)
+        for live, slopes in ((True, "surrogate"), (Live(gated=False), "surrogate"), (True, "measured"))
+    )
     frozen = surrogate().as_loss(forward="exact", reduction="none")
     (prediction,), (target,) = batches(1)
     torch.testing.assert_close(gated(prediction, target), frozen(prediction, target).mean())
     for row in ((1.0, 2.0, 3.0), (2.0, 4.0, 3.0)):
         gated.gauge.add(*np.array(row)[:, None])
         plain.gauge.add(*np.array(row)[:, None])
+        measured.gauge.add(*np.array(row)[:, None])
     assert gated.gauge.error == 1
     torch.testing.assert_close(gated(prediction, target), frozen(prediction, target).mean() / 2)
-    torch.testing.assert_close(plain(prediction, target), frozen(prediction, target).mean())
+    for other in (plain, measured):
+        torch.testing.assert_close(other(prediction, target), frozen(prediction, target).mean())
     torch.testing.assert_close(gated.by_output(prediction, target), plain.by_output(prediction, target))
     torch.testing.assert_close(gated.eval()(prediction, target), frozen(prediction, target).mean())
 

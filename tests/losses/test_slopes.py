@@ -39,15 +39,22 @@ def surrogate(metric=None, arch="constrained"):
 
 
 def squared(goal):
-    """Mean squared distances of variants (K, N, H, W), and their gradient at fields (N, H, W)."""
+    """Mean squared distances of fields (..., N, H, W) from a goal, and their gradient at fields."""
     return (
-        lambda variants: (variants - goal).square().mean((-2, -1)),
+        lambda fields: (fields - goal).square().mean((-2, -1)),
         lambda fields: 2 * (fields - goal) / (SIDE * SIDE),
     )
 
 
 def found(gradient, fields, distances):
-    return measured_gradient(gradient, fields, distances, distances(fields[None])[0], values_of(fields))
+    """The measured gradient of distances, which are their own curves."""
+    return measured_gradient(
+        gradient,
+        fields,
+        lambda variants: distances(variants)[..., None, None],
+        lambda curves: curves[..., 0, 0],
+        values_of(fields),
+    )
 
 
 def stretch(fields):
@@ -68,7 +75,7 @@ def test_a_true_gradient_keeps_its_slopes(data):
     measured = found(gradient, fields, distances)
     step = measured * stretch(fields) ** 2  # in the space of the pixels: along the gradient there
     step *= 1e-3 / step.square().mean((1, 2), keepdim=True).sqrt()
-    rises = (distances((fields + step)[None]) - distances((fields - step)[None]))[0] / 2
+    rises = (distances(fields + step) - distances(fields - step)) / 2
     # What the three parts have in common counts up to three times.
     share = along(measured, step) / rises
     assert (share > 0.8).all()
@@ -101,10 +108,10 @@ def test_what_is_fine_may_be_wrong_where_what_is_coarse_is_right():
 def test_where_the_metric_sees_no_difference_the_surrogate_is_heard():
     fields, _ = temperature()
     gradient = torch.randn(fields.shape, generator=torch.Generator().manual_seed(0))
-    flat = found(gradient, fields, lambda variants: torch.full(variants.shape[:2], 2.0))
+    flat = found(gradient, fields, lambda fields: torch.full(fields.shape[:-2], 2.0))
     similar = torch.nn.functional.cosine_similarity(flat.flatten(1), gradient.flatten(1))
     assert (similar > 0.8).all()
-    none = found(gradient, fields, lambda variants: torch.zeros(variants.shape[:2]))
+    none = found(gradient, fields, lambda fields: torch.zeros(fields.shape[:-2]))
     assert not none.any()  # at the goal there is nowhere to go
 
 
@@ -115,13 +122,8 @@ def test_what_is_not_finite_stays_so_and_what_was_not_measured_gets_none():
     gradient[0, 3, 4] = math.nan
     hidden = fields.clone()
     hidden[1, :5] = math.nan
-    measured = measured_gradient(
-        gradient.masked_fill(hidden.isnan(), 0.0),
-        hidden,
-        lambda variants: distances(variants.nan_to_num(0.0)),
-        distances(fields[None])[0],
-        values_of(fields),
-    )
+    gradient = gradient.masked_fill(hidden.isnan(), 0.0)
+    measured = found(gradient, hidden, lambda fields: distances(fields.nan_to_num(0.0)))
     assert measured[0, 3, 4].isnan()
     assert measured.isnan().sum() == 1
     assert not measured[1, :5].any()

@@ -29,7 +29,8 @@ def standin(quick, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"})
+    hosts = getattr(constants, "HF_URL_HOSTS", frozenset())  # the first clients of version 1 had none
+    monkeypatch.setattr(constants, "HF_URL_HOSTS", hosts | {"127.0.0.1"}, raising=False)
     with HubStandIn() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server

@@ -3,7 +3,8 @@ Live surrogates
 ===============
 
 A frozen network is true where it was trained. Ask it for the way, and it leads to where it was not. A live
-one is told the exact values of what it just judged: the same network, the same descent, with and without.
+one is told the exact values of what it just judged, and how they change a small step ahead: the same network,
+the same descent, with and without.
 """
 
 # %%
@@ -34,14 +35,16 @@ fields = np.concatenate([source.read(k, "train") for k in range(len(source))])
 metric = emuloss.metric(peaks, invariant=True)  # turning and mirroring change nothing
 live = emuloss.live(metric, fields, budget=1600, seed=0, live=Live(background=False), progress=False)
 frozen = copy.deepcopy(live.surrogate).as_loss()
+measured = copy.deepcopy(live.surrogate).as_loss(forward="exact", slopes="measured")
 
 target = torch.from_numpy(fields[np.argsort([peaks(each) for each in fields])[-40:-32]])
 noisy = target * torch.exp(0.5 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0)))
 wanted = metric(target.numpy())
 
 # %%
-# The same descent twice
-# ----------------------
+# The same descent three times
+# ----------------------------
+# By the frozen network's own slopes; by slopes that the exact metric measures along them; and live.
 
 
 def descend(loss, learn):
@@ -59,11 +62,15 @@ def descend(loss, learn):
     return history, x.detach()
 
 
-found = {"frozen": descend(frozen, False), "live": descend(live, True)}
+found = {
+    "frozen": descend(frozen, False),
+    "frozen, measured slopes": descend(measured, False),
+    "live": descend(live, True),
+}
 for name, (history, _) in found.items():
-    print(f"{name:7} peaks that are wrong: {history[0]:.1f} -> {history[-1]:.1f}")
-assert found["live"][0][-1] < 0.6 * found["live"][0][0]
-assert found["live"][0][-1] < 0.8 * found["frozen"][0][-1]
+    print(f"{name:24} peaks that are wrong: {history[0]:.1f} -> {history[-1]:.1f}")
+assert found["live"][0][-1] < 0.2 * found["live"][0][0]
+assert found["frozen, measured slopes"][0][-1] < 0.7 * found["frozen"][0][-1]
 
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for name, (history, _) in found.items():
@@ -72,8 +79,8 @@ axis.set(xlabel="step", ylabel="peaks that are wrong", ylim=(0, None))
 axis.legend(frameon=False)
 
 # %%
-# A live loss does not win everywhere: of a network that was trained long, such as ``clusters-opera``, the
-# frozen one took blurred fields further in these few steps (2.3 against 2.6, from 2.9).
+# Measured slopes cost six more calls of the metric a field and step: nothing for metrics that take microseconds,
+# and no choice for those that take seconds. There a live loss goes by its network's own slopes.
 #
-# ``loss.gauge`` tells how far the network is from the exact values; where it errs, the loss is heeded less.
-# All it learnt is in its ``state_dict``. More, and figures: :doc:`losses that go on learning </live>`.
+# ``loss.gauge`` tells how far the network is from the exact values. All it learnt is in its ``state_dict``.
+# More, and figures: :doc:`losses that go on learning </live>`.

@@ -45,6 +45,7 @@ def losses(data: Tensor, lessons: int) -> dict[str, SurrogateLoss]:
         budget=lessons,
         live=Live(background=False),
         reduction="none",
+        slopes="surrogate",
         progress=False,
     )
     return {

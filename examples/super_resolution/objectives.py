@@ -78,7 +78,7 @@ _ONE = (0.01,)
 _HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
-_LIVE = (("live", True),)
+_LIVE = (("live", True), ("slopes", "surrogate"))
 """Values are exact, and the gradient is that of the surrogate, which goes on learning."""
 _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""

@@ -50,7 +50,8 @@ class SurrogateLoss(Comparison):
             pairwise metric. It may be set anew between steps.
         slopes: "surrogate", or "measured": the gradient goes along the surrogate's, by exact slopes, which
             six more calls of the metric a field tell, so that the surrogate's errors lead nowhere (see
-            `emuloss.losses.slopes`). Values stay as they are. Default: "surrogate".
+            `emuloss.losses.slopes`). Values stay as they are, and so do slopes of `by_output`. Default:
+            "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,

@@ -22,8 +22,10 @@ from fields import Fields, pictures, rain
 from functions import CASES
 from measured import DESCENDED, WAYS, Row, measured
 
-_TOLD = {what: WAYS[1:] if what.startswith("R2") else WAYS for what in DESCENDED}
-"""Ways that each is told of: perturbations say nothing of curves."""
+_NETWORKS = ("frozen", "with descents", "live")
+"""Ways that say something of curves; that by measured slopes has the network of the frozen one."""
+_TOLD = {what: _NETWORKS if what.startswith("R2") else WAYS for what in DESCENDED}
+"""Ways that each is told of."""
 _COLUMNS = ("R2", *(f"{what}: {way}" for what, ways in _TOLD.items() for way in ways))
 
 

@@ -44,7 +44,7 @@ def test_version_has_one_value() -> None:
 
 def test_every_folder_is_packaged() -> None:
     folders = {Path(path).parent.as_posix() for path in SOURCES}
-    assert folders == set(PACKAGES)
+    assert folders | {"zoo/models"} == set(PACKAGES)  # which has the checkpoints, and no code
 
 
 def test_everything_has_its_floor() -> None:

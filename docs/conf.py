@@ -104,8 +104,18 @@ html_sidebars = {name: [] for name in ("index", "chooser", "theory", "related", 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
+def without_stale_tutorials(app, config):
+    """Remove what an earlier build made of tutorials that are gone, or have another name by now."""
+    folder = Path(app.srcdir)
+    there = {path.stem for path in (folder / "tutorials").glob("plot_*.py")}
+    for path in (folder / "_generated/tutorials").glob("plot_*"):
+        if path.name.split(".")[0] not in there:
+            path.unlink()
+
+
 def setup(app):
     """Write what is made from the code, and say how formulas, docstrings and links become HTML."""
+    app.connect("config-inited", without_stale_tutorials)
     for make in (reference, cards, chooser, pictures, play):
         app.connect("config-inited", make.write)
     app.connect("autodoc-process-docstring", docstrings.as_restructured_text, priority=100)

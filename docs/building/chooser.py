@@ -32,6 +32,8 @@ def peaks(field):
 """
 WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01, "own": 0.01}
 """Where to begin, of losses; those measured: docs/super_resolution.md and docs/live.md."""
+SHARE = 0.5
+"""Of the gradient, where to begin with live losses: their gradients differ much in length."""
 
 
 def recipe(model: str, metric: str, fields: str) -> str:
@@ -83,23 +85,32 @@ def _used(model: str, metric: str, fields: str) -> str:
             "# in a step of your sampler: noisy fields x, the clean ones that it expects, and how far it is\n"
             "clean = clean + guidance(x, clean, progress)  # both (N, 1, H, W)"
         )
-    live = _live(metric, fields)
-    lines = [] if live else ["loss = surrogate.as_loss()", ""]
-    lines.append("# in your training step")
+    if _live(metric, fields):
+        return (
+            f'combined = emuloss.Combined({{"mse": mse, "metric": loss}}, metric=emuloss.Share({SHARE}))\n\n'
+            "# in your training step\n"
+            "combined(prediction, target).backward()\n"
+            "combined.learn()  # after optimizer.step()"
+        )
+    lines = ["loss = surrogate.as_loss()", "", "# in your training step"]
     if metric in ("minkowski", "relaxed"):
         lines.append("loss.anneal(step / steps)  # from a wide step to a narrow one")
     lines += [
         f"value = mse(prediction, target) + {WEIGHTS[metric]} * loss(prediction, target)",
         "value.backward()",
     ]
-    lines += ["loss.learn()  # after optimizer.step()"] if live else []
     return "\n".join(lines)
 
 
 def notes(model: str, metric: str, fields: str) -> list[str]:
     """What to know of weight, temperature and cost, in HTML."""
     found = []
-    if model == "one":
+    if model == "one" and _live(metric, fields):
+        found.append(
+            f"<b>Weight.</b> Begin with a share of {SHARE:g} of the gradient beside the squared error of "
+            "log(1 + x): exact slopes, which a live loss goes by, differ much from metric to metric."
+        )
+    elif model == "one":
         found.append(
             f"<b>Weight.</b> Begin with {WEIGHTS[metric]} beside the squared error of log(1 + x). Double "
             f"it until pixels "

@@ -37,11 +37,11 @@ def rain() -> Fields:
 
 
 def pictures() -> Fields:
-    """Tiles of 8-bit pictures that come with scikit-image; the lower fifth of each is held out."""
+    """Tiles of 8-bit pictures that come with scikit-image; the lower fifth of each, or a tile, is held out."""
     parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     for picture in _PICTURES:
         grey = picture().astype(np.float32)
-        border = len(grey) * 4 // 5
+        border = min(len(grey) * 4 // 5, len(grey) - _SIDE)
         for part, image in zip(parts, (grey[:border], grey[border:]), strict=True):
             part.extend(_tiles(image))
     observed, tested = (np.random.default_rng(0).permutation(np.stack(part)) for part in parts)

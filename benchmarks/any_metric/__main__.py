@@ -37,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="metrics")
     parser.add_argument("--budget", type=int, default=12800, help="fields that each network learns on")
-    parser.add_argument("--out", type=Path, default=Path("runs/any_metric"), help="folder of the figures")
+    parser.add_argument("--out", type=Path, default=Path("docs/live"), help="folder of the figures")
     parser.add_argument("--page", type=Path, help="to write the table to, between its markers")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@ spoilt fields are changed by 200 gradient steps on their pixels, as `emuloss.eva
 the exact metric tells how much of the distance is gone. The gradient comes from perturbations and as many
 calls of the metric; from a network that learnt on fields as they are, and was frozen, by its own slopes and
 by measured ones; from one that learnt on its own descents, too; and from one that goes on learning beside
-the steps, by measured slopes. What is measured is kept in the folder, so that a later run goes on.
+the steps, by measured slopes. What is measured is kept in the folder, from which a later run goes on;
+another folder measures anew.
 """
 
 from __future__ import annotations

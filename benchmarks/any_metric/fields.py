@@ -37,7 +37,7 @@ def rain() -> Fields:
 
 
 def pictures() -> Fields:
-    """Tiles of 8-bit pictures that come with scikit-image; the lower fifth of each, or a tile, is held out."""
+    """Tiles of 8-bit pictures of scikit-image; the lower fifth of each is held out, or a row of tiles."""
     parts: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     for picture in _PICTURES:
         grey = picture().astype(np.float32)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from ..emulators.spaces import Values, space_of
 
@@ -105,6 +104,10 @@ class _WithGradient(torch.autograd.Function):
 
 def _parts(fields: Tensor) -> Tensor:
     """What is fine in fields (N, H, W), what is coarser, and so on, (K, N, H, W); their sum is the fields."""
+    from torchvision.transforms.functional import (
+        gaussian_blur,
+    )  # which brings the compiler along, for seconds
+
     smooth = [fields]
     for width in _WIDTHS:
         reach = min(math.ceil(3 * width), min(fields.shape[-2:]) - 1)  # the border is mirrored

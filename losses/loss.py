@@ -49,7 +49,7 @@ class SurrogateLoss(Comparison):
             surrogate and exact curves of its target: where the surrogate errs, it is heeded less. Not for a
             pairwise metric. It may be set anew between steps.
         slopes: "surrogate", or "measured": the gradient goes along the surrogate's, by exact slopes, which
-            six more calls of the metric a field tell, so that the surrogate's errors lead nowhere (see
+            eight more calls of the metric a field tell, so that the surrogate's errors lead nowhere (see
             `emuloss.losses.slopes`). Values stay as they are, and so do slopes of `by_output`. Default:
             "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is

@@ -104,9 +104,8 @@ class _WithGradient(torch.autograd.Function):
 
 def _parts(fields: Tensor) -> Tensor:
     """What is fine in fields (N, H, W), what is coarser, and so on, (K, N, H, W); their sum is the fields."""
-    from torchvision.transforms.functional import (
-        gaussian_blur,
-    )  # which brings the compiler along, for seconds
+    # Here, since it brings the compiler along, for seconds.
+    from torchvision.transforms.functional import gaussian_blur
 
     smooth = [fields]
     for width in _WIDTHS:

@@ -79,7 +79,7 @@ axis.set(xlabel="step", ylabel="peaks that are wrong", ylim=(0, None))
 axis.legend(frameon=False)
 
 # %%
-# Measured slopes cost six more calls of the metric a field and step: next to nothing for metrics that take
+# Measured slopes cost eight more calls of the metric a field and step: next to nothing for metrics that take
 # microseconds, and too much for those that take seconds. There a live loss goes by its network's own slopes.
 #
 # ``loss.gauge`` tells how far the network is from the exact values. All it learnt is in its ``state_dict``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -170,15 +170,16 @@ class SurrogateLoss(Comparison):
     ) -> Tensor:
         """The loss of each field, (N,), or of each channel of it, (N, K)."""
         given = self.layout.flat(prediction, target, target_curves, mask)
-        distances, gate = self._compared(*given)
-        loss = self._weighed(distances)
+        compared = self._compared(*given)
+        loss, gate = self._weighed(compared.distances), compared.gate
         if self.measures_slopes and loss.requires_grad:
-            loss = self._sloped(loss, *given)
+            loss = self._sloped(loss, compared, *given)
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
 
     def _sloped(
         self,
         loss: Tensor,
+        compared: Compared,
         prediction: Tensor,
         target: Tensor | None,
         target_curves: Tensor | None,
@@ -192,9 +193,10 @@ class SurrogateLoss(Comparison):
             masked, beside, _ = self._masked(prediction, target, mask)
             fields = _flat(masked).float()
             observed = None if beside is None else _flat(beside)
-            reference = target_curves
-            if self.metric.arity == 1 and observed is not None:
-                reference = self.teacher(observed)
+            if self._compares_exactly:
+                here, reference = compared.curves.detach(), compared.reference
+            else:
+                here, reference = None, self._goal(observed, target_curves)
 
             def curves(variants: Tensor) -> Tensor:
                 batch = variants.flatten(0, 1)
@@ -209,8 +211,14 @@ class SurrogateLoss(Comparison):
 
             values = values_of(fields if observed is None else observed)
             flat = gradient.reshape(fields.shape).float()
-            found = measured_gradient(flat, fields, curves, distance, values)
+            found = measured_gradient(flat, fields, curves, distance, values, here)
         return with_gradient(loss.detach(), prediction, found.view_as(prediction).to(prediction))
+
+    def _goal(self, observed: Tensor | None, target_curves: Tensor | None) -> Tensor | None:
+        """Exact curves to reach, or those that a caller gives; None of pairs."""
+        if self.metric.arity == 2:
+            return None
+        return target_curves if observed is None else self.teacher(observed)
 
     def by_output(
         self,
@@ -224,13 +232,13 @@ class SurrogateLoss(Comparison):
 
         Of K channels that are measured (N, K, C).
         """
-        found = self._compared(*self.layout.flat(prediction, target, target_curves, mask))[0]
-        return self.layout.restored(found, prediction)
+        compared = self._compared(*self.layout.flat(prediction, target, target_curves, mask))
+        return self.layout.restored(compared.distances, prediction)
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Distances (N, C), and how far each field is trusted; None: wholly."""
+    ) -> Compared:
+        """What predictions and targets are compared by."""
         check_inputs(self.metric, prediction, target, target_curves, mask, self.output_weights.device)
         given = prediction
         prediction, target, missing = self._masked(prediction, target, mask)
@@ -239,7 +247,7 @@ class SurrogateLoss(Comparison):
         curves, reference, gate = self._curves_of(prediction, target, target_curves)
         with full_precision(curves):
             distances = self.distance(curves, reference)
-            return distances if told is None else distances + told, gate
+            return Compared(distances if told is None else distances + told, curves, reference, gate)
 
     def _masked(
         self, prediction: Tensor, target: Tensor | None, mask: Tensor | None
@@ -317,6 +325,22 @@ class SurrogateLoss(Comparison):
         if self.layout.channels is not None:
             lines["channels"] = str(self.layout.channels)
         return lines
+
+
+class Compared(NamedTuple):
+    """Predictions beside their targets.
+
+    Attributes:
+        distances: (N, C).
+        curves: of the predictions, or of pairs, (N, C, Q).
+        reference: curves to reach, (N, C, Q); None of pairs.
+        gate: how far each field is trusted, (N,); None: wholly.
+    """
+
+    distances: Tensor
+    curves: Tensor
+    reference: Tensor | None
+    gate: Tensor | None
 
 
 def _flat(fields: Tensor) -> Tensor:

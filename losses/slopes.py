@@ -45,6 +45,7 @@ def measured_gradient(
     curves: Callable[[Tensor], Tensor],
     distance: Callable[[Tensor], Tensor],
     values: Values,
+    here: Tensor | None = None,
 ) -> Tensor:
     """The gradient of exact distances, as far as it lies along parts of a surrogate's gradient.
 
@@ -60,6 +61,7 @@ def measured_gradient(
         curves: exact ones, of K variants of each field, (K, N, H, W) -> (K, N, C, Q).
         distance: of such curves, (K, N), differentiable.
         values: of the data that the fields are like.
+        here: curves of the fields themselves, (N, C, Q), where they are known.
 
     Returns:
         (N, H, W), per unit of the fields; where the surrogate's is not finite, so is this one.
@@ -71,16 +73,20 @@ def measured_gradient(
     directions = (-parts / _size(parts)).clamp(-_LONGEST, _LONGEST)
     steps = _STEP * torch.cat([directions, -directions])
     met = space.leave(space.within(z + steps))
-    ahead, behind, here = curves(torch.cat([met, fields[None]])).split([len(parts), len(parts), 1])
+    if here is None:
+        met = torch.cat([met, fields[None]])
+    found = curves(met)
+    ahead, behind = found[: 2 * len(parts)].chunk(2)
     with torch.enable_grad():
-        now = distance(here.requires_grad_())
-        (pull,) = torch.autograd.grad(now.sum(), here)
+        at = (found[-1:] if here is None else here[None]).requires_grad_()
+        now = distance(at)
+        (pull,) = torch.autograd.grad(now.sum(), at)
     falls = torch.stack([((behind - ahead) * pull).sum((-2, -1)), distance(behind) - distance(ahead)])
     falls = falls.amax(0).to(gradient)[..., None, None] / (2 * _STEP)
     hoped = _UNSEEN * now.detach().to(gradient)[..., None, None] * parts / _size(parts.sum(0))
-    found = torch.where(falls != 0, -falls.clamp(min=0) * directions, hoped).sum(0)
+    led = torch.where(falls != 0, -falls.clamp(min=0) * directions, hoped).sum(0)
     pixels = fields.shape[-2] * fields.shape[-1]
-    return torch.where(gradient.isfinite(), found / (pixels * stretch), gradient)
+    return torch.where(gradient.isfinite(), led / (pixels * stretch), gradient)
 
 
 def with_gradient(values: Tensor, fields: Tensor, gradient: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...emulators.differentiable import Differentiable
 from ...errors import ArgumentError
 from ...training.reservoir import Reservoir
-from ..loss import SurrogateLoss
+from ..loss import Compared, SurrogateLoss
 from .gauge import Gauge, GaugeWarning
 from .labels import AtOnce, Behind, Labels
 from .lessons import Heard, Lesson, as_asked, lesson_of, together
@@ -95,13 +95,13 @@ class LiveLoss(SurrogateLoss):
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Compared:
         """As of a frozen surrogate; in training a poor one whose slopes are its own is heeded less."""
-        distances, gate = super()._compared(prediction, target, target_curves, mask)
-        if self.heeded != 1:
-            weight = distances.new_full(distances.shape[:1], self.heeded)
-            gate = weight if gate is None else gate * weight
-        return distances, gate
+        compared = super()._compared(prediction, target, target_curves, mask)
+        if self.heeded == 1:
+            return compared
+        weight = compared.distances.new_full(compared.distances.shape[:1], self.heeded)
+        return compared._replace(gate=weight if compared.gate is None else compared.gate * weight)
 
     @property
     def heeded(self) -> float:

@@ -186,6 +186,21 @@ def test_values_are_those_without(of):
         assert not torch.equal(*gradients)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "per_field"),
+    [({"forward": "exact"}, 8), ({"forward": "exact", "reference": "surrogate"}, 9), ({}, 8)],
+    ids=["exact", "exact forward", "surrogate"],
+)
+def test_exact_curves_are_found_once(arguments, per_field, monkeypatch):
+    """Six variants, the prediction and the target; where its exact curves were no goal, for the slopes alone."""
+    loss = surrogate().as_loss(slopes="measured", **arguments)
+    teacher, asked = loss.teacher, []
+    monkeypatch.setattr(loss, "teacher", lambda fields: asked.append(len(fields)) or teacher(fields))
+    prediction, target = rain()
+    loss(prediction.requires_grad_(), target)
+    assert sum(asked) == per_field * len(target)
+
+
 def test_shapes_of_the_gradient():
     frozen = surrogate()
     prediction, target = rain()

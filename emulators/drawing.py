@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class DrawnFrom(TorchDispatchMode):
     """A context in which this thread's random numbers on the CPU come from a generator of its own.
 
-    To set torch's generator and put it back afterwards would do in one thread alone: all share it.
+    To set torch's generator and put it back afterwards would do in one thread alone: all share it. Operators
+    that take no generator, as `rand_like` in older versions of torch, draw from the caller's all the same.
 
     Args:
         seed: of the generator, which gives what `torch.manual_seed` with this seed would lead to.

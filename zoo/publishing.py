@@ -158,7 +158,9 @@ def _prepared(place: Place, *, branch: str | None, private: bool, tag: str | Non
         ArgumentError: it is public, and should be private.
     """
     api = place.api
-    bounded(place, 0, api.create_repo, place.repo, private=private, exist_ok=True)
+    # Who may not make it may still write there, which older clients do not find out by themselves.
+    if not bounded(place, 0, api.repo_exists, place.repo):
+        bounded(place, 0, api.create_repo, place.repo, private=private, exist_ok=True)
     if branch is not None:
         bounded(place, 0, api.create_branch, place.repo, branch=branch, exist_ok=True)
     if tag is not None:

@@ -192,7 +192,7 @@ def test_values_are_those_without(of):
     ids=["exact", "exact forward", "surrogate"],
 )
 def test_exact_curves_are_found_once(arguments, per_field, monkeypatch):
-    """Six variants, the prediction and the target; where its exact curves were no goal, for the slopes alone."""
+    """Six variants, prediction and target; where exact curves of the target are no goal, for slopes alone."""
     loss = surrogate().as_loss(slopes="measured", **arguments)
     teacher, asked = loss.teacher, []
     monkeypatch.setattr(loss, "teacher", lambda fields: asked.append(len(fields)) or teacher(fields))

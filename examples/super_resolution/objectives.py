@@ -78,8 +78,9 @@ _ONE = (0.01,)
 _HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
-_LIVE = (("live", True), ("slopes", "surrogate"))
-"""Values are exact, and the gradient is that of the surrogate, which goes on learning."""
+_LIVE = (("live", True),)
+"""Values are exact, slopes measured along the surrogate's gradient, and it goes on learning. Such gradients are
+short, so that kinds with it are balanced."""
 _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
 
@@ -89,8 +90,10 @@ KINDS: dict[str, Kind] = {
     "relaxed-exact": Kind(relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
-    "constrained-live": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _LIVE, share=_SHARE),
-    "clusters-live": Kind(_bundled("clusters-opera"), (0.01, 0.03), _LIVE, share=_SHARE),
+    "constrained-live": Kind(
+        _bundled("minkowski-opera-constrained"), (0.3, 0.5), _LIVE, share=_SHARE, balanced=True
+    ),
+    "clusters-live": Kind(_bundled("clusters-opera"), (0.3, 0.5), _LIVE, share=_SHARE, balanced=True),
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
     "components": Kind(_bundled("components-opera"), (0.01, 0.03), _GATED, share=_SHARE),

@@ -20,9 +20,9 @@ from ..foundation.arguments import as_choice
 from .comparison import Comparison, as_reference, check_single, is_weight, reduced
 from .inputs import broken, check_inputs, unmeasured
 from .shapes import Channels, Layout
-from .slopes import measured_gradient, values_of, with_gradient
+from .slopes import Exact, checked_gradient, measured_gradient, values_of, with_gradient
 
-_SLOPES = ("surrogate", "measured")
+_SLOPES = ("surrogate", "checked", "measured")
 
 
 class SurrogateLoss(Comparison):
@@ -102,9 +102,7 @@ class SurrogateLoss(Comparison):
         self.register_buffer("severity", severity, persistent=False)
         self.layout = Layout(channels)
         self.trust = trust
-        self.measures_slopes = (
-            as_choice("slopes", "surrogate" if slopes is None else slopes, _SLOPES) == "measured"
-        )
+        self.slopes = as_choice("slopes", "surrogate" if slopes is None else slopes, _SLOPES)
 
     @property
     def trust(self) -> float | None:
@@ -172,9 +170,14 @@ class SurrogateLoss(Comparison):
         given = self.layout.flat(prediction, target, target_curves, mask)
         compared = self._compared(*given)
         loss, gate = self._weighed(compared.distances), compared.gate
-        if self.measures_slopes and loss.requires_grad:
+        if self.asks_slopes and loss.requires_grad:
             loss = self._sloped(loss, compared, *given)
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
+
+    @property
+    def asks_slopes(self) -> bool:
+        """Whether the exact metric is asked where gradients lead."""
+        return self.slopes != "surrogate"
 
     def _sloped(
         self,
@@ -185,9 +188,11 @@ class SurrogateLoss(Comparison):
         target_curves: Tensor | None,
         mask: Tensor | None,
     ) -> Tensor:
-        """Losses (N,) as they are, with slopes of the exact metric."""
+        """Losses (N,) as they are, with a gradient that the exact metric was asked about."""
         if traced(prediction) or transformed(prediction):
-            raise ArgumentError("measured slopes can be neither compiled nor transformed; leave slopes out")
+            raise ArgumentError(
+                f"{self.slopes} slopes can be neither compiled nor transformed; leave slopes out"
+            )
         (gradient,) = torch.autograd.grad(loss.sum(), prediction)
         with torch.no_grad():
             masked, beside, _ = self._masked(prediction, target, mask)
@@ -210,8 +215,9 @@ class SurrogateLoss(Comparison):
                 return self._weighed(self.distance(curves.flatten(0, 1), goal)).unflatten(0, curves.shape[:2])
 
             values = values_of(fields if observed is None else observed)
+            lead = checked_gradient if self.slopes == "checked" else measured_gradient
             flat = gradient.reshape(fields.shape).float()
-            found = measured_gradient(flat, fields, curves, distance, values, here)
+            found = lead(flat, Exact(fields, curves, distance, values, here))
         return with_gradient(loss.detach(), prediction, found.view_as(prediction).to(prediction))
 
     def _goal(self, observed: Tensor | None, target_curves: Tensor | None) -> Tensor | None:

@@ -1,10 +1,8 @@
-"""Slopes of the exact metric, measured along the directions that a surrogate gives.
+"""Slopes of the exact metric along the directions that a surrogate gives.
 
 A surrogate that errs leads an optimiser astray. But two calls of the exact metric tell whether a direction is
-good: one a small step along it, one against it. So a gradient can be put together of the surrogate's
-directions and exact slopes along them, as guided evolutionary strategies do (Maheswaranathan, Metz, Tucker,
-Choi and Sohl-Dickstein 2019, ICML). What is fine in the surrogate's gradient and what is coarse are measured
-each by itself, since a network may be wrong in the one and right in the other.
+good: one a small step along it, one against it. What is fine in the surrogate's gradient and what is coarse
+are asked about each by itself, since a network may be wrong in the one and right in the other.
 """
 
 from __future__ import annotations
@@ -12,12 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..emulators.spaces import Values, space_of
+from ..emulators.spaces import PixelSpace, QuantileSpace, Values, space_of
 
 _STEP = 0.1
 """Root mean square over the pixels of the steps that measure slopes, in units of the pixels' space."""
@@ -32,61 +30,134 @@ _SAMPLED = 2**16
 """Pixels that tell what values there are."""
 
 
+class Exact(NamedTuple):
+    """What the exact metric says of fields (N, H, W) and of others like them.
+
+    Attributes:
+        fields: NaN where nothing was measured.
+        curves: exact ones, of K variants of each field, (K, N, H, W) -> (K, N, C, Q).
+        distance: of such curves, (K, N), differentiable.
+        values: of the data that the fields are like.
+        here: curves of the fields themselves, (N, C, Q), where they are known.
+    """
+
+    fields: Tensor
+    curves: Callable[[Tensor], Tensor]
+    distance: Callable[[Tensor], Tensor]
+    values: Values
+    here: Tensor | None = None
+
+
+class _Pixels(NamedTuple):
+    """Fields as places in a space where a step is a share of a pixel.
+
+    Attributes:
+        space: its own.
+        places: (N, H, W).
+        stretch: change of the fields, a unit of the space, (N, H, W).
+        measured: where fields have values.
+    """
+
+    space: PixelSpace | QuantileSpace
+    places: Tensor
+    stretch: Tensor
+    measured: Tensor
+
+    @classmethod
+    def of(cls, exact: Exact) -> _Pixels:
+        """Those of the fields that are asked about."""
+        values, fields = exact.values, exact.fields
+        highest = math.inf if values.decades else values.highest
+        space = space_of(values, values, lowest=values.lowest, highest=highest)
+        stretch = space.slope(fields).nan_to_num(1.0)
+        return cls(space, space.enter(fields), stretch, ~fields.isnan())
+
+    def parts(self, gradient: Tensor) -> Tensor:
+        """What is fine in a gradient (N, H, W) of the fields, what is coarser, and so on, (K, N, H, W)."""
+        return _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * self.stretch) * self.measured
+
+    @property
+    def roughness(self) -> Tensor:
+        """What is fine in the fields themselves, (N, H, W)."""
+        return _parts(self.places.nan_to_num(0.0))[0] * self.measured
+
+
+def checked_gradient(gradient: Tensor, exact: Exact) -> Tensor:
+    """A surrogate's gradient without those parts of it along which exact distances rise.
+
+    A part along which they stay as they are is left as it is: the nearest pixel that counts may still be some
+    steps away.
+
+    Args:
+        gradient: (N, H, W), the surrogate's, of the distance of each field.
+        exact: what tells whether distances rise.
+
+    Returns:
+        (N, H, W), per unit of the fields; where the surrogate's is not finite, so is this one.
+    """
+    pixels = _Pixels.of(exact)
+    parts = pixels.parts(gradient)
+    falls, _ = _falls(_directions(parts), pixels, exact)
+    led = torch.where(falls >= 0, parts, 0.0).sum(0)
+    return torch.where(gradient.isfinite(), led / pixels.stretch, gradient)
+
+
+def measured_gradient(gradient: Tensor, exact: Exact) -> Tensor:
+    """The gradient of exact distances, as far as it lies along parts of a surrogate's gradient.
+
+    So do guided evolutionary strategies (Maheswaranathan, Metz, Tucker, Choi and Sohl-Dickstein 2019, ICML).
+    One more direction is that in which the fields get smoother: a network that has seen little noise does not
+    find it. What leads up is left out. Where distances stay as they are along a part of the gradient, the
+    surrogate is taken at its word. Directions overlap: what they have in common counts for each.
+
+    Arguments and result are those of `checked_gradient`.
+    """
+    pixels = _Pixels.of(exact)
+    parts = pixels.parts(gradient)
+    directions = _directions(torch.cat([parts, pixels.roughness[None]]))
+    falls, now = _falls(directions, pixels, exact)
+    hoped = _UNSEEN * now * parts / _size(parts.sum(0))
+    hoped = torch.cat([hoped, torch.zeros_like(hoped[:1])])
+    led = torch.where(falls != 0, -falls.clamp(min=0) * directions, hoped).sum(0)
+    number = led.shape[-2] * led.shape[-1]
+    return torch.where(gradient.isfinite(), led / (number * pixels.stretch), gradient)
+
+
+def _directions(uphill: Tensor) -> Tensor:
+    """Against gradients (K, N, H, W), with a root mean square of 1."""
+    return (-uphill / _size(uphill)).clamp(-_LONGEST, _LONGEST)
+
+
+def _falls(directions: Tensor, pixels: _Pixels, exact: Exact) -> tuple[Tensor, Tensor]:
+    """How fast exact distances fall along directions (K, N, H, W), and what they are now.
+
+    With steps h they fall by (D(z - h d) - D(z + h d)) / 2 h, or dD/da times such differences of exact curves
+    a, which is known up to the goal, where whole steps lead too far; the larger of both.
+
+    Returns:
+        (K, N, 1, 1) and (N, 1, 1).
+    """
+    steps = _STEP * torch.cat([directions, -directions])
+    met = pixels.space.leave(pixels.space.within(pixels.places + steps))
+    if exact.here is None:
+        met = torch.cat([met, exact.fields[None]])
+    found = exact.curves(met)
+    ahead, behind = found[: len(steps)].chunk(2)
+    with torch.enable_grad():
+        here = (found[-1:] if exact.here is None else exact.here[None]).requires_grad_()
+        now = exact.distance(here)
+        (pull,) = torch.autograd.grad(now.sum(), here)
+    of_curves = ((behind - ahead) * pull).sum((-2, -1))
+    of_distances = exact.distance(behind) - exact.distance(ahead)
+    falls = torch.maximum(of_curves, of_distances) / (2 * _STEP)
+    return falls.to(directions)[..., None, None], now.detach()[0].to(directions)[..., None, None]
+
+
 def values_of(fields: Tensor) -> Values:
     """Values of fields of any shape, by some of their pixels."""
     pixels = fields.detach().reshape(-1)
     every = max(1, pixels.numel() // _SAMPLED)
     return Values.of(pixels[::every].float().cpu().numpy())
-
-
-def measured_gradient(
-    gradient: Tensor,
-    fields: Tensor,
-    curves: Callable[[Tensor], Tensor],
-    distance: Callable[[Tensor], Tensor],
-    values: Values,
-    here: Tensor | None = None,
-) -> Tensor:
-    """The gradient of exact distances, as far as it lies along parts of a surrogate's gradient.
-
-    Steps are taken in the space of `emuloss.emulators.spaces`. Along a part p of the gradient there, with the
-    direction d = -p / rms(p), the exact distance falls by (D(z - h d) - D(z + h d)) / 2 h, or by dD/da times
-    such differences of exact curves a, which is known up to the goal, where whole steps lead too far; the
-    larger of both counts. Parts along which it rises are left out. Where it stays as it is, the surrogate is
-    taken at its word. Parts overlap: what they have in common counts up to as often as there are parts.
-
-    Args:
-        gradient: (N, H, W), the surrogate's, of the distance of each field.
-        fields: (N, H, W), NaN where nothing was measured.
-        curves: exact ones, of K variants of each field, (K, N, H, W) -> (K, N, C, Q).
-        distance: of such curves, (K, N), differentiable.
-        values: of the data that the fields are like.
-        here: curves of the fields themselves, (N, C, Q), where they are known.
-
-    Returns:
-        (N, H, W), per unit of the fields; where the surrogate's is not finite, so is this one.
-    """
-    highest = math.inf if values.decades else values.highest
-    space = space_of(values, values, lowest=values.lowest, highest=highest)
-    z, stretch = space.enter(fields), space.slope(fields).nan_to_num(1.0)
-    parts = _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * stretch) * ~fields.isnan()
-    directions = (-parts / _size(parts)).clamp(-_LONGEST, _LONGEST)
-    steps = _STEP * torch.cat([directions, -directions])
-    met = space.leave(space.within(z + steps))
-    if here is None:
-        met = torch.cat([met, fields[None]])
-    found = curves(met)
-    ahead, behind = found[: 2 * len(parts)].chunk(2)
-    with torch.enable_grad():
-        at = (found[-1:] if here is None else here[None]).requires_grad_()
-        now = distance(at)
-        (pull,) = torch.autograd.grad(now.sum(), at)
-    falls = torch.stack([((behind - ahead) * pull).sum((-2, -1)), distance(behind) - distance(ahead)])
-    falls = falls.amax(0).to(gradient)[..., None, None] / (2 * _STEP)
-    hoped = _UNSEEN * now.detach().to(gradient)[..., None, None] * parts / _size(parts.sum(0))
-    led = torch.where(falls != 0, -falls.clamp(min=0) * directions, hoped).sum(0)
-    pixels = fields.shape[-2] * fields.shape[-1]
-    return torch.where(gradient.isfinite(), led / (pixels * stretch), gradient)
 
 
 def with_gradient(values: Tensor, fields: Tensor, gradient: Tensor) -> Tensor:

@@ -30,6 +30,8 @@ _SHARE = 0.25
 """Of the first lessons, after some of them, that are met on descents."""
 _PAIRS = 4
 """Of calls of the metric, a step and field, for perturbations: eight calls, as with measured slopes."""
+_LIVE = Live(background=False)
+"""Labels of functions come at once, too, so that a run can be repeated."""
 _EVERY = 10
 """Steps between those whose fields are kept, to compare what was said of them."""
 
@@ -68,7 +70,7 @@ def measured(metric: Metric, fields: Fields, budget: int) -> Row:
         exact: list[NDArray[Any]] = []
         for start in STARTS:
             torch.manual_seed(0)
-            loss = losses.get(way) or Learning(plain.as_loss(live=Live(background=False)))
+            loss = losses.get(way) or Learning(plain.as_loss(live=_LIVE, slopes="measured"))
             with _kept(loss, plain.metric, said, exact):
                 found = descent(loss, plain.metric, fields.spoilt, start=start, progress=True)
             row[f"removed from {start}, %: {way}"] = found.figures["removed"]

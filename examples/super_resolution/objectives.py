@@ -79,10 +79,18 @@ _HEAVY = {"euler": 2.0, "components": 2.0}
 _COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
 _LIVE = (("live", True),)
-"""Values are exact, slopes measured along the surrogate's gradient, and it goes on learning. Such gradients are
-short, so that kinds with it are balanced."""
+"""Values are exact, the metric checks where the gradient leads, and the surrogate goes on learning."""
+_OWN, _MEASURED = ((*_LIVE, ("slopes", slopes)) for slopes in ("surrogate", "measured"))
+_SHARES = (0.5, 0.7, 0.85)
+"""Of the gradient's norm: slopes of different kinds differ in length."""
 _SHARE = 0.25
 """Networks as losses cost more than the network that is trained: they see a quarter of each batch."""
+
+
+def _live(name: str, arguments: tuple[tuple[str, Any], ...]) -> Kind:
+    """A bundled surrogate that goes on learning."""
+    return Kind(_bundled(name), _SHARES, arguments, share=_SHARE, balanced=True)
+
 
 KINDS: dict[str, Kind] = {
     "relaxed": Kind(relaxed, (0.002, 0.004, 0.01, 0.02), _LABELS, temperature=_COOLING),
@@ -90,10 +98,10 @@ KINDS: dict[str, Kind] = {
     "relaxed-exact": Kind(relaxed, _WEIGHTS, _EXACT, temperature=_COOLING),
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
-    "constrained-live": Kind(
-        _bundled("minkowski-opera-constrained"), (0.3, 0.5), _LIVE, share=_SHARE, balanced=True
-    ),
-    "clusters-live": Kind(_bundled("clusters-opera"), (0.3, 0.5), _LIVE, share=_SHARE, balanced=True),
+    "constrained-live": _live("minkowski-opera-constrained", _LIVE),
+    "constrained-live-own": _live("minkowski-opera-constrained", _OWN),
+    "constrained-live-measured": _live("minkowski-opera-constrained", _MEASURED),
+    "clusters-live": _live("clusters-opera", _LIVE),
     "lipschitz": Kind(_bundled("minkowski-opera-lipschitz"), _WEIGHTS, _GATED, share=_SHARE),
     "certified": Kind(_bundled("minkowski-opera-certified"), _WEIGHTS, _GATED, share=_SHARE),
     "components": Kind(_bundled("components-opera"), (0.01, 0.03), _GATED, share=_SHARE),
@@ -163,6 +171,11 @@ class Objective(nn.Module):
     def settled(self, progress: float) -> bool:
         """Whether weight and temperature will stay as they are."""
         return self.loss is None or progress >= SETTLE
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its values at two moments tell which is better: not where weights follow the gradient."""
+        return self.combined is None
 
     @property
     def learns(self) -> bool:

@@ -68,6 +68,11 @@ class Recipe(nn.Module):
         """Whether weights and temperatures will stay as they are."""
         return not self.terms or progress >= SETTLE
 
+    @property
+    def comparable(self) -> bool:
+        """Whether its values at two moments tell which is better."""
+        return True
+
     def learn(self) -> None:
         """Nothing: no surrogate of it goes on learning."""
 

@@ -120,8 +120,8 @@ def train(
                 _validate(model, objective, fields.validation, labels_of_validation, accelerator), "mean"
             )
             value, error_of_pixels = found.tolist()
-            better = value < done["best"]
-            done["best"] = min(value, done["best"])
+            better = value < done["best"] or (not objective.comparable and math.isfinite(value))
+            done["best"] = value if better else done["best"]
             done["stale"] = 0 if better or not objective.settled(share) else done["stale"] + 1
             done["log"].append([done["step"], float(torch.stack(errors).mean()), value, error_of_pixels])
             bar.set_postfix_str(f"objective {value:.4f}, of pixels {error_of_pixels:.4f}")

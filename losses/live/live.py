@@ -79,7 +79,7 @@ class LiveLoss(SurrogateLoss):
         metric = surrogate.metric
         behind = metric.parallel == "processes" if live.background is None else live.background
         is_open = forward is None and reference is None and slopes is None
-        slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "measured")
+        slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "checked")
         forward = forward or ("surrogate" if behind else "exact")
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
@@ -109,7 +109,7 @@ class LiveLoss(SurrogateLoss):
 
         Not where slopes are measured: there it is the metric that leads.
         """
-        return self.gauge.weight if self.live.gated and self.training and not self.measures_slopes else 1.0
+        return self.gauge.weight if self.live.gated and self.training and not self.asks_slopes else 1.0
 
     def _curves_of(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
@@ -162,7 +162,7 @@ class LiveLoss(SurrogateLoss):
         for lesson in lessons:
             self._memory.add(lesson.predictions, lesson.exact)
             self._learnt += len(lesson.predictions)
-        if not self.measures_slopes:
+        if not self.asks_slopes:
             self.gauge.warn(self._student.steps, self.metric.title)
         figures = self.gauge.figures() | {"weight": self.heeded}
         left_out = self._left_out + self._labels.left_out
@@ -177,7 +177,7 @@ class LiveLoss(SurrogateLoss):
             self._labels = AtOnce(self.metric)
             if self._open:
                 self.exact_forward, self.exact_reference = True, self.metric.arity == 1
-                self.measures_slopes = True
+                self.slopes = "checked"
 
     def _measure(self, lesson: Lesson) -> None:
         """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""

@@ -1,4 +1,4 @@
-"""Measured slopes: a gradient along the surrogate's, with the slopes of the exact metric."""
+"""Checked and measured slopes: gradients along the surrogate's that the exact metric was asked about."""
 
 import math
 
@@ -12,7 +12,7 @@ from emuloss.emulators.spaces import Values, space_of
 from emuloss.errors import ArgumentError
 from emuloss.evaluation.descent import descent
 from emuloss.losses import FrozenSurrogate, Live
-from emuloss.losses.slopes import measured_gradient, values_of, with_gradient
+from emuloss.losses.slopes import Exact, checked_gradient, measured_gradient, values_of, with_gradient
 
 SIDE = 32
 
@@ -46,15 +46,29 @@ def squared(goal):
     )
 
 
-def found(gradient, fields, distances):
-    """The measured gradient of distances, which are their own curves."""
-    return measured_gradient(
+def asked(lead, gradient, fields, distances):
+    """A gradient that was asked about by distances, which are their own curves."""
+    return lead(
         gradient,
-        fields,
-        lambda variants: distances(variants)[..., None, None],
-        lambda curves: curves[..., 0, 0],
-        values_of(fields),
+        Exact(
+            fields,
+            lambda variants: distances(variants)[..., None, None],
+            lambda curves: curves[..., 0, 0],
+            values_of(fields),
+        ),
     )
+
+
+def measured(*given):
+    return asked(measured_gradient, *given)
+
+
+def checked(*given):
+    return asked(checked_gradient, *given)
+
+
+BOTH = pytest.mark.parametrize("ask", [checked, measured])
+DATA = pytest.mark.parametrize("data", [rain, temperature])
 
 
 def stretch(fields):
@@ -67,26 +81,36 @@ def along(gradient, direction):
     return (gradient * direction).sum((-2, -1))
 
 
-@pytest.mark.parametrize("data", [rain, temperature])
-def test_a_true_gradient_keeps_its_slopes(data):
+@DATA
+def test_a_true_gradient_stays_as_it_is(data):
     fields, goal = data()
     distances, truth = squared(goal)
-    gradient = truth(fields)
-    measured = found(gradient, fields, distances)
-    step = measured * stretch(fields) ** 2  # in the space of the pixels: along the gradient there
+    torch.testing.assert_close(checked(truth(fields), fields, distances), truth(fields), rtol=1e-4, atol=2e-8)
+
+
+@DATA
+def test_a_true_gradient_has_its_slopes(data):
+    fields, goal = data()
+    distances, truth = squared(goal)
+    found = measured(truth(fields), fields, distances)
+    step = found * stretch(fields) ** 2  # in the space of the pixels: along the gradient there
     step *= 1e-3 / step.square().mean((1, 2), keepdim=True).sqrt()
     rises = (distances(fields + step) - distances(fields - step)) / 2
-    # What the three parts have in common counts up to three times.
-    share = along(measured, step) / rises
+    # What the four directions have in common counts for each.
+    share = along(found, step) / rises
     assert (share > 0.8).all()
-    assert (share < 3.2).all()
+    assert (share < 4.2).all()
 
 
-@pytest.mark.parametrize("data", [rain, temperature])
-def test_a_direction_that_leads_away_is_left_out(data):
+@DATA
+def test_what_leads_away_is_left_out(data):
     fields, goal = data()
     distances, truth = squared(goal)
-    assert not found(-truth(fields), fields, distances).any()
+    assert not checked(-truth(fields), fields, distances).any()
+    # What is left of the measured one is that a smoother field is nearer.
+    left = measured(-truth(fields), fields, distances)
+    assert (along(left, truth(fields)) >= 0).all()
+    assert torch.equal(left, measured(torch.zeros_like(fields), fields, distances))
 
 
 def test_what_is_fine_may_be_wrong_where_what_is_coarse_is_right():
@@ -99,23 +123,53 @@ def test_what_is_fine_may_be_wrong_where_what_is_coarse_is_right():
     cosine = torch.nn.functional.cosine_similarity
     true = truth(fields).flatten(1)
     before, after = (
-        cosine(each.flatten(1), true).min() for each in (gradient, found(gradient, fields, distances))
+        cosine(each.flatten(1), true).min() for each in (gradient, measured(gradient, fields, distances))
     )
     assert before < 0.5
     assert after > 0.8
 
 
-def test_where_the_metric_sees_no_difference_the_surrogate_is_heard():
+def test_what_is_fine_is_left_out_where_it_leads_away():
+    fields, goal = temperature()
+    distances, truth = squared(goal)
+    coarse = torch.nn.functional.avg_pool2d(truth(fields), 5, 1, 2)
+    turned = coarse - (truth(fields) - coarse)
+    cosine = torch.nn.functional.cosine_similarity
+    after = checked(turned, fields, distances)
+    assert (cosine(after.flatten(1), coarse.flatten(1)) > cosine(turned.flatten(1), coarse.flatten(1))).all()
+    assert (cosine(after.flatten(1), coarse.flatten(1)) > 0.7).all()
+
+
+def test_noise_that_a_surrogate_does_not_see_is_taken_out():
+    smooth, _ = temperature()
+    noise = 10 * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(1))
+    distances, truth = squared(smooth)
+    blind = torch.zeros_like(smooth)
+    assert not checked(blind, smooth + noise, distances).any()
+    found = measured(blind, smooth + noise, distances)
+    cosine = torch.nn.functional.cosine_similarity(found.flatten(1), truth(smooth + noise).flatten(1))
+    assert (cosine > 0.8).all()
+    # Not where it is what is missing.
+    assert not measured(blind, smooth, squared(smooth + 3 * (smooth - smooth.mean()))[0]).any()
+
+
+@BOTH
+def test_where_the_metric_sees_no_difference_the_surrogate_is_heard(ask):
     fields, _ = temperature()
     gradient = torch.randn(fields.shape, generator=torch.Generator().manual_seed(0))
-    flat = found(gradient, fields, lambda fields: torch.full(fields.shape[:-2], 2.0))
+    flat = ask(gradient, fields, lambda fields: torch.full(fields.shape[:-2], 2.0))
     similar = torch.nn.functional.cosine_similarity(flat.flatten(1), gradient.flatten(1))
     assert (similar > 0.8).all()
-    none = found(gradient, fields, lambda fields: torch.zeros(fields.shape[:-2]))
-    assert not none.any()  # at the goal there is nowhere to go
 
 
-def test_what_is_not_finite_stays_so_and_what_was_not_measured_gets_none():
+def test_at_the_goal_there_is_nowhere_to_go():
+    fields, _ = temperature()
+    gradient = torch.randn(fields.shape, generator=torch.Generator().manual_seed(0))
+    assert not measured(gradient, fields, lambda fields: torch.zeros(fields.shape[:-2])).any()
+
+
+@BOTH
+def test_what_is_not_finite_stays_so_and_what_was_not_measured_gets_none(ask):
     fields, goal = rain()
     distances, truth = squared(goal)
     gradient = truth(fields)
@@ -123,11 +177,11 @@ def test_what_is_not_finite_stays_so_and_what_was_not_measured_gets_none():
     hidden = fields.clone()
     hidden[1, :5] = math.nan
     gradient = gradient.masked_fill(hidden.isnan(), 0.0)
-    measured = found(gradient, hidden, lambda fields: distances(fields.nan_to_num(0.0)))
-    assert measured[0, 3, 4].isnan()
-    assert measured.isnan().sum() == 1
-    assert not measured[1, :5].any()
-    assert measured[1, 5:].any()
+    found = ask(gradient, hidden, lambda fields: distances(fields.nan_to_num(0.0)))
+    assert found[0, 3, 4].isnan()
+    assert found.isnan().sum() == 1
+    assert not found[1, :5].any()
+    assert found[1, 5:].any()
 
 
 def test_values_keep_their_bits_and_scale_their_gradients():
@@ -188,12 +242,17 @@ def test_values_are_those_without(of):
 
 @pytest.mark.parametrize(
     ("arguments", "per_field"),
-    [({"forward": "exact"}, 8), ({"forward": "exact", "reference": "surrogate"}, 9), ({}, 8)],
-    ids=["exact", "exact forward", "surrogate"],
+    [
+        ({"forward": "exact", "slopes": "checked"}, 8),
+        ({"forward": "exact", "slopes": "measured"}, 10),
+        ({"forward": "exact", "reference": "surrogate", "slopes": "checked"}, 9),
+        ({"slopes": "checked"}, 8),
+    ],
+    ids=["exact", "measured", "exact forward", "surrogate"],
 )
 def test_exact_curves_are_found_once(arguments, per_field, monkeypatch):
-    """Six variants, prediction and target; where exact curves of the target are no goal, for slopes alone."""
-    loss = surrogate().as_loss(slopes="measured", **arguments)
+    """Two variants a direction, prediction and target; where those of the target are no goal, once more."""
+    loss = surrogate().as_loss(**arguments)
     teacher, asked = loss.teacher, []
     monkeypatch.setattr(loss, "teacher", lambda fields: asked.append(len(fields)) or teacher(fields))
     prediction, target = rain()
@@ -235,25 +294,25 @@ def test_missing_pixels_get_no_gradient_and_broken_ones_are_told():
 
 
 def test_they_lead_where_the_surrogate_does_not():
-    frozen = emuloss.load("clusters-opera")
-    fields = rain_array(4, 64, 64)
+    frozen, fields = surrogate(), rain_array(4, 64, 64)  # one that has learnt nothing
     removed = {
         slopes: descent(
             frozen.as_loss(forward="exact", slopes=slopes), frozen.metric, fields, start="noisy", steps=30
         ).figures["removed"]
-        for slopes in ("surrogate", "measured")
+        for slopes in ("surrogate", "checked", "measured")
     }
+    assert removed["checked"] > removed["surrogate"] + 10
     assert removed["measured"] > removed["surrogate"] + 10
 
 
-def test_live_losses_measure_them_where_labels_are_made_at_once():
+def test_live_losses_check_them_where_labels_are_made_at_once():
     frozen = surrogate()
-    assert frozen.as_loss(live=True).measures_slopes
-    assert not frozen.as_loss(live=True, slopes="surrogate").measures_slopes
-    assert not frozen.as_loss(live=True, forward="surrogate").measures_slopes
+    assert frozen.as_loss(live=True).slopes == "checked"
+    assert frozen.as_loss(live=True, slopes="measured").slopes == "measured"
+    assert frozen.as_loss(live=True, forward="surrogate").slopes == "surrogate"
     slow = surrogate(emuloss.metric(widest), "hybrid")
-    assert not slow.as_loss(live=True).measures_slopes
-    assert slow.as_loss(live=Live(background=False)).measures_slopes
+    assert slow.as_loss(live=True).slopes == "surrogate"
+    assert slow.as_loss(live=Live(background=False)).slopes == "checked"
 
 
 def test_what_cannot_be():

@@ -48,10 +48,11 @@ class SurrogateLoss(Comparison):
         trust: if given, the weight of a field is exp(-trust * err^2), err the distance between
             surrogate and exact curves of its target: where the surrogate errs, it is heeded less. Not for a
             pairwise metric. It may be set anew between steps.
-        slopes: "surrogate", or "measured": the gradient goes along the surrogate's, by exact slopes, which
-            eight more calls of the metric a field tell, so that the surrogate's errors lead nowhere (see
-            `emuloss.losses.slopes`). Values stay as they are, and so do slopes of `by_output`. Default:
-            "surrogate".
+        slopes: whose gradients have: the "surrogate" its own; "checked": without those parts of it along which
+            exact values get worse, as six more calls of the metric a field tell, for training models;
+            "measured": exact slopes along them, and towards smoother fields, by eight calls, for changing
+            fields themselves. See `emuloss.losses.slopes`. Values stay as they are, and so do slopes of
+            `by_output`. Default: "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,

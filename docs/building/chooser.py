@@ -33,7 +33,7 @@ def peaks(field):
 WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01, "own": 0.01}
 """Where to begin, of losses; those measured: docs/super_resolution.md and docs/live.md."""
 SHARE = 0.5
-"""Of the gradient, where to begin with live losses: their gradients differ much in length."""
+"""Of the gradient, where to begin with live losses: slopes differ much from metric to metric."""
 
 
 def recipe(model: str, metric: str, fields: str) -> str:
@@ -108,7 +108,7 @@ def notes(model: str, metric: str, fields: str) -> list[str]:
     if model == "one" and _live(metric, fields):
         found.append(
             f"<b>Weight.</b> Begin with a share of {SHARE:g} of the gradient beside the squared error of "
-            "log(1 + x): exact slopes, which a live loss goes by, differ much from metric to metric."
+            "log(1 + x): slopes differ much from metric to metric."
         )
     elif model == "one":
         found.append(

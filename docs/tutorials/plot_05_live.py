@@ -33,7 +33,9 @@ def peaks(field):
 source = Rain(256, size=32, seed=1, regimes=("convective", "stratiform"))
 fields = np.concatenate([source.read(k, "train") for k in range(len(source))])
 metric = emuloss.metric(peaks, invariant=True)  # turning and mirroring change nothing
-live = emuloss.live(metric, fields, budget=1600, seed=0, live=Live(background=False), progress=False)
+live = emuloss.live(
+    metric, fields, budget=1600, seed=0, live=Live(background=False), slopes="measured", progress=False
+)
 frozen = copy.deepcopy(live.surrogate).as_loss()
 measured = copy.deepcopy(live.surrogate).as_loss(forward="exact", slopes="measured")
 
@@ -80,7 +82,8 @@ axis.legend(frameon=False)
 
 # %%
 # Measured slopes cost eight more calls of the metric a field and step: next to nothing for metrics that take
-# microseconds, and too much for those that take seconds. There a live loss goes by its network's own slopes.
+# microseconds, and too much for those that take seconds. They are for changing fields, as here. A live loss
+# that trains a model has ``slopes="checked"`` of itself: the network's own, without what leads to worse values.
 #
 # ``loss.gauge`` tells how far the network is from the exact values. All it learnt is in its ``state_dict``.
 # More, and figures: :doc:`losses that go on learning </live>`.

@@ -51,8 +51,8 @@ class LiveLoss(SurrogateLoss):
         facts: where it is noted, under "live", what was learnt.
         live: how it learns.
         **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
-            gradient where it is to lead, and so are slopes along the directions of the surrogate's gradient
-            (`slopes`). Where labels would have to be waited for, both are the surrogate's.
+            gradient where it is to lead, and slopes are "checked". Where labels would have to be waited for,
+            both are the surrogate's.
 
     Attributes:
         surrogate: what learns; frozen between two steps. Of a surrogate's `as_loss` it is a copy, which can
@@ -107,7 +107,7 @@ class LiveLoss(SurrogateLoss):
     def heeded(self) -> float:
         """What the loss is multiplied by now: less than 1 in training by a surrogate that errs.
 
-        Not where slopes are measured: there it is the metric that leads.
+        Not where the metric is asked where gradients lead.
         """
         return self.gauge.weight if self.live.gated and self.training and not self.asks_slopes else 1.0
 

@@ -22,7 +22,7 @@ class Live:
         remembered: earlier predictions in each step, likewise.
         memory: earlier predictions that are kept, at most.
         gated: whether the loss heeds itself less in training where it errs, see `Gauge`; not where its slopes
-            are measured.
+            are checked or measured.
         precision: of learning: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has
             instructions for it.
         background: whether exact labels are made in other processes, while the model goes on: they come some

@@ -58,3 +58,20 @@ def test_a_loss_for_your_own_metric(tmp_path):
     emuloss.load(run).as_loss()(fields, fields.detach().flip(1)).backward()
     assert torch.isfinite(fields.grad).all()
     assert fields.grad.abs().sum() > 0
+
+
+def test_links_become_absolute_for_a_release(tmp_path):
+    copy = tmp_path / "README.md"
+    copy.write_text(README)
+    script = ROOT / ".github/absolute_links.py"
+    if not script.exists():
+        pytest.skip("an unpacked sdist has no workflows")
+    subprocess.run([sys.executable, script, "https://example.org/o/n", "v1", copy], check=True)
+    found = copy.read_text()
+    links = re.findall(r"\]\(https://example.org/o/n/(blob|raw)/v1/([^)#]+)", found)
+    assert len(links) > 10
+    assert all((ROOT / path).exists() for _, path in links)
+    assert [path for way, path in links if way == "raw"] == re.findall(r"!\[[^\]]*\]\(([^):]+)\)", README)
+    assert re.sub(r"https://example.org/o/n/(blob|raw)/v1/", "", found) == README
+    subprocess.run([sys.executable, script, "https://example.org/o/n", "v1", copy], check=True)
+    assert copy.read_text() == found

@@ -99,11 +99,6 @@ class Comparison(Embedded):
         """Whether exact curves of predictions have to be found beside the surrogate's."""
         return self.exact_forward and not self.surrogate.exact
 
-    @property
-    def _compares_exactly(self) -> bool:
-        """Whether exact curves are compared with exact ones, or with those that a caller gives."""
-        return self.exact_forward and (self.exact_reference or self.metric.arity == 2)
-
     def _curves(self, fields: Tensor) -> Tensor:
         """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
         curves = self.surrogate(fields)

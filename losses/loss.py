@@ -48,11 +48,12 @@ class SurrogateLoss(Comparison):
         trust: if given, the weight of a field is exp(-trust * err^2), err the distance between
             surrogate and exact curves of its target: where the surrogate errs, it is heeded less. Not for a
             pairwise metric. It may be set anew between steps.
-        slopes: whose gradients have: the "surrogate" its own; "checked": without those parts of it along which
-            exact values get worse, as six more calls of the metric a field tell, for training models;
-            "measured": exact slopes along them, and towards smoother fields, by eight calls, for changing
-            fields themselves. See `emuloss.losses.slopes`. Values stay as they are, and so do slopes of
-            `by_output`. Default: "surrogate".
+        slopes: what the gradient is: the "surrogate"'s own; "checked": without those parts of it along which
+            exact values get worse, for training models; "measured": exact slopes along them, and towards
+            smoother fields, for changing fields themselves. Beside exact values (`forward`) they take six and
+            eight more calls of the metric a field. They can be neither compiled nor transformed. Values stay
+            as they are, and so does the gradient of `by_output`. See `emuloss.losses.slopes`. Default:
+            "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,
@@ -168,10 +169,12 @@ class SurrogateLoss(Comparison):
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> Tensor:
         """The loss of each field, (N,), or of each channel of it, (N, K)."""
+        if self.asks_slopes and getattr(prediction, "dtype", None) in (torch.float16, torch.bfloat16):
+            prediction = prediction.float()  # a scaled loss would have slopes beyond its range
         given = self.layout.flat(prediction, target, target_curves, mask)
         compared = self._compared(*given)
         loss, gate = self._weighed(compared.distances), compared.gate
-        if self.asks_slopes and loss.requires_grad:
+        if self.asks_slopes and given[0].requires_grad and len(loss):
             loss = self._sloped(loss, compared, *given)
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
 
@@ -194,38 +197,36 @@ class SurrogateLoss(Comparison):
             raise ArgumentError(
                 f"{self.slopes} slopes can be neither compiled nor transformed; leave slopes out"
             )
+        if any(weight.requires_grad for weight in self.parameters()):
+            raise ArgumentError(f"{self.slopes} slopes are of predictions alone; freeze the surrogate")
         (gradient,) = torch.autograd.grad(loss.sum(), prediction)
         with torch.no_grad():
-            masked, beside, _ = self._masked(prediction, target, mask)
-            fields = _flat(masked).float()
-            observed = None if beside is None else _flat(beside)
-            if self._compares_exactly:
-                here, reference = compared.curves.detach(), compared.reference
-            else:
-                here, reference = None, self._goal(observed, target_curves)
-
-            def curves(variants: Tensor) -> Tensor:
-                batch = variants.flatten(0, 1)
-                if self.metric.arity == 2:
-                    assert observed is not None  # `check_inputs` has seen to it
-                    batch = stacked(batch, observed.repeat(len(variants), 1, 1))
-                return self.teacher(batch).unflatten(0, variants.shape[:2])
-
-            def distance(curves: Tensor) -> Tensor:
-                goal = None if reference is None else reference.to(curves).repeat(len(curves), 1, 1)
-                return self._weighed(self.distance(curves.flatten(0, 1), goal)).unflatten(0, curves.shape[:2])
-
-            values = values_of(fields if observed is None else observed)
+            exact = self._exact(compared, *self._masked(prediction, target, mask)[:2], target_curves)
             lead = checked_gradient if self.slopes == "checked" else measured_gradient
-            flat = gradient.reshape(fields.shape).float()
-            found = lead(flat, Exact(fields, curves, distance, values, here))
+            found = lead(_flat(gradient).float(), exact)
         return with_gradient(loss.detach(), prediction, found.view_as(prediction).to(prediction))
 
-    def _goal(self, observed: Tensor | None, target_curves: Tensor | None) -> Tensor | None:
-        """Exact curves to reach, or those that a caller gives; None of pairs."""
-        if self.metric.arity == 2:
-            return None
-        return target_curves if observed is None else self.teacher(observed)
+    def _exact(
+        self,
+        compared: Compared,
+        prediction: Tensor,
+        target: Tensor | None,
+        target_curves: Tensor | None,
+    ) -> Exact:
+        """What the exact metric says of predictions; what the loss has found is not asked for again."""
+        fields, observed = _flat(prediction).float(), None if target is None else _flat(target).float()
+        reference = compared.reference
+        if self.metric.arity == 1 and not (self.exact_forward and (self.exact_reference or observed is None)):
+            reference = target_curves if observed is None else self.teacher(observed)
+        return Exact(
+            fields,
+            values_of(fields) if observed is None else values_of(fields, observed),
+            self.teacher,
+            lambda curves, goal: self._weighed(self.distance(curves, goal)),
+            observed=observed if self.metric.arity == 2 else None,
+            reference=reference,
+            here=compared.curves.detach() if self.exact_forward else None,
+        )
 
     def by_output(
         self,
@@ -329,6 +330,8 @@ class SurrogateLoss(Comparison):
         if self.metric.arity == 1:
             trust = {"trust": "none" if self.trust is None else f"{self.trust:g}"}
             lines = {"curves": lines["curves"]} | trust | lines
+        if self.asks_slopes:
+            lines["slopes"] = self.slopes
         if self.layout.channels is not None:
             lines["channels"] = str(self.layout.channels)
         return lines

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from ..emulators.fields import stacked
 from ..emulators.spaces import PixelSpace, QuantileSpace, Values, space_of
 
 _STEP = 0.1
@@ -31,21 +33,37 @@ _SAMPLED = 2**16
 
 
 class Exact(NamedTuple):
-    """What the exact metric says of fields (N, H, W) and of others like them.
+    """What the exact metric says of fields and of others like them.
 
     Attributes:
-        fields: NaN where nothing was measured.
-        curves: exact ones, of K variants of each field, (K, N, H, W) -> (K, N, C, Q).
-        distance: of such curves, (K, N), differentiable.
-        values: of the data that the fields are like.
-        here: curves of the fields themselves, (N, C, Q), where they are known.
+        fields: (N, H, W), NaN where nothing was measured.
+        values: of the data that they are like.
+        teacher: gives exact curves (N, C, Q) of fields (N, H, W), or of pairs (N, 2, H, W).
+        far: distances (N,) of curves (N, C, Q) from those to reach, which pairs have none of.
+        observed: (N, H, W), what the fields are compared with by a pairwise metric.
+        reference: curves to reach, (N, C, Q); None of pairs.
+        here: exact curves of the fields, (N, C, Q), where they are known.
     """
 
     fields: Tensor
-    curves: Callable[[Tensor], Tensor]
-    distance: Callable[[Tensor], Tensor]
     values: Values
+    teacher: Callable[[Tensor], Tensor]
+    far: Callable[[Tensor, Tensor | None], Tensor]
+    observed: Tensor | None = None
+    reference: Tensor | None = None
     here: Tensor | None = None
+
+    def curves(self, variants: Tensor) -> Tensor:
+        """Exact curves (K, N, C, Q) of variants (K, N, H, W) of the fields."""
+        batch = variants.flatten(0, 1)
+        if self.observed is not None:
+            batch = stacked(batch, self.observed.repeat(len(variants), 1, 1))
+        return self.teacher(batch).unflatten(0, variants.shape[:2])
+
+    def distances(self, curves: Tensor) -> Tensor:
+        """Distances (K, N) of curves (K, N, C, Q)."""
+        goal = None if self.reference is None else self.reference.to(curves).repeat(len(curves), 1, 1)
+        return self.far(curves.flatten(0, 1), goal).unflatten(0, curves.shape[:2])
 
 
 class _Pixels(NamedTuple):
@@ -72,32 +90,48 @@ class _Pixels(NamedTuple):
         stretch = space.slope(fields).nan_to_num(1.0)
         return cls(space, space.enter(fields), stretch, ~fields.isnan())
 
+    @property
+    def number(self) -> Tensor:
+        """How many were measured, (N, 1, 1), at least 1."""
+        return self.measured.sum((-2, -1), keepdim=True).clamp(min=1)
+
+    def size(self, fields: Tensor) -> Tensor:
+        """Root mean square over the pixels that were measured, (..., 1, 1), above 0."""
+        squares = fields.square().sum((-2, -1), keepdim=True)
+        return (squares / self.number).sqrt() + torch.finfo(fields.dtype).tiny
+
     def parts(self, gradient: Tensor) -> Tensor:
         """What is fine in a gradient (N, H, W) of the fields, what is coarser, and so on, (K, N, H, W)."""
-        return _parts(torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * self.stretch) * self.measured
+        there = torch.nan_to_num(gradient, 0.0, 0.0, 0.0) * self.stretch
+        smooth = [there, *(_blurred(there, width) for width in _WIDTHS)]
+        return torch.stack([*(a - b for a, b in itertools.pairwise(smooth)), smooth[-1]]) * self.measured
 
-    @property
     def roughness(self) -> Tensor:
         """What is fine in the fields themselves, (N, H, W)."""
-        return _parts(self.places.nan_to_num(0.0))[0] * self.measured
+        places = self.places.nan_to_num(0.0)
+        return (places - _blurred(places, _WIDTHS[0])) * self.measured
+
+    def against(self, uphill: Tensor) -> Tensor:
+        """Directions against gradients (K, N, H, W), with a root mean square of 1."""
+        return (-uphill / self.size(uphill)).clamp(-_LONGEST, _LONGEST)
 
 
 def checked_gradient(gradient: Tensor, exact: Exact) -> Tensor:
-    """A surrogate's gradient without those parts of it along which exact distances rise.
+    """A surrogate's gradient without those parts of it that lead away from where exact values are to be.
 
     A part along which they stay as they are is left as it is: the nearest pixel that counts may still be some
     steps away.
 
     Args:
         gradient: (N, H, W), the surrogate's, of the distance of each field.
-        exact: what tells whether distances rise.
+        exact: what tells where it leads.
 
     Returns:
         (N, H, W), per unit of the fields; where the surrogate's is not finite, so is this one.
     """
     pixels = _Pixels.of(exact)
     parts = pixels.parts(gradient)
-    falls, _ = _falls(_directions(parts), pixels, exact)
+    falls, _ = _falls(pixels.against(parts), pixels, exact)
     led = torch.where(falls >= 0, parts, 0.0).sum(0)
     return torch.where(gradient.isfinite(), led / pixels.stretch, gradient)
 
@@ -114,18 +148,13 @@ def measured_gradient(gradient: Tensor, exact: Exact) -> Tensor:
     """
     pixels = _Pixels.of(exact)
     parts = pixels.parts(gradient)
-    directions = _directions(torch.cat([parts, pixels.roughness[None]]))
+    directions = pixels.against(torch.cat([parts, pixels.roughness()[None]]))
     falls, now = _falls(directions, pixels, exact)
-    hoped = _UNSEEN * now * parts / _size(parts.sum(0))
+    lengths = directions.square().sum((-2, -1), keepdim=True).clamp(min=torch.finfo(parts.dtype).tiny)
+    hoped = _UNSEEN * now * parts / pixels.size(parts.sum(0)) / pixels.number
     hoped = torch.cat([hoped, torch.zeros_like(hoped[:1])])
-    led = torch.where(falls != 0, -falls.clamp(min=0) * directions, hoped).sum(0)
-    number = led.shape[-2] * led.shape[-1]
-    return torch.where(gradient.isfinite(), led / (number * pixels.stretch), gradient)
-
-
-def _directions(uphill: Tensor) -> Tensor:
-    """Against gradients (K, N, H, W), with a root mean square of 1."""
-    return (-uphill / _size(uphill)).clamp(-_LONGEST, _LONGEST)
+    led = torch.where(falls != 0, -falls.clamp(min=0) * directions / lengths, hoped).sum(0)
+    return torch.where(gradient.isfinite(), led / pixels.stretch, gradient)
 
 
 def _falls(directions: Tensor, pixels: _Pixels, exact: Exact) -> tuple[Tensor, Tensor]:
@@ -145,19 +174,23 @@ def _falls(directions: Tensor, pixels: _Pixels, exact: Exact) -> tuple[Tensor, T
     ahead, behind = found[: len(steps)].chunk(2)
     with torch.enable_grad():
         here = (found[-1:] if exact.here is None else exact.here[None]).requires_grad_()
-        now = exact.distance(here)
+        now = exact.distances(here)
         (pull,) = torch.autograd.grad(now.sum(), here)
     of_curves = ((behind - ahead) * pull).sum((-2, -1))
-    of_distances = exact.distance(behind) - exact.distance(ahead)
+    of_distances = exact.distances(behind) - exact.distances(ahead)
     falls = torch.maximum(of_curves, of_distances) / (2 * _STEP)
     return falls.to(directions)[..., None, None], now.detach()[0].to(directions)[..., None, None]
 
 
-def values_of(fields: Tensor) -> Values:
-    """Values of fields of any shape, by some of their pixels."""
-    pixels = fields.detach().reshape(-1)
-    every = max(1, pixels.numel() // _SAMPLED)
-    return Values.of(pixels[::every].float().cpu().numpy())
+def values_of(*batches: Tensor) -> Values:
+    """Values of fields of any shape, by some of their pixels; the least and the largest by all."""
+    found = [batch.detach()[~batch.isnan()].float() for batch in batches]
+    pixels = torch.cat(found)
+    if not len(pixels):
+        return Values.of(pixels.numpy(force=True))
+    some = torch.cat([part[:: max(1, len(part) // _SAMPLED)] for part in found])
+    lowest, highest = pixels.aminmax()
+    return Values.of(some.numpy(force=True))._replace(lowest=float(lowest), highest=float(highest))
 
 
 def with_gradient(values: Tensor, fields: Tensor, gradient: Tensor) -> Tensor:
@@ -174,25 +207,16 @@ class _WithGradient(torch.autograd.Function):
         return values.clone()  # a view could not be changed in place
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[None, Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return None, outer.to(gradient).reshape(-1, *[1] * (gradient.ndim - 1)) * gradient, None
 
 
-def _parts(fields: Tensor) -> Tensor:
-    """What is fine in fields (N, H, W), what is coarser, and so on, (K, N, H, W); their sum is the fields."""
+def _blurred(fields: Tensor, width: float) -> Tensor:
+    """Fields (N, H, W), blurred by a Gaussian; mirrored at the border, so that one pixel cannot be."""
     # Here, since it brings the compiler along, for seconds.
     from torchvision.transforms.functional import gaussian_blur
 
-    smooth = [fields]
-    for width in _WIDTHS:
-        reach = min(math.ceil(3 * width), min(fields.shape[-2:]) - 1)  # the border is mirrored
-        if reach > 0:
-            smooth.append(gaussian_blur(fields, [2 * reach + 1] * 2, [width] * 2))
-    return torch.stack([*(a - b for a, b in itertools.pairwise(smooth)), smooth[-1]])
-
-
-def _size(fields: Tensor) -> Tensor:
-    """Root mean square over the pixels, (..., 1, 1), above 0."""
-    tiny = torch.finfo(fields.dtype).tiny
-    return fields.square().mean((-2, -1), keepdim=True).sqrt() + tiny
+    rows, columns = (min(math.ceil(3 * width), side - 1) for side in fields.shape[-2:])
+    return gaussian_blur(fields[:, None], [2 * columns + 1, 2 * rows + 1], [width, width])[:, 0]

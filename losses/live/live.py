@@ -52,7 +52,7 @@ class LiveLoss(SurrogateLoss):
         live: how it learns.
         **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
             gradient where it is to lead, and slopes are "checked". Where labels would have to be waited for,
-            both are the surrogate's.
+            both are the surrogate's, unless `slopes` are asked for, which are made at once.
 
     Attributes:
         surrogate: what learns; frozen between two steps. Of a surrogate's `as_loss` it is a copy, which can
@@ -77,10 +77,13 @@ class LiveLoss(SurrogateLoss):
         **arguments: Any,
     ) -> None:
         metric = surrogate.metric
-        behind = metric.parallel == "processes" if live.background is None else live.background
-        is_open = forward is None and reference is None and slopes is None
-        slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "checked")
+        asked = slopes is not None and slopes != "surrogate"
+        behind = (
+            (metric.parallel == "processes" and not asked) if live.background is None else live.background
+        )
+        open_values, open_slopes = forward is None and reference is None, slopes is None
         forward = forward or ("surrogate" if behind else "exact")
+        slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "checked")
         if in_state_dict is False:
             raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
         super().__init__(surrogate, forward=forward, reference=reference, slopes=slopes, **arguments)
@@ -91,7 +94,8 @@ class LiveLoss(SurrogateLoss):
         self._heard: list[Heard] = []
         self._random: np.random.Generator | None = None
         self._size = self._learnt = self._left_out = 0
-        self._warned, self._open = False, is_open
+        self._warned = False
+        self._open_values, self._open_slopes = open_values, open_slopes
 
     def _compared(
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
@@ -174,9 +178,14 @@ class LiveLoss(SurrogateLoss):
         """Label at once from now on, where labels are known to take next to no time."""
         if self.live.background is None and isinstance(self._labels, Behind) and self._labels.short:
             self._left_out += self._labels.left_out
-            self._labels = AtOnce(self.metric)
-            if self._open:
-                self.exact_forward, self.exact_reference = True, self.metric.arity == 1
+            self._label_at_once()
+
+    def _label_at_once(self) -> None:
+        """Go over to labels at once, and to what they allow where nothing else was asked for."""
+        self._labels = AtOnce(self.metric)
+        if self._open_values:
+            self.exact_forward, self.exact_reference = True, self.metric.arity == 1
+            if self._open_slopes:
                 self.slopes = "checked"
 
     def _measure(self, lesson: Lesson) -> None:
@@ -215,6 +224,7 @@ class LiveLoss(SurrogateLoss):
             "gauge": self.gauge.state_dict(),
             "random": random,
             "counts": [self._size, self._learnt, self._left_out],
+            "at once": isinstance(self._labels, AtOnce),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -226,6 +236,8 @@ class LiveLoss(SurrogateLoss):
             self._random = np.random.default_rng(0)
             self._random.bit_generator.state = state["random"]
         self._size, self._learnt, self._left_out = state["counts"]
+        if state.get("at once") and isinstance(self._labels, Behind):  # earlier versions did not tell
+            self._label_at_once()
 
     def _told(self) -> dict[str, str]:
         """What `print` shows, by name."""

@@ -51,7 +51,7 @@ class Kind:
         """What decides a training beside the surrogate and its weight, as JSON gives it back."""
         temperature = None if self.temperature is None else list(self.temperature)
         found = {"arguments": dict(self.arguments), "temperature": temperature, "share": self.share}
-        return found | ({"balanced": True} if self.balanced else {})
+        return found | ({"balanced": True, "kept": "last"} if self.balanced else {})
 
 
 def relaxed(**arguments: Any) -> emuloss.Surrogate:

@@ -39,11 +39,14 @@ def train(
 ) -> None:
     """Train until the budget is spent or the objective on the validation fields stops to improve.
 
+    Where values at two moments do not tell which is better, see `Objective.comparable`, it is the budget that
+    ends it, and the last weights are kept.
+
     Args:
         objective: for as many members as the options have.
         fields: to train on, and to validate on.
         options: see there.
-        folder: gets weights.safetensors, the best ones; training.json, what happened; and state.pt, from
+        folder: gets weights.safetensors, the best or last ones; training.json, what happened; and state.pt, from
             which an interrupted training goes on. A finished training in it is left as it is.
         start: weights to start from.
         progress: show a bar.

@@ -413,6 +413,12 @@ def test_functions_that_take_no_time_are_labelled_at_once(function):
     assert isinstance(loss._labels, AtOnce)
     assert loss.exact_reference
     assert loss.exact_forward
+    assert loss.slopes == "checked"
+    resumed = surrogate(function("mean")).as_loss(live=True)
+    resumed.load_state_dict(loss.state_dict())
+    assert isinstance(resumed._labels, AtOnce)
+    assert torch.equal(resumed.eval()(prediction, target), loss.eval()(prediction, target))
+    loss.train()
     learnt = loss._learnt
     taught(loss, [prediction], [target])
     assert loss._learnt == learnt + 4

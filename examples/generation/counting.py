@@ -45,7 +45,7 @@ def losses(data: Tensor, lessons: int) -> dict[str, SurrogateLoss]:
         budget=lessons,
         live=Live(background=False),
         reduction="none",
-        slopes="surrogate",
+        slopes="measured",
         progress=False,
     )
     return {

@@ -58,7 +58,7 @@ def _step(
     target: Tensor,
     turn: int,
 ) -> float:
-    """Seconds of one step; labels are there beforehand, as in training."""
+    """Seconds of one step, with what a live loss learns in it; labels are there beforehand, as in training."""
     model.train()
     objective.train().at(0.5)
     labels = objective.labels(target)
@@ -70,4 +70,5 @@ def _step(
     total.backward()
     nn.utils.clip_grad_norm_(model.parameters(), Options.clip)
     optimizer.step()
+    objective.learn()
     return time.perf_counter() - began

@@ -72,9 +72,9 @@ class Combined(nn.Module):
     Norms are measured in training mode alone, where the prediction takes a gradient, each time by one more
     backward pass from the losses to the prediction, not through the network. Before the first one a share
     weighs 0. A gradient that is 0, or not finite, tells nothing of its size and is left out. That of a live
-    loss counts as if it were heeded wholly: one whose slopes are its own has less than its share where it errs. Where
-    torch.distributed is initialised, all processes take the mean of their norms, and so have the same
-    weights: let all of them call it as often.
+    loss counts as if it were heeded wholly: one whose slopes are its own has less than its share where it
+    errs. Where torch.distributed is initialised, all processes take the mean of their norms, and so have the
+    same weights: let all of them call it as often.
 
     Args:
         losses: by name: modules or functions `loss(prediction, target)` that return one number.

@@ -174,7 +174,7 @@ class SurrogateLoss(Comparison):
         given = self.layout.flat(prediction, target, target_curves, mask)
         compared = self._compared(*given)
         loss, gate = self._weighed(compared.distances), compared.gate
-        if self.asks_slopes and given[0].requires_grad and len(loss):
+        if self.asks_slopes and loss.requires_grad and given[0].requires_grad and len(loss):
             loss = self._sloped(loss, compared, *given)
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
 

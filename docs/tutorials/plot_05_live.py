@@ -83,7 +83,7 @@ axis.legend(frameon=False)
 # %%
 # Measured slopes cost eight more calls of the metric a field and step: next to nothing for metrics that take
 # microseconds, and too much for those that take seconds. They are for changing fields, as here. A live loss
-# that trains a model has ``slopes="checked"`` of itself: the network's own, without what leads to worse values.
+# that trains a model has ``slopes="checked"`` of itself: the network's, without what leads to worse values.
 #
 # ``loss.gauge`` tells how far the network is from the exact values. All it learnt is in its ``state_dict``.
 # More, and figures: :doc:`losses that go on learning </live>`.

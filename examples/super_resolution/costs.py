@@ -58,7 +58,7 @@ def _step(
     target: Tensor,
     turn: int,
 ) -> float:
-    """Seconds of one step, with what a live loss learns in it; labels are there beforehand, as in training."""
+    """Seconds of one step, and of what a live loss learns in it; labels are there beforehand."""
     model.train()
     objective.train().at(0.5)
     labels = objective.labels(target)

@@ -46,8 +46,8 @@ def train(
         objective: for as many members as the options have.
         fields: to train on, and to validate on.
         options: see there.
-        folder: gets weights.safetensors, the best or last ones; training.json, what happened; and state.pt, from
-            which an interrupted training goes on. A finished training in it is left as it is.
+        folder: gets weights.safetensors, the best or last ones; training.json, what happened; and state.pt,
+            from which an interrupted training goes on. A finished training in it is left as it is.
         start: weights to start from.
         progress: show a bar.
 

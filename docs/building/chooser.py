@@ -30,6 +30,8 @@ def peaks(field):
     around = np.max([field[:-2, 1:-1], field[2:, 1:-1], field[1:-1, :-2], field[1:-1, 2:]], axis=0)
     return float((inner > around).sum())
 """
+_MOVING = 'reduction="none", slopes="measured"'
+"""What losses are told that move fields themselves."""
 WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01, "own": 0.01}
 """Where to begin, of losses; those measured: docs/super_resolution.md and docs/live.md."""
 SHARE = 0.5
@@ -53,7 +55,11 @@ def _made(model: str, metric: str, fields: str) -> str:
         named = "peaks" if metric == "own" else "metric"
         thresholds = "thresholds=[0.5, 2.0])  # in the unit of your fields"
         first = f"{_OWN}\n" if metric == "own" else f'metric = emuloss.metric("clusters", {thresholds}'
-        made = f"{first}\nloss = emuloss.live({named}, fields)  # a sample (N, H, W): it learns on them first"
+        lessons = "a sample (N, H, W): it learns on them first"
+        if model == "generator":
+            # Samples are moved themselves, where slopes that the metric measures lead best.
+            return f"{first}\n# fields: {lessons}\nloss = emuloss.live({named}, fields, {_MOVING})"
+        made = f"{first}\nloss = emuloss.live({named}, fields)  # {lessons}"
         return made if model == "one" else f"{made}\nsurrogate = loss.surrogate"
     if fields == "rain" and metric in _RAIN:
         return f"{_RAIN[metric]}  # ships with the package"
@@ -79,9 +85,10 @@ def _used(model: str, metric: str, fields: str) -> str:
             "value = crps(members, target) + 0.005 * score(members, target)\nvalue.backward()"
         )
     if model == "generator":
+        told = f'forward="exact", {_MOVING}' if metric == "trained" else 'reduction="none"'
+        made = "" if _live(metric, fields) else f"loss = surrogate.as_loss({told})\n"
         return (
-            'loss = surrogate.as_loss(reduction="none")\n'
-            "guidance = emuloss.Guidance(loss, target=target)\n\n"
+            f"{made}guidance = emuloss.Guidance(loss, target=target)\n\n"
             "# in a step of your sampler: noisy fields x, the clean ones that it expects, and how far it is\n"
             "clean = clean + guidance(x, clean, progress)  # both (N, 1, H, W)"
         )

@@ -21,13 +21,19 @@ from pathlib import Path
 import numpy as np
 from fields import Fields, pictures, rain
 from functions import CASES
-from measured import DESCENDED, WAYS, Row, measured
+from measured import WAYS, Row, measured
 
 _NETWORKS = ("frozen", "with descents", "live")
 """Ways that say something of curves; that by measured slopes has the network of the frozen one."""
-_TOLD = {what: _NETWORKS if what.startswith("R2") else WAYS for what in DESCENDED}
-"""Ways that each is told of."""
-_COLUMNS = ("R2", *(f"{what}: {way}" for what, ways in _TOLD.items() for way in ways))
+_TABLES: dict[str, dict[str, str]] = {
+    "Removed from blurred fields, %": {way: f"removed from blurred, %: {way}" for way in WAYS},
+    "Removed from noisy fields, %": {way: f"removed from noisy, %: {way}" for way in WAYS},
+    "R2": {
+        "held out": "R2",
+        **{f"on descents: {way}": f"R2 on descents: {way}" for way in _NETWORKS},
+    },
+}
+"""Columns of each table, by heading."""
 
 
 def main() -> None:
@@ -53,30 +59,29 @@ def main() -> None:
             found = measured(case.metric(), data[case.fields], arguments.budget)
             path.write_text(json.dumps(found, indent=1))
         rows[name] = json.loads(path.read_text())
-        print(_line(name, rows[name]), flush=True)
-    table = "\n".join(lines(rows))
-    print(table)
+        print(f"{name}: {rows[name]}", flush=True)
+    text = "\n\n".join(f"**{title}**\n\n{table(rows, columns)}" for title, columns in _TABLES.items())
+    print(text)
     if arguments.page:
-        marked = f"<!-- table -->\n{table}\n<!-- end -->"
-        text = re.sub(
-            r"<!-- table -->.*?<!-- end -->", lambda _: marked, arguments.page.read_text(), flags=re.S
+        marked = f"<!-- table -->\n{text}\n<!-- end -->"
+        page = arguments.page.read_text()
+        arguments.page.write_text(
+            re.sub(r"<!-- table -->.*?<!-- end -->", lambda _: marked, page, flags=re.S)
         )
-        arguments.page.write_text(text)
 
 
-def lines(rows: dict[str, Row]) -> list[str]:
-    """A Markdown table: a line for each metric, and the middle and least of each column."""
-    heads = [f"{what}: {way}" if way == ways[0] else way for what, ways in _TOLD.items() for way in ways]
-    table = [f"| metric | R2 | {' | '.join(heads)} |", "| --- |" + (1 + len(heads)) * " ---: |"]
-    table += [_line(name, row) for name, row in rows.items()]
+def table(rows: dict[str, Row], columns: dict[str, str]) -> str:
+    """In Markdown: a line for each metric, and the middle and least of each column."""
+    found = [f"| metric | {' | '.join(columns)} |", "| --- |" + len(columns) * " ---: |"]
+    found += [_line(name, columns, row) for name, row in rows.items()]
     for name, of in (("*median*", np.median), ("*least*", np.min)):
-        columns = {c: [row[c] for row in rows.values() if row[c] is not None] for c in _COLUMNS}
-        table.append(_line(name, {c: float(of(found)) if found else None for c, found in columns.items()}))
-    return table
+        known = {c: [row[c] for row in rows.values() if row[c] is not None] for c in columns.values()}
+        found.append(_line(name, columns, {c: float(of(v)) if v else None for c, v in known.items()}))
+    return "\n".join(found)
 
 
-def _line(name: str, row: Row) -> str:
-    return f"| {name} | {' | '.join(_shown(column, row[column]) for column in _COLUMNS)} |"
+def _line(name: str, columns: dict[str, str], row: Row) -> str:
+    return f"| {name} | {' | '.join(_shown(column, row[column]) for column in columns.values())} |"
 
 
 def _shown(column: str, figure: float | None) -> str:

@@ -24,8 +24,6 @@ Row = dict[str, float | None]
 
 WAYS = ("perturbations", "frozen", "with descents", "frozen, measured slopes", "live")
 """Where the gradient comes from."""
-DESCENDED = ("R2 on descents", *(f"removed from {start}, %" for start in STARTS))
-"""What is told of each."""
 _SHARE = 0.25
 """Of the first lessons, after some of them, that are met on descents."""
 _PAIRS = 4

@@ -381,6 +381,8 @@ def test_harm_while_publishing(there, way, ending, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     evaluated(tmp_path / "run")
     there.fail(HARM[way](), "POST", ending)
+    if ending == "/create":
+        there.repositories.clear()
     tracemalloc.start()
     refusal(EmulossError, call=lambda repo: publish(tmp_path / "run", repo))
     peak = tracemalloc.get_traced_memory()[1]

@@ -175,7 +175,7 @@ class SurrogateLoss(Comparison):
         compared = self._compared(*given)
         loss, gate = self._weighed(compared.distances), compared.gate
         if self.asks_slopes and loss.requires_grad and given[0].requires_grad and len(loss):
-            loss = self._sloped(loss, compared, *given)
+            loss = self._sloped(loss, given[0], compared, target_curves=given[2])
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
 
     @property
@@ -184,13 +184,7 @@ class SurrogateLoss(Comparison):
         return self.slopes != "surrogate"
 
     def _sloped(
-        self,
-        loss: Tensor,
-        compared: Compared,
-        prediction: Tensor,
-        target: Tensor | None,
-        target_curves: Tensor | None,
-        mask: Tensor | None,
+        self, loss: Tensor, prediction: Tensor, compared: Compared, *, target_curves: Tensor | None
     ) -> Tensor:
         """Losses (N,) as they are, with a gradient that the exact metric was asked about."""
         if traced(prediction) or transformed(prediction):
@@ -201,20 +195,14 @@ class SurrogateLoss(Comparison):
             raise ArgumentError(f"{self.slopes} slopes are of predictions alone; freeze the surrogate")
         (gradient,) = torch.autograd.grad(loss.sum(), prediction)
         with torch.no_grad():
-            exact = self._exact(compared, *self._masked(prediction, target, mask)[:2], target_curves)
             lead = checked_gradient if self.slopes == "checked" else measured_gradient
-            found = lead(_flat(gradient).float(), exact)
+            found = lead(_flat(gradient).float(), self._exact(compared, target_curves))
         return with_gradient(loss.detach(), prediction, found.view_as(prediction).to(prediction))
 
-    def _exact(
-        self,
-        compared: Compared,
-        prediction: Tensor,
-        target: Tensor | None,
-        target_curves: Tensor | None,
-    ) -> Exact:
+    def _exact(self, compared: Compared, target_curves: Tensor | None) -> Exact:
         """What the exact metric says of predictions; what the loss has found is not asked for again."""
-        fields, observed = _flat(prediction).float(), None if target is None else _flat(target).float()
+        fields = _flat(compared.prediction.detach()).float()
+        observed = None if compared.target is None else _flat(compared.target).float()
         reference = compared.reference
         if self.metric.arity == 1 and not (self.exact_forward and (self.exact_reference or observed is None)):
             reference = target_curves if observed is None else self.teacher(observed)
@@ -255,7 +243,8 @@ class SurrogateLoss(Comparison):
         curves, reference, gate = self._curves_of(prediction, target, target_curves)
         with full_precision(curves):
             distances = self.distance(curves, reference)
-            return Compared(distances if told is None else distances + told, curves, reference, gate)
+            distances = distances if told is None else distances + told
+            return Compared(distances, prediction, target, curves, reference, gate)
 
     def _masked(
         self, prediction: Tensor, target: Tensor | None, mask: Tensor | None
@@ -342,12 +331,16 @@ class Compared(NamedTuple):
 
     Attributes:
         distances: (N, C).
+        prediction: (N, H, W) or (N, 1, H, W), NaN where nothing was measured.
+        target: likewise; None where its curves were given.
         curves: of the predictions, or of pairs, (N, C, Q).
         reference: curves to reach, (N, C, Q); None of pairs.
         gate: how far each field is trusted, (N,); None: wholly.
     """
 
     distances: Tensor
+    prediction: Tensor
+    target: Tensor | None
     curves: Tensor
     reference: Tensor | None
     gate: Tensor | None

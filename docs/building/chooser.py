@@ -32,7 +32,7 @@ def peaks(field):
 """
 _MOVING = 'reduction="none", slopes="measured"'
 """What losses are told that move fields themselves."""
-WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01, "own": 0.01}
+WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01}
 """Where to begin, of losses; those measured: docs/super_resolution.md and docs/live.md."""
 SHARE = 0.5
 """Of the gradient, where to begin with live losses: slopes differ much from metric to metric."""

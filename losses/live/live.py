@@ -77,10 +77,8 @@ class LiveLoss(SurrogateLoss):
         **arguments: Any,
     ) -> None:
         metric = surrogate.metric
-        asked = slopes is not None and slopes != "surrogate"
-        behind = (
-            (metric.parallel == "processes" and not asked) if live.background is None else live.background
-        )
+        late = metric.parallel == "processes" and slopes in (None, "surrogate")
+        behind = late if live.background is None else live.background
         open_values, open_slopes = forward is None and reference is None, slopes is None
         forward = forward or ("surrogate" if behind else "exact")
         slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "checked")

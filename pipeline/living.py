@@ -157,7 +157,7 @@ def _taught(
     descents = Descents(learner, fields, curves, options)
     bar = tqdm(total=steps, desc="first lessons", unit="step", disable=not progress, leave=False)
     threads = loaders(learner.device, learner.team.world_size)
-    with bar, prefetched(batches.__getitem__, 0, threads) as coming:
+    with bar, descents, prefetched(batches.__getitem__, 0, threads) as coming:
         for k, (fields_of_step, curves_of_step) in zip(range(steps), coming, strict=False):
             if k >= _SETTLED * steps:
                 descents.prepare(k)

@@ -9,9 +9,9 @@ of differences between neighbours on such a way is what an optimiser will go by.
 from __future__ import annotations
 
 import math
-import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch import Tensor
 
 from ..emulators.distances import default_distance
 from ..emulators.spaces import PixelSpace, QuantileSpace
-from ..errors import ArgumentError, FieldError, one_line
+from ..errors import ArgumentError, EmulossError, one_line
 from ..metrics import Metric
+from .labels import Labels
 from .learner import Learner, Neighbours
 from .options import Training
 from .reservoir import Reservoir
@@ -38,31 +39,31 @@ _CAPACITY = 512
 _PIXELS = 2**24
 """and pixels, all together: 64 MiB, in memory and in the state."""
 _AFFORDABLE = 0.1
-"""Share of the time of training that labels may take where nobody has asked for descents."""
+"""Share of the machine's time that labels may take where nobody has asked for descents."""
 _DRAWN = 3
 """Sets what is drawn for batches apart from all else under the same seed."""
 
 
-class _Found(NamedTuple):
+class _Met(NamedTuple):
     """Ways that were gone: W of them with K fields each.
 
     Attributes:
         fields: (W, K, H, W), or pairs (W, K, 2, H, W).
         said: (W, K, C, Q), what the emulator says.
-        exact: (W, K, C, Q).
         goals: (W, C, Q).
     """
 
     fields: NDArray[np.float32]
     said: NDArray[np.float32]
-    exact: NDArray[np.float64]
     goals: NDArray[np.float32]
 
 
 class Descents:
     """Makes ways as an emulator learns, and mixes what was met on them into its batches.
 
-    All processes hold the same reservoir: each goes some of the ways, and all are told what it found.
+    A metric in plain Python labels them in other processes until the next round: a context manager, at whose
+    end those are gone. All processes hold the same reservoir: each goes some of the ways and labels them,
+    and all are told what it found.
 
     Args:
         learner: whose emulator is descended.
@@ -87,7 +88,17 @@ class Descents:
         self.share = _share(options, self.metric)
         self.reservoir = Reservoir(max(KEPT, min(_CAPACITY, _PIXELS // math.prod(self._shape))))
         self._starts = None if self.share == 0 else Starts(self.metric, fields, curves, options.seed)
-        self._new: list[_Found] = []
+        self._labels = Labels(self.metric, learner.team.world_size)
+        self._waiting: _Met | None = None
+        self._new: list[tuple[_Met, NDArray[np.float64]]] = []
+
+    def __enter__(self) -> Descents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._labels.__exit__(kind, error, trace)
 
     def prepare(self, step: int, seconds: float = math.inf) -> None:
         """Go ways before a step, if it is the turn, and hold what was met on them.
@@ -100,16 +111,14 @@ class Descents:
         number = self._number(SHARE if self.share is None else self.share)
         if not number or self._starts is None or step % EVERY:
             return
-        found, label_seconds = self._gone(self._starts, step, number)
-        if self.share is None:
-            affordable = label_seconds <= _AFFORDABLE * EVERY * seconds
-            self.share = self.learner.team.of_main(lambda: SHARE if affordable and found else 0.0)
-        if found is None or self.share == 0:
+        self._take_in(seconds)  # what was met a round ago
+        if self.share == 0:
             return
-        fields, exact = found.fields, found.exact
-        ways = np.repeat(np.arange(len(fields)), KEPT)
-        self.reservoir.add(fields.reshape(-1, *fields.shape[2:]), exact.reshape(-1, *exact.shape[2:]), ways)
-        self._new.append(found)
+        self._waiting = self._gone(self._starts, step, number)
+        if self._labels.behind:
+            self._labels.begin(self._waiting.fields[self.learner.team.part])
+        else:
+            self._take_in(seconds)
 
     def mixed(self, step: int, fields: Tensor, curves: Tensor) -> Neighbours | None:
         """Put fields of the reservoir in place of the last ones of a batch.
@@ -143,9 +152,9 @@ class Descents:
         """
         if not self._new:
             return {}
-        said, exact, goals = (
-            np.concatenate([getattr(found, name) for found in self._new])
-            for name in ("said", "exact", "goals")
+        said, goals, exact = (
+            np.concatenate(arrays)
+            for arrays in zip(*((met.said, met.goals, exact) for met, exact in self._new), strict=True)
         )
         self._new.clear()
         told = {"descents_r2": _r_squared(exact, said)}
@@ -159,7 +168,10 @@ class Descents:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the batches to come depend on, beside the emulator."""
-        return {"share": self.share, "reservoir": self.reservoir.state_dict()}
+        waiting = None
+        if self._waiting is not None:  # they are labelled anew, since that gives the same
+            waiting = {name: torch.from_numpy(a) for name, a in self._waiting._asdict().items()}
+        return {"share": self.share, "reservoir": self.reservoir.state_dict(), "waiting": waiting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that `state_dict` gave.
@@ -176,6 +188,8 @@ class Descents:
             if len(self.reservoir) and shape != self._shape:
                 raise ValueError(f"its reservoir has fields {shape}")
         self.share = share
+        waiting = state.get("waiting")  # earlier versions had none
+        self._waiting = None if waiting is None else _read(waiting, self._shape)
 
     def _number(self, share: float) -> int:
         return round(share * self.options.batch_size)
@@ -185,33 +199,50 @@ class Descents:
         both = (torch.from_numpy(array.astype(np.float64)) for array in (curves, goals))
         return float(default_distance(self.metric)(*both).sum())
 
-    def _gone(self, starts: Starts, step: int, number: int) -> tuple[_Found | None, float]:
-        """Go a number of ways, each process some; with the seconds that all labels took.
-
-        Where nobody asked for descents and the metric refuses a field, there are none.
-        """
+    def _gone(self, starts: Starts, step: int, number: int) -> _Met:
+        """What is met on a number of ways, of which each process goes some."""
         team = self.learner.team
-        found, seconds, reason = None, 0.0, ""
+        own = [starts(step, way, self.reservoir) for way in range(number)[team.part]]
+        parts = team.all_gather(self._met(own, starts.space) if own else None)
+        return _Met(*map(_whole, zip(*(part for part in parts if part is not None), strict=True)))
+
+    def _take_in(self, seconds: float) -> None:
+        """Hold what was met and waits for its labels, if there is any; seconds: that a step has taken.
+
+        Where nobody asked for descents, there are none if labels are dear, or the metric fails.
+        """
+        if self._waiting is None:
+            return
+        team, met = self.learner.team, self._waiting
+        self._waiting = None
+        own = met.fields[team.part]
+        exact, label_seconds, reason = None, 0.0, ""
         try:
-            if own := [starts(step, way, self.reservoir) for way in range(number)[team.part]]:
-                found, seconds = self._labelled(own, starts.space)
-        except FieldError as error:
+            if len(own):
+                exact, label_seconds = self._labels.finish(own)
+        except EmulossError as error:
             if self.options.descents is not None:
                 raise
             reason = one_line(error)
-        parts = team.all_gather((found, seconds, reason))
-        if reason := next((reason for _, _, reason in parts if reason), ""):
+        curves, taken, reasons = zip(*team.all_gather((exact, label_seconds, reason)), strict=True)
+        if reason := next((reason for reason in reasons if reason), ""):
             if team.main:
                 warnings.warn(f"descents are left out, since {reason}", stacklevel=2)
             self.share = 0.0
-            return None, 0.0
-        order = np.argsort(np.concatenate([range(number)[k :: len(parts)] for k in range(len(parts))]))
-        gone = [part for part, _, _ in parts if part is not None]
-        whole = _Found(*(np.concatenate(arrays)[order] for arrays in zip(*gone, strict=True)))
-        return whole, max(seconds for _, seconds, _ in parts)
+        elif self.share is None:
+            affordable = max(taken) <= _AFFORDABLE * EVERY * seconds
+            self.share = team.of_main(lambda: SHARE if affordable else 0.0)
+        if self.share == 0:
+            return
+        labels = _whole([part for part in curves if part is not None])
+        ways = np.repeat(np.arange(len(labels)), KEPT)
+        self.reservoir.add(
+            met.fields.reshape(-1, *met.fields.shape[2:]), labels.reshape(-1, *labels.shape[2:]), ways
+        )
+        self._new.append((met, labels))
 
-    def _labelled(self, starts: list[Start], space: PixelSpace | QuantileSpace) -> tuple[_Found, float]:
-        """What is met on ways, and the seconds that labels take, by the fastest of them."""
+    def _met(self, starts: list[Start], space: PixelSpace | QuantileSpace) -> _Met:
+        """What is met on ways."""
         emulator, device = self.learner.emulator, self.learner.device
         emulator.eval()
         first = np.stack([start.field for start in starts])
@@ -241,14 +272,29 @@ class Descents:
                     fields.cpu().numpy()[which],
                     curves.cpu().numpy()[which],
                 )
-        exact, seconds = np.empty(said.shape), math.inf
-        for k in range(KEPT):
-            began = time.monotonic()
-            exact[:, k] = self.metric(met[:, k], *observed)
-            seconds = min(seconds, time.monotonic() - began)
         if observed:
             met = np.stack([met, np.broadcast_to(observed[0][:, None], met.shape)], axis=2)
-        return _Found(met, said, exact, goals), KEPT * seconds
+        return _Met(met, said, goals)
+
+
+def _read(waiting: Mapping[str, Tensor], shape: tuple[int, ...]) -> _Met:
+    """What a state says was met on ways; shape: of a field or pair.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    met = _Met(*(waiting[name].cpu().numpy() for name in _Met._fields))
+    ways, levels = met.fields.shape[0], met.goals.shape[1:]
+    if met.fields.shape != (ways, KEPT, *shape) or met.said.shape != (ways, KEPT, *levels):
+        raise ValueError(f"its descents met fields {met.fields.shape}")
+    return met
+
+
+def _whole(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """What P processes have, of which the k-th has every P-th beginning with the k-th, in order."""
+    number = sum(map(len, parts))
+    order = np.concatenate([range(number)[k :: len(parts)] for k in range(len(parts))])
+    return np.concatenate(parts)[np.argsort(order)]
 
 
 def _share(options: Training, metric: Metric) -> float | None:

@@ -124,7 +124,7 @@ class Trainer:
         Raises:
             DataError: the state cannot be written.
         """
-        with self.team.together(), interrupts_deferred() as interrupted:
+        with self.team.together(), self.descents, interrupts_deferred() as interrupted:
             self.learner.settle(self.batches[0][0])
             try:
                 if not self.finished:

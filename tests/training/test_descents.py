@@ -11,14 +11,15 @@ from drawn import rain_array
 from emuloss.emulators import ConvEmulator, CurveDistance
 from emuloss.emulators.spaces import PixelSpace, Values
 from emuloss.emulators.spoilt import blurred
-from emuloss.errors import ArgumentError, FieldError
-from emuloss.metrics import CSI, Metric, Minkowski
+from emuloss.errors import ArgumentError, DataError, FieldError
+from emuloss.metrics import CSI, Minkowski
 from emuloss.training import Trainer, Training, descents
 from emuloss.training import learner as learning
 from emuloss.training import trainer as training
 from emuloss.training.learner import Learner, Neighbours
 from emuloss.training.reservoir import Reservoir
 from emuloss.training.ways import CONTINUED, STEPS, Starts, direction, way
+from wetness import Wetness
 
 METRIC = Minkowski((0.3, 0.8, 2.0), outputs=("area", "euler"))
 BATCH = 8
@@ -59,23 +60,6 @@ def at_once(monkeypatch):
     """Rounds of descents are frequent, and begin with the first validation."""
     monkeypatch.setattr(training, "_LEARNT", math.inf)
     monkeypatch.setattr(descents, "EVERY", 2)
-
-
-class Wetness(Metric):
-    """Plain Python, that may refuse fields."""
-
-    name = "wetness"
-    outputs, units, constraints = ("wetness",), ("1",), ()
-    thresholds, levels, pixel_size = (0.5,), (0.5,), 1.0
-    parallel, slow, refused, seconds = "processes", True, False, 0.0
-
-    def arguments(self):
-        return {}
-
-    def _compute(self, fields):
-        if self.refused and len(fields) < 9:
-            raise FieldError(0, "wetness raised ValueError: too wet")
-        return (fields >= 0.5).mean((1, 2))[:, None, None]
 
 
 # Where they begin
@@ -294,22 +278,22 @@ def test_the_log_tells_what_the_emulator_said_before_it_learnt(tmp_path, at_once
     def spied(step, seconds):
         prepare(step, seconds)
         if run.descents._new:
-            found = run.descents._new[-1]
+            found, exact = run.descents._new[-1]
             run.emulator.eval()
             with torch.no_grad():
                 said = run.emulator(torch.from_numpy(found.fields.reshape(-1, 12, 12)))
             np.testing.assert_allclose(
                 said.numpy().reshape(found.said.shape), found.said, rtol=1e-4, atol=1e-3
             )
-            gone.append((step, found))
+            gone.append((step, found, exact))
 
     monkeypatch.setattr(run.descents, "prepare", spied)
     run.run()
     with (tmp_path / "run" / "log.csv").open() as file:
         rows = {int(row["step"]): row for row in csv.DictReader(file)}
     assert rows[1]["descents_r2"] == ""  # before they began
-    step, found = gone[0]
-    said, exact = (curves.reshape(-1, 6).astype(np.float64) for curves in (found.said, found.exact))
+    step, found, labels = gone[0]
+    said, exact = (curves.reshape(-1, 6).astype(np.float64) for curves in (found.said, labels))
     defined = exact.std(0) > 0
     r2 = (1 - ((said - exact) ** 2).sum(0) / ((exact - exact.mean(0)) ** 2).sum(0))[defined].mean()
     row = rows[step + 1]
@@ -321,7 +305,7 @@ def test_the_log_tells_what_the_emulator_said_before_it_learnt(tmp_path, at_once
             float(sign * distance(torch.from_numpy(curves[:, place]).double(), goals).sum())
             for sign, place in ((1, 0), (-1, -1))
         )
-        for curves in (found.said, found.exact)
+        for curves in (found.said, labels)
     ]
     assert float(row["descents_ratio"]) == pytest.approx(gains[0] / gains[1])
 
@@ -383,17 +367,18 @@ def test_dear_labels_are_done_without_and_the_choice_is_kept(
     assert trainer(tmp_path / "run", Wetness(), **changes).descents.share == share
 
 
-def test_fields_that_the_metric_refuses_end_descents_that_nobody_asked_for(tmp_path, at_once, monkeypatch):
-    metric = Wetness()
-    run = trainer(tmp_path / "run", metric, descents=None, minutes=60.0)
-    metric.refused = True
-    with pytest.warns(UserWarning, match="^descents are left out, since .*too wet"):
+@pytest.mark.parametrize(
+    ("does", "error", "what"),
+    [("refuse", FieldError, "too wet"), ("die", DataError, "wetness died")],
+    ids=["refuses", "dies"],
+)
+def test_a_metric_that_fails_ends_descents_that_nobody_asked_for(tmp_path, at_once, does, error, what):
+    run = trainer(tmp_path / "run", Wetness(does), descents=None, minutes=60.0)
+    with pytest.warns(UserWarning, match=f"^descents are left out, since .*{what}"):
         run.run()
     assert (run.finished, run.descents.share) == (True, 0.0)
-    metric.refused = False
-    run = trainer(tmp_path / "asked", metric)
-    metric.refused = True
-    with pytest.raises(FieldError, match="too wet"):
+    run = trainer(tmp_path / "asked", Wetness(does))
+    with pytest.raises(error, match=what):
         run.run()
 
 
@@ -416,7 +401,7 @@ def assert_same_end(ours: Trainer, theirs: Trainer) -> None:
         assert torch.equal(held[0][name], held[1][name])
 
 
-@pytest.mark.parametrize("metric", [METRIC, CSI([0.5, 1.0])], ids=lambda m: m.name)
+@pytest.mark.parametrize("metric", [METRIC, CSI([0.5, 1.0]), Wetness()], ids=lambda m: m.name)
 def test_a_state_of_any_step_resumes_to_the_last_bit(tmp_path, at_once, monkeypatch, metric):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(descents, "_PIXELS", 20 * 144)
@@ -455,29 +440,79 @@ def test_a_state_of_a_version_without_descents_goes_on_without(tmp_path, at_once
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_ways_of_several_processes_make_up_those_of_one(tmp_path, monkeypatch, count):
-    """Each goes its part of them, and all hold them in the same order."""
-    alone = trainer(tmp_path / "alone")
-    alone.descents.prepare(0, 0.0)
-    whole = alone.descents.reservoir.state_dict()
-    team, parts = alone.team, []
+@pytest.mark.parametrize("metric", [METRIC, Wetness()], ids=lambda m: m.name)
+def test_ways_of_several_processes_make_up_those_of_one(tmp_path, monkeypatch, metric, count):
+    """Each goes its part of them and labels it, and all hold them in the same order."""
 
-    def meet(value):
-        parts.append(value)
-        raise InterruptedError
+    runs = iter(trainer(tmp_path / f"{k}", metric) for k in range(99))
 
-    for rank in range(count):
-        run = trainer(tmp_path / f"{rank}")
-        with monkeypatch.context() as patch:
-            patch.setattr(team, "part", slice(rank, None, count))
-            patch.setattr(team, "all_gather", meet)
-            with pytest.raises(InterruptedError):
-                run.descents.prepare(0, 0.0)
-    run = trainer(tmp_path / "all")
-    monkeypatch.setattr(team, "world_size", count)
-    monkeypatch.setattr(team, "part", slice(0, None, count))
-    monkeypatch.setattr(team, "all_gather", lambda value: parts)
-    run.descents.prepare(0, 0.0)
-    for name, tensor in run.descents.reservoir.state_dict().items():
-        if name != "begun":
-            torch.testing.assert_close(tensor, whole[name], rtol=1e-3, atol=1e-3)
+    def held(run) -> dict:
+        with run.descents as ours:
+            ours.prepare(0, 0.0)
+            ours.prepare(descents.EVERY, 0.0)
+            return ours.reservoir.state_dict()
+
+    whole = held(next(runs))
+    meetings: list[list] = []
+    while True:
+        met: list = []
+        for rank in range(count):
+            run, coming = next(runs), iter(list(meetings))
+
+            def meet(value, coming=coming, met=met):
+                if (parts := next(coming, None)) is None:
+                    met.append(value)
+                    raise InterruptedError
+                return parts
+
+            with monkeypatch.context() as patch:
+                patch.setattr(run.learner.team, "world_size", count)
+                patch.setattr(run.learner.team, "part", slice(rank, None, count))
+                patch.setattr(run.learner.team, "all_gather", meet)
+                try:
+                    ours = held(run)
+                except InterruptedError:
+                    continue
+            for name, tensor in ours.items():
+                if name != "begun":
+                    torch.testing.assert_close(tensor, whole[name], rtol=1e-3, atol=1e-3)
+        if not met:
+            break
+        assert len(met) == count
+        meetings.append(met)
+    assert len(meetings) == (4 if metric is METRIC else 3)
+
+
+# Metrics in plain Python
+
+
+def test_other_processes_label_until_the_next_round(tmp_path, at_once):
+    quick = Wetness()
+    quick.parallel = "threads"
+    runs = [trainer(tmp_path / metric.parallel, metric) for metric in (Wetness(), quick)]
+    with runs[0].descents as late, runs[1].descents as soon:
+        late.prepare(0)
+        soon.prepare(0)
+        assert (len(late.reservoir), len(soon.reservoir)) == (0, 16)
+        late.prepare(1)
+        assert len(late.reservoir) == 0
+        late.prepare(2)
+        theirs = soon.reservoir.state_dict()
+        for name, held in late.reservoir.state_dict().items():
+            assert torch.equal(torch.as_tensor(held), torch.as_tensor(theirs[name])), name
+        processes = [worker.process for worker in late._labels._workers._workers]
+        assert processes
+        assert all(process.poll() is None for process in processes)
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_training_waits_for_no_labels_before_the_next_round(tmp_path, at_once):
+    file = tmp_path / "go on"
+    with trainer(tmp_path / "run", Wetness(waits_for=str(file))).descents as ours:
+        ours.prepare(0)
+        ours.prepare(1)
+        assert len(ours.state_dict()["waiting"]["fields"]) == 4
+        assert not ours._labels._begun.done()
+        file.touch()
+        ours.prepare(2)
+        assert len(ours.reservoir) == 16

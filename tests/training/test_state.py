@@ -131,6 +131,7 @@ OTHER_FIELDS = {
     "ways": torch.zeros(2, dtype=torch.int64),
     "begun": 1,
 }
+WAITING = dict.fromkeys(("fields", "said", "goals"), torch.ones(2, 4, 3, 3))
 ODD = {
     "no counter": without("counters", "stale"),
     "another counter": at("counters", "odd", value=1),
@@ -178,6 +179,9 @@ ODD = {
     "reservoir of a list": at("descents", "reservoir", value=[1]),
     "reservoir without ways": without("descents", "reservoir", "ways"),
     "reservoir of other fields": at("descents", "reservoir", value=OTHER_FIELDS),
+    "what waits is a list": at("descents", "waiting", value=[1]),
+    "what waits lacks goals": at("descents", "waiting", value={"fields": torch.ones(1)}),
+    "what waits has other fields": at("descents", "waiting", value=WAITING),
     "an entry": at("odd", value=1),
 }
 

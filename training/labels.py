@@ -1,0 +1,99 @@
+"""Exact labels of what is met on descents: at once, or in other processes while training goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..foundation.threads import usable_cores
+from ..foundation.workers import Work, Workers
+from ..metrics import Metric
+
+
+class Labels:
+    """Labels fields by an exact metric; one in plain Python is called in other processes meanwhile.
+
+        with Labels(metric) as labels:
+            labels.begin(fields)
+            ...  # whatever there is to do
+            curves, seconds = labels.finish(fields)
+
+    Args:
+        metric: the exact metric.
+        sharing: processes that share the machine, each with labels of its own.
+
+    Attributes:
+        behind: whether labels come from other processes, so that it pays to begin early.
+    """
+
+    def __init__(self, metric: Metric, sharing: int = 1) -> None:
+        self._metric = metric
+        self.behind = metric.parallel == "processes"
+        # The other half is left to the training.
+        self._processes = max(1, usable_cores() // (2 * sharing))
+        self._workers: Workers | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._begun: Future[tuple[NDArray[np.float64], float]] | None = None
+
+    def __enter__(self) -> Labels:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._workers is not None and self._thread is not None:
+            self._workers.__exit__(kind, error, trace)  # which also ends what the thread waits for
+            self._thread.shutdown()
+        self._workers = self._thread = self._begun = None
+
+    def begin(self, fields: NDArray[np.float32]) -> None:
+        """Have fields (N, K, H, W), or pairs (N, K, 2, H, W), labelled, if that is done by other processes.
+
+        Raises:
+            ArgumentError: the metric cannot be sent to them.
+        """
+        if not (self.behind and len(fields)):
+            return
+        if self._workers is None:
+            self._workers = Workers(self._metric, self._processes, self._metric.title)
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="emuloss-descents")
+        assert self._thread is not None
+        self._begun = self._thread.submit(self._made, self._workers, fields)
+
+    def finish(self, fields: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+        """The exact curves of fields, which it waits for.
+
+        Args:
+            fields: (N, K, H, W), or pairs (N, K, 2, H, W), those that it last began with, if it did.
+
+        Returns:
+            Curves (N, K, C, Q), and the seconds for which making them kept the whole machine busy, by the
+            fastest of the K.
+
+        Raises:
+            ArgumentError: the metric cannot be sent to other processes.
+            FieldError: it fails on a field.
+            DataError: a process died.
+        """
+        if not self.behind:
+            return self._made(self._metric, fields)
+        if self._begun is None:
+            self.begin(fields)
+        assert self._begun is not None
+        begun, self._begun = self._begun, None
+        curves, seconds = begun.result()
+        return curves, seconds * self._processes / max(usable_cores(), self._processes)
+
+    def _made(self, work: Work, fields: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+        """Curves (N, K, C, Q), and K times the seconds of the fastest part of them."""
+        made, seconds = [], math.inf
+        for k in range(fields.shape[1]):
+            began = time.monotonic()
+            made.append(work(*self._metric.parts(fields[:, k])))
+            seconds = min(seconds, time.monotonic() - began)
+        return np.stack(made, axis=1), fields.shape[1] * seconds

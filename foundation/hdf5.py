@@ -9,6 +9,7 @@ from typing import IO, Any
 import deflate
 import h5py
 import numpy as np
+from h5py._objects import phil
 from numpy.typing import NDArray
 
 
@@ -50,7 +51,8 @@ def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
     starts: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: starts.append(chunk.chunk_offset))
     for start in starts:
-        skipped, packed = dataset.id.read_direct_chunk(start)
+        with phil:  # h5py's own lock, which its versions before 3.16 forget here: other threads would crash
+            skipped, packed = dataset.id.read_direct_chunk(start)
         try:
             whole = deflate.zlib_decompress(packed, size)
             chunk = np.frombuffer(whole, dataset.dtype).reshape(dataset.chunks)

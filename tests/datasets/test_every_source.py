@@ -204,8 +204,9 @@ def test_a_cluster_labels_each_source(source, cluster, tmp_path):
 
 
 def damage(path):
-    """Cut a file, or those of a Zarr archive that hold values."""
-    for each in [path] if path.is_file() else [each for each in path.rglob("rain/c/**/*") if each.is_file()]:
+    """Cut a file, or those of a Zarr archive that hold values: rain/c/0/0/0, before version 3 rain/0.0.0."""
+    chunks = [each for each in path.rglob("rain/**/*") if each.is_file() and each.name[-1].isdigit()]
+    for each in [path] if path.is_file() else chunks:
         each.write_bytes(each.read_bytes()[: each.stat().st_size // 2])
 
 

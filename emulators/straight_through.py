@@ -18,6 +18,12 @@ def straight_through(curves: Tensor, values: Tensor) -> Tensor:
     return _StraightThrough.apply(curves, values)
 
 
+def inward(x: Tensor, low: float, high: float) -> Tensor:
+    """Values clamped to bounds; beyond them the gradient is that at the bound, where descent leads back."""
+    edge = x.detach().clamp(low, high)
+    return x.clamp(low, high) if transformed(x) else _Inward.apply(x, edge)
+
+
 def values_through(values: Tensor, left: Tensor, x: Tensor, right: Tensor) -> Tensor:
     """Values (N, C, Q) with the gradient of left @ x @ right, which is not computed.
 
@@ -42,6 +48,21 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
+
+
+class _Inward(torch.autograd.Function):
+    """What lies beyond is pulled back, and pushed no further."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, edge: Tensor) -> Tensor:
+        ctx.save_for_backward(x < edge, x > edge)
+        return edge.clone()  # a view could not be changed in place
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        below, above = ctx.saved_tensors
+        lead_on = (below & (gradient > 0)) | (above & (gradient < 0))
+        return gradient.masked_fill(lead_on, 0.0), None
 
 
 class _ValuesThrough(torch.autograd.Function):

@@ -12,6 +12,7 @@ that span decades: raw values act on logarithms.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -23,12 +24,16 @@ from ...foundation.arguments import as_choice
 from ...metrics import Metric
 from ...metrics.constraints import FRAME, AtLeast, AtMost, Constraint, Identity, NonDecreasing, NonIncreasing
 from ..curves import signed_expm1, signed_log1p
-from ..straight_through import straight_through
+from ..straight_through import inward, straight_through
 
 _SMALL_BAND = 1e-6
 """Share of the field that an empty band counts as: a sixtieth of a pixel of a 128 x 128 field."""
 LARGEST_LOG = 69.0
 """Raw values beyond count as this: exp(69) = 1e30 leaves room for sums in float32."""
+_UNSEEN = 0.01
+"""Share of an output's size that makes no difference: nearer to a bound, training steps no further to it."""
+_FLAT = 6.0
+"""Raw value of a share from which on, likewise: 1 / 400 is left of the way."""
 _SMALL_SHARE = 1e-4
 """Least distance from a bound at which raw values end, as a share of the way between two bounds."""
 
@@ -204,12 +209,29 @@ class ConstrainedHeads(nn.Module):
             (value,) = self._forwards(name, self._fall(name, raw, *self._forwards(name, low, high)))
             return value
         if low is not None and high is not None:
-            return torch.lerp(low, torch.maximum(low, high), torch.sigmoid(raw))
+            return torch.lerp(low, torch.maximum(low, high), self._share(raw))
         if low is not None:
-            return low + _positive(raw)
+            return low + self._positive(name, raw)
         if high is not None:
-            return high - _positive(raw)
+            return high - self._positive(name, raw)
         return _free(raw)
+
+    def _positive(self, name: str, raw: Tensor) -> Tensor:
+        """Positive numbers; in training their gradient stays alive where they hardly differ from 0.
+
+        Where most labels lie on a bound, the first steps of training take all fields there, and further along
+        a map that gets ever flatter, from where they would not come back.
+        """
+        if not self.training:
+            return _positive(raw)
+        floor = math.log(_UNSEEN * self.metric.scales[self.metric.outputs.index(name)])
+        return straight_through(_positive(inward(raw, floor, math.inf)), _positive(raw.detach()))
+
+    def _share(self, raw: Tensor) -> Tensor:
+        """Numbers from 0 to 1; in training, likewise."""
+        if not self.training:
+            return torch.sigmoid(raw)
+        return straight_through(torch.sigmoid(inward(raw, -_FLAT, _FLAT)), torch.sigmoid(raw.detach()))
 
     def _forwards(self, name: str, *curves: Any) -> list[Any]:
         """Curves in the direction in which the output falls; twice, they are as they were."""
@@ -226,7 +248,7 @@ class ConstrainedHeads(nn.Module):
             share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
             return low + (high - low) * share
         if way == "steps":
-            falls = _positive(raw)
+            falls = self._positive(name, raw)
             if low is None:  # the last value may have any sign; the others rise from it
                 falls = torch.cat([falls[:, :-1], _free(raw[:, -1:])], dim=1)
             above = falls.flip(1).cumsum(1).flip(1)
@@ -236,11 +258,11 @@ class ConstrainedHeads(nn.Module):
         for q in reversed(range(raw.shape[1])):
             floor = _larger(None if low is None else low[:, q], found[-1] if found else None)
             if high is None:
-                found.append(floor + _positive(raw[:, q]))
+                found.append(floor + self._positive(name, raw[:, q]))
             elif floor is None:
-                found.append(high[:, q] - _positive(raw[:, q]))
+                found.append(high[:, q] - self._positive(name, raw[:, q]))
             else:
-                found.append(torch.lerp(floor, torch.maximum(floor, high[:, q]), torch.sigmoid(raw[:, q])))
+                found.append(torch.lerp(floor, torch.maximum(floor, high[:, q]), self._share(raw[:, q])))
         return torch.stack(found[::-1], dim=1)
 
     def _inverse_fall(self, name: str, value: Tensor, low: Any, high: Any) -> Tensor:

@@ -91,7 +91,7 @@ class LiveLoss(SurrogateLoss):
         self._memory = Reservoir(live.memory)
         self._heard: list[Heard] = []
         self._random: np.random.Generator | None = None
-        self._size = self._learnt = self._left_out = 0
+        self._size = self._learnt = self._left_out = self._calls = 0
         self._warned = False
         self._open_values, self._open_slopes = open_values, open_slopes
 
@@ -142,10 +142,10 @@ class LiveLoss(SurrogateLoss):
         Of several processes all have to call it.
 
         Returns:
-            "loss", the distance from exact curves in the last step, NaN where there was nothing to learn; the
-            figures of the gauge: mean distances "said" and "exact" of the last predictions, "error" and
-            "ranks"; "weight", as `heeded`; and "left_out", how many fields so far could not be learnt: not
-            finite, or without labels.
+            "loss", the distance from exact curves in the last step, NaN where there was none or nothing to
+            learn; the figures of the gauge: mean distances "said" and "exact" of the last predictions that
+            were learnt, "error" and "ranks"; "weight", as `heeded`; and "left_out", how many fields so far
+            could not be learnt: not finite, or without labels.
         """
         if self._random is None:
             self._random = np.random.default_rng([self.live.seed, rank()])
@@ -156,13 +156,15 @@ class LiveLoss(SurrogateLoss):
             if asked is not None:
                 self._labels.put(asked)
         lessons = [lesson_of(asked, curves) for asked, curves in self._labels.known()]
-        for lesson in lessons:
-            self._measure(lesson)
         loss = math.nan
-        for _ in range(self.live.steps):
+        for step in range(self._due()):
+            if step == 0:
+                for lesson in lessons:
+                    self._measure(lesson)
             loss = self._student.learn(*self._batch(lessons, self._random))
         for lesson in lessons:
             self._memory.add(lesson.predictions, lesson.exact)
+            self._size = max(self._size, len(lesson.predictions))
             self._learnt += len(lesson.predictions)
         if not self.asks_slopes:
             self.gauge.warn(self._student.steps, self.metric.title)
@@ -171,6 +173,11 @@ class LiveLoss(SurrogateLoss):
         self._note(figures)
         self._wait_no_more()
         return {"loss": loss, **figures, "left_out": left_out}
+
+    def _due(self) -> int:
+        """Steps to take in this call, so that after k calls there were k `steps` of them, rounded up."""
+        self._calls += 1
+        return math.ceil(self._calls * self.live.steps) - math.ceil((self._calls - 1) * self.live.steps)
 
     def _wait_no_more(self) -> None:
         """Label at once from now on, where labels are known to take next to no time."""
@@ -188,7 +195,6 @@ class LiveLoss(SurrogateLoss):
 
     def _measure(self, lesson: Lesson) -> None:
         """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""
-        self._size = max(self._size, len(lesson.exact))
         emulated = self._student.curves(lesson.predictions).double()
         exact = lesson.exact.to(emulated)
         reference = None if lesson.reference is None else lesson.reference.to(emulated)
@@ -221,7 +227,7 @@ class LiveLoss(SurrogateLoss):
             "memory": self._memory.state_dict(),
             "gauge": self.gauge.state_dict(),
             "random": random,
-            "counts": [self._size, self._learnt, self._left_out],
+            "counts": [self._size, self._learnt, self._left_out, self._calls],
             "at once": isinstance(self._labels, AtOnce),
         }
 
@@ -233,7 +239,8 @@ class LiveLoss(SurrogateLoss):
         if state["random"] is not None:
             self._random = np.random.default_rng(0)
             self._random.bit_generator.state = state["random"]
-        self._size, self._learnt, self._left_out = state["counts"]
+        self._size, self._learnt, self._left_out, *calls = state["counts"]
+        self._calls = calls[0] if calls else 0  # earlier versions had none
         if state.get("at once") and isinstance(self._labels, Behind):  # earlier versions did not tell
             self._label_at_once()
 

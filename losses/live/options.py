@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ArgumentError
-from ...foundation.arguments import as_choice, as_flag, as_natural, as_positive, as_real, shown
+from ...foundation.arguments import as_choice, as_count, as_flag, as_natural, as_positive, as_real, shown
 
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -16,7 +16,8 @@ class Live:
 
     Attributes:
         learning_rate: of AdamW, after a short rise.
-        steps: steps of learning a call.
+        steps: steps of learning a call; 0.25: one in every fourth call, a cheaper one. What the other calls
+            were asked about is remembered, exactly labelled, all the same.
         anchors: observed fields in each step, as a share of the predictions; half of them are mixed with
             their blurred, noisy selves. They keep what was known of fields as they are.
         remembered: earlier predictions in each step, likewise.
@@ -34,7 +35,7 @@ class Live:
     """
 
     learning_rate: float = 3e-4
-    steps: int = 1
+    steps: float = 1
     anchors: float = 0.5
     remembered: float = 1.0
     memory: int = 512
@@ -45,10 +46,8 @@ class Live:
 
     def __post_init__(self) -> None:
         as_positive("learning_rate", self.learning_rate)
-        for name in ("steps", "memory"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value > 0):
-                raise ArgumentError(f"{name} must be a positive whole number, got {shown(value)}")
+        as_positive("steps", self.steps)
+        as_count("memory", self.memory)
         for name in ("anchors", "remembered"):
             if not 0 <= as_real(getattr(self, name)) <= 100:
                 raise ArgumentError(

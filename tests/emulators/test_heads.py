@@ -161,6 +161,29 @@ def test_gradients_are_finite_where_raw_values_are_huge():
 # Reach: what exact curves become on their way through inverse and forward
 
 
+@pytest.mark.parametrize(
+    ("constraints", "far", "near"),
+    [
+        ((AtLeast("m", "m >= 0", lambda: 0.0),), -40.0, 3.0),
+        ((AtLeast("m", "m >= 0", lambda: 0.0), AtMost("m", "m <= 1", lambda: 1.0)), -40.0, 0.5),
+    ],
+    ids=["one bound", "two bounds"],
+)
+def test_training_comes_back_from_a_bound(constraints, far, near):
+    """Where all fields were taken to a bound: gradients lead back, but no further, and values are exact."""
+    heads = ConstrainedHeads(MadeUp(("m",), constraints, (0.5,)))
+    raw = torch.full((2, 1), far, dtype=torch.float64, requires_grad=True)
+    curves = heads(raw, 100.0)
+    assert torch.equal(curves, heads.eval()(raw, 100.0))
+    back = torch.tensor([1.0, -1.0])[:, None, None]  # of the first field more, of the second less
+    (gradient,) = torch.autograd.grad((-back * curves).sum(), raw)
+    assert gradient[0] < -1e-3
+    assert gradient[1] == 0
+    raw = torch.full((1, 1), near, dtype=torch.float64, requires_grad=True)
+    found = [torch.autograd.grad(each(raw, 100.0).sum(), raw)[0] for each in (heads.train(), heads.eval())]
+    assert torch.equal(*found)
+
+
 def exact_curves(metric: Metric, dtype) -> torch.Tensor:
     rng = np.random.default_rng(0)
     fields = rng.gamma(0.5, 2.0, (40, *SHAPE)) * rng.uniform(0, 2, (40, 1, 1))

@@ -284,6 +284,25 @@ def test_the_surrogate_can_be_saved_with_what_it_learnt(tmp_path):
     torch.testing.assert_close(found(targets[0]), loss.surrogate(targets[0]))
 
 
+@pytest.mark.parametrize(
+    ("steps", "due"), [(0.5, [1, 0, 1, 0, 1]), (0.4, [1, 0, 1, 0, 0]), (1.5, [2, 1, 2, 1, 2])]
+)
+def test_steps_of_learning_are_due_in_some_calls(steps, due):
+    """What the others are asked about is remembered, and a state goes on in the middle of them."""
+    loss = surrogate().as_loss(live=Live(steps=steps))
+    predictions, targets = batches(5)
+    for k, (prediction, target) in enumerate(zip(predictions, targets, strict=True)):
+        if k == 2:
+            again = surrogate().as_loss(live=Live(steps=steps))
+            again.load_state_dict(loss.state_dict())
+            loss = again
+        before = loss._student.steps
+        (told,) = taught(loss, [prediction], [target])
+        assert loss._student.steps - before == due[k]
+        assert math.isfinite(told["loss"]) == (due[k] > 0)
+        assert len(loss._memory) == (k + 1) * len(prediction)
+
+
 # Memory
 
 
@@ -541,7 +560,7 @@ def test_what_has_no_weights_cannot_learn():
     [
         ("learning_rate", 0.0),
         ("steps", 0),
-        ("steps", 1.5),
+        ("steps", math.inf),
         ("memory", 0),
         ("anchors", -0.1),
         ("remembered", math.nan),

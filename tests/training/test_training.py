@@ -21,7 +21,8 @@ from emuloss.emulators.gradients import directions, pulled_back, slopes
 from emuloss.errors import ArgumentError, DataError
 from emuloss.foundation.interrupts import interrupts_deferred
 from emuloss.metrics import Metric, Minkowski
-from emuloss.training import Trainer, Training, batches, penalties
+from emuloss.metrics.constraints import AtLeast
+from emuloss.training import Learner, Trainer, Training, batches, penalties
 from emuloss.training import trainer as training
 from emuloss.training.batches import Batches, prefetched
 from emuloss.training.objective import HomoscedasticLoss
@@ -781,3 +782,38 @@ def test_prefetched_ends_its_thread_when_the_caller_fails():
     with pytest.raises(ValueError, match="mine"):
         fail()
     assert no_thread_left()
+
+
+class Strong(Metric):
+    """Number of pixels with strong rain: 0 of most fields."""
+
+    name = "strong"
+    outputs, units = ("strong",), ("1",)
+    constraints = (AtLeast("strong", "strong >= 0", lambda: 0.0),)
+    thresholds, levels, pixel_size, scales = (), (0.5,), 1.0, (5.0,)
+
+    def arguments(self):
+        return {}
+
+    def _compute(self, fields):
+        return (fields >= 4).sum((1, 2))[:, None, None].astype(float)
+
+
+def test_a_network_whose_labels_mostly_lie_on_a_bound_does_not_stay_there():
+    fields = rain_array(256, 16, 16, seed=0)
+    fields[: len(fields) * 2 // 3] *= 0.5
+    metric = Strong()
+    curves = metric(fields)
+    assert (curves == 0).mean() > 0.7
+    values = (0.3, 1.0, 4.0)
+    emulator = network(metric=metric, intensities=values, spreads=values)
+    learner = Learner(emulator, Training(minutes=None, fields=1, learning_rate=3e-3, precision="float32"))
+    learner.start(fields, curves)
+    fields, curves = torch.from_numpy(fields), torch.from_numpy(curves).float()
+    for step in range(120):
+        chosen = torch.from_numpy(np.random.default_rng(step).integers(256, size=32))
+        learner.learn(fields[chosen], curves[chosen])
+    with torch.no_grad():
+        found = emulator.eval()(fields)
+    assert found.max() > 0.5
+    assert (found - curves).square().mean() < curves.square().mean()

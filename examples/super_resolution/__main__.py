@@ -41,8 +41,8 @@ from training import Options, train, trained
 
 _DEFAULT = ("relaxed", "certified")
 SPLITS = ("validation", "test")
-_TURNS = 25
-"""In which costs are measured."""
+_TURNS, _STEPS = 9, 4
+"""In which costs are measured: turns, and steps in each."""
 _DESCENTS = (0.003, 0.01, 0.03)
 """Weights of the loss in descent at inference."""
 
@@ -105,7 +105,12 @@ def compare(arguments: argparse.Namespace, fields: Fields) -> None:
     if asked:
         losses = {name: Objective(name, 0.01) for name in asked}
         known["costs"] |= costs(
-            trained(out / "start", fields), fields.train, Objective("mse", 0.0), losses, turns=_TURNS
+            trained(out / "start", fields),
+            fields.train,
+            Objective("mse", 0.0),
+            losses,
+            turns=_TURNS,
+            steps=_STEPS,
         )
         write_json(path, {"losses": known["losses"] | settings, "costs": known["costs"]})
     page = arguments.page or out / "report.md"

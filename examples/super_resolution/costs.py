@@ -20,6 +20,7 @@ def costs(
     others: Mapping[str, Objective | Recipe],
     *,
     turns: int,
+    steps: int = 1,
     batch_size: int = Options.batch_size,
 ) -> dict[str, float]:
     """Time added to a training step by each of some objectives, over that of the step on their base.
@@ -33,6 +34,7 @@ def costs(
         base: what the others add to.
         others: by name.
         turns: number of them, after one that warms up.
+        steps: of each objective in a turn; several, for those that do part of their work in some alone.
         batch_size: fields a step.
     """
     objectives = {"": base, **others}
@@ -42,7 +44,7 @@ def costs(
     for turn in range(turns + 1):
         target = fields[rng.integers(len(fields), size=batch_size)]
         seconds = {
-            name: _step(model, optimizer, objectives[name], target, turn)
+            name: sum(_step(model, optimizer, objectives[name], target, turn) for _ in range(steps))
             for name in rng.permutation(list(objectives))
         }
         if turn:  # the first one warms up

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import emuloss
 import torch
 from emuloss.emulators.relaxations.relaxation import COLD, HOT
-from emuloss.losses import LiveLoss
+from emuloss.losses import Live, LiveLoss
 from torch import Tensor, nn
 
 OUTPUTS = ("area", "perimeter", "euler", "components")
@@ -50,7 +50,10 @@ class Kind:
     def settings(self) -> dict[str, Any]:
         """What decides a training beside the surrogate and its weight, as JSON gives it back."""
         temperature = None if self.temperature is None else list(self.temperature)
-        found = {"arguments": dict(self.arguments), "temperature": temperature, "share": self.share}
+        arguments = {
+            name: asdict(value) if isinstance(value, Live) else value for name, value in self.arguments
+        }
+        found = {"arguments": arguments, "temperature": temperature, "share": self.share}
         return found | ({"balanced": True, "kept": "last"} if self.balanced else {})
 
 
@@ -80,6 +83,8 @@ _COOLING = (HOT, COLD)
 """Networks need a hot relaxation at first, whose gradient reaches far, and end closer with a colder one."""
 _LIVE = (("live", True),)
 """Values are exact, the metric checks where the gradient leads, and the surrogate goes on learning."""
+_RARELY = (("live", Live(steps=0.25)),)
+"""It learns in one step of four, which is cheaper."""
 _OWN, _MEASURED = ((*_LIVE, ("slopes", slopes)) for slopes in ("surrogate", "measured"))
 _SHARES = (0.5, 0.7, 0.85)
 """Of the gradient's norm: slopes of different kinds differ in length."""
@@ -99,6 +104,7 @@ KINDS: dict[str, Kind] = {
     "excursion": Kind(_excursion, (0.002, 0.003, 0.01), _LABELS, temperature=_COOLING),
     "constrained": Kind(_bundled("minkowski-opera-constrained"), _WEIGHTS, _GATED, share=_SHARE),
     "constrained-live": _live("minkowski-opera-constrained", _LIVE),
+    "constrained-live-rarely": _live("minkowski-opera-constrained", _RARELY),
     "constrained-live-own": _live("minkowski-opera-constrained", _OWN),
     "constrained-live-measured": _live("minkowski-opera-constrained", _MEASURED),
     "clusters-live": _live("clusters-opera", _LIVE),

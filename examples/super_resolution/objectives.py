@@ -26,6 +26,11 @@ def minkowski() -> emuloss.Metric:
     return _excursion().metric
 
 
+def clusters() -> emuloss.Metric:
+    """The metric of the bundled surrogate for sizes of clusters, which has no relaxation."""
+    return emuloss.load("clusters-opera").metric
+
+
 @dataclass(frozen=True)
 class Kind:
     """A loss to compare.

@@ -35,6 +35,7 @@ _COLUMNS = {
     "MSE": "MSE",
     "distance": "distance",
     **{name: name for name in OUTPUTS},
+    "clusters": "clusters",
     "spectrum": "spectrum",
     **{f"{name} {rate:g}": f"{name.upper()} {rate:g}" for name in ("fss", "csi") for rate in RATES},
     "wet": "wet",
@@ -96,8 +97,9 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
             _points_table(points, base),
             *_limits(runs, base),
             "## Scores",
-            "Held out, all exact. Distance: the sum of the four outputs'. Spectrum: mean error of the "
-            "logarithm (base 10) of the radially averaged spectrum. FSS (windows of 5 pixels) and CSI: "
+            "Held out, all exact. Distance: the sum of the four outputs'. Clusters: likewise, of the outputs "
+            "of the metric of clusters. Spectrum: mean error of the logarithm (base 10) of the radially "
+            "averaged spectrum. FSS (windows of 5 pixels) and CSI: "
             "fields where such rain was observed. Wet (0.5 mm/h) and q99: share of wet pixels and 99 % "
             "quantile of all, over the observed ones. "
             f"[All runs, with intervals]({pictures.name}/scores.csv).",

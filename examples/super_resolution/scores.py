@@ -8,9 +8,9 @@ from typing import Any
 import emuloss
 import numpy as np
 import torch
-from emuloss.emulators.distances import CurveDistance
+from emuloss.emulators.distances import CurveDistance, default_distance
 from numpy.typing import NDArray
-from objectives import OUTPUTS, minkowski
+from objectives import OUTPUTS, clusters, minkowski
 from torch import Tensor
 
 RATES = (0.5, 2.0, 10.0)
@@ -40,6 +40,9 @@ def score(prediction: Tensor, observation: Tensor) -> Scores:
     distances = CurveDistance(metric.levels, metric.scales)(*curves).numpy()
     found |= {name: distances[:, c] for c, name in enumerate(OUTPUTS)}
     found["distance"] = distances.sum(1)
+    sizes = clusters()
+    curves = [torch.from_numpy(sizes(fields)) for fields in (predicted, observed)]
+    found["clusters"] = default_distance(sizes)(*curves).sum(1).numpy()
     # Below the floor lies what rounding to 0.01 mm/h adds.
     spectrum = emuloss.metric("spectrum", floor=1e-4, field_unit="mm/h")
     found["spectrum"] = np.abs(spectrum(predicted) - spectrum(observed)).mean((1, 2))

@@ -260,7 +260,8 @@ def test_scores_of_what_was_observed(example):
     found = example.scores.score(observed.nan_to_num(0.0), observed)
     means = {name: example.scores.mean(found, name) for name in found}
     assert {name for name, value in means.items() if value == 0} == {
-        "log MSE", "MSE", "area", "perimeter", "euler", "components", "distance", "spectrum",
+        "log MSE", "MSE", "area", "perimeter", "euler", "components", "distance", "clusters",
+        "spectrum",
     }  # fmt: skip
     assert all(value in (0, 1) for value in means.values() if not math.isnan(value))
 

@@ -16,10 +16,21 @@ from .gradients import GradientQuality
 
 _LEAST_NORM = 1e-4
 """Least norm of a gradient that the axis can show, as a share of the largest."""
+_NOTHING = """\
+There is no exact gradient to compare with: the metric stays as it is when tiles of {} pixels
+of these fields get a little larger or smaller."""
 
 
 def draw_gradients(figure: SubFigure, metric: Metric, found: GradientQuality, sizes: GradientSizes) -> None:
     """Gradients beside exact ones, tile by tile and by output; their sizes."""
+    total = found.figures["total"]
+    if total["cosine"] is None and total["cosine_smoothed"] is None:
+        head(figure, "The gradient at blurred fields")
+        words, panel = figure.subplots(1, 2, width_ratios=(3.0, 0.6))
+        words.axis("off")
+        words.text(0, 0.5, _NOTHING.format(found.figures["tile"]), va="center", transform=words.transAxes)
+        draw_sizes(panel, sizes)
+        return
     head(figure, "The gradient at blurred fields, beside the exact metric's")
     panels = figure.subplots(1, 4, width_ratios=(0.9, 0.9, 1.2, 0.6))
     _draw_slopes(figure, panels[0], panels[1], found)

@@ -153,7 +153,7 @@ class ConstrainedHeads(nn.Module):
         parts = []
         for name in self.order:
             bounds = {other for c in self.constraints if c.output == name for other in c.of}
-            if name in known and bounds <= values.keys():
+            if name in known and all(bound in values for bound in bounds):
                 parts.append(self._inverse_head(name, known[name], values))
             else:
                 parts.append(example.new_zeros((len(example), self.sizes[name])))

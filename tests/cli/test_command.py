@@ -813,7 +813,7 @@ def test_evaluate_writes_where_it_can(tmp_path, capsys):
     ],
 )  # fmt: skip
 def test_mistakes_of_the_command(words, word, capsys):
-    assert word in refusal(capsys, main(words))
+    assert word in refusal(capsys, main(words)).lower()  # some versions of typer write SOURCE
 
 
 def test_train_is_the_same_command(tmp_path, capsys):

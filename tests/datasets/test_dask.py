@@ -21,6 +21,7 @@ from emuloss.datasets import FieldSource, LabelledFields, label
 from emuloss.errors import ArgumentError, ClusterError, DataError
 from emuloss.foundation import threads as kernel_threads
 from emuloss.metrics import CSI, FSS, FunctionMetric, Minkowski
+from tqdm import TMonitor
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="workers are killed by SIGKILL")
 
@@ -162,11 +163,11 @@ def _no_thread_remains():
     yield
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        left = [thread.name for thread in set(threading.enumerate()) - before]
+        new = set(threading.enumerate()) - before
+        left = [thread.name for thread in new if not isinstance(thread, TMonitor)]
         # All progress bars of a process share a thread, all clients of Dask one for large messages, and all
         # kernels theirs.
-        kept = {"tqdm_monitor", "Dask-Offload_0"}
-        if not [name for name in left if name not in kept and not name.startswith("emuloss-kernel")]:
+        if not [name for name in left if not name.startswith(("Dask-Offload_0", "emuloss-kernel"))]:
             return
         time.sleep(0.01)
     raise AssertionError(left)

@@ -80,6 +80,8 @@ def dutch(path, raw):
         sides = {"geo_number_rows": raw.shape[0], "geo_number_columns": raw.shape[1]}
         place.update({key: np.array([value]) for key, value in {**told, **sides}.items()})
         place["geo_dim_pixel"] = np.bytes_("KM,KM")
+        corners = [0.0, 49.362, 0.0, 55.974, 10.856, 55.389, 9.009, 48.895]
+        place["geo_product_corners"] = corners  # which older versions of pysteps read
         projection = np.bytes_("+proj=stere +lat_0=90")
         file.require_group("geographic/map_projection").attrs["projection_proj4_params"] = projection
 

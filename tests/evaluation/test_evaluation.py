@@ -36,7 +36,7 @@ from emuloss.evaluation import (
     summary_table,
 )
 from emuloss.evaluation.fidelity_panels import draw_shift, draw_violations
-from emuloss.evaluation.gradient_panels import draw_sizes
+from emuloss.evaluation.gradient_panels import draw_gradients, draw_sizes
 from emuloss.evaluation.report import write_report
 from emuloss.losses import SurrogateLoss
 from emuloss.metrics import Minkowski
@@ -546,6 +546,19 @@ def test_sizes_of_gradients_are_drawn() -> None:
     words = drawn(draw_sizes, nothing)
     assert "0 everywhere" in words
     assert "near zero: undefined\nof the pixels" in words
+
+
+def test_gradients_that_nothing_can_be_compared_with(metric: Minkowski, thorough: Evaluation) -> None:
+    assert thorough.gradients is not None
+    sizes = thorough.figures["gradients"]["sizes"]
+    beside = drawn(draw_gradients, metric, thorough.gradients, sizes)
+    assert "cosine with the exact gradient" in beside
+    undefined = {"cosine": None, "cosine_smoothed": None, "ceiling": None}
+    figures = thorough.gradients.figures | {"total": undefined}
+    alone = drawn(draw_gradients, metric, thorough.gradients._replace(figures=figures), sizes)
+    assert "cosine with the exact gradient" not in alone
+    assert any(word.startswith("There is no exact gradient") for word in alone)
+    assert "gradient norm" in alone
 
 
 def test_the_constraints_broken_most_are_drawn_however_many_there_are(found: Evaluation) -> None:

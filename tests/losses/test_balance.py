@@ -10,6 +10,7 @@ import emuloss
 import numpy as np
 import pytest
 import torch
+from chatter import said
 from emuloss import Combined, PerChannel, Share
 from emuloss.emulators import ARCHITECTURES
 from emuloss.losses import FrozenSurrogate, Live
@@ -265,7 +266,7 @@ def test_processes_have_the_same_weights(tmp_path):
         )
         for rank in range(2)
     ]  # fmt: skip
-    first, second = (run.communicate(timeout=120)[0].split() for run in runs)
+    first, second = (said(run.communicate(timeout=120)[0]).split() for run in runs)
     assert first == second
     # The gradient of the mean of 32 squares x^2 has the norm 2 x / sqrt(32).
     assert float(first[0]) == pytest.approx(2 * 3.5 / math.sqrt(32), rel=1e-5)

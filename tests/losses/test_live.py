@@ -15,6 +15,7 @@ import emuloss
 import numpy as np
 import pytest
 import torch
+from chatter import said
 from drawn import rain_array
 from emuloss.emulators import ARCHITECTURES
 from emuloss.errors import ArgumentError
@@ -517,7 +518,7 @@ def test_two_processes_learn_alike(tmp_path):
         [*command, str(tmp_path / "together.py")], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.split("\n")[:-1]
+    lines = said(done.stdout).split("\n")[:-1]
     assert len(lines) == 2
     assert lines[0] == lines[1]
 

@@ -13,6 +13,7 @@ import emuloss
 import numpy as np
 import pytest
 import torch
+from chatter import said
 from emuloss.emulators import ARCHITECTURES, CurveDistance, Differentiable, Distance
 from emuloss.errors import ArgumentError
 from emuloss.losses import SurrogateScore
@@ -376,7 +377,7 @@ def test_members_of_two_processes(tmp_path):
         )
         for rank in range(2)
     ]
-    found = [list(map(float, run.communicate(timeout=120)[0].split())) for run in runs]
+    found = [list(map(float, said(run.communicate(timeout=120)[0]).split())) for run in runs]
     factor = torch.ones((), requires_grad=True)
     metric = emuloss.metric("minkowski", thresholds=[0.105, 0.5, 1, 5], pixel_size=2.0)
     value = emuloss.relax(metric).as_score()(factor * members, target)

@@ -12,6 +12,7 @@ from drawn import read_all
 from emuloss import train_surrogate
 from emuloss.datasets import Rain
 from emuloss.errors import ArgumentError
+from scipy.integrate import trapezoid
 from torch.nn.functional import avg_pool2d
 
 FOLDER = Path(train_surrogate.__file__).resolve().parent / "examples" / "super_resolution"
@@ -195,8 +196,8 @@ def test_the_paper_s_loss_is_its_formula():
     rain = target.nan_to_num(0.0).expm1()
     drawn_rain = members[0].where(~target.isnan(), 0.0).expm1()
     exact = slog(surrogate.metric(rain.numpy()))
-    distance = np.trapezoid(np.abs(slog(surrogate(drawn_rain).detach()) - exact), levels, axis=-1).sum()
-    error = np.trapezoid(np.abs(slog(surrogate(rain).detach()) - exact), levels, axis=-1).sum()
+    distance = trapezoid(np.abs(slog(surrogate(drawn_rain).detach()) - exact), levels, axis=-1).sum()
+    error = trapezoid(np.abs(slog(surrogate(rain).detach()) - exact), levels, axis=-1).sum()
     value = built("paper")(members, target).item()
     assert value == pytest.approx(np.exp(-0.1 * error**2) * distance, rel=1e-3)
 

@@ -91,7 +91,7 @@ def test_starts_keep_to_the_values_of_the_data_and_aim_at_curves_of_fields():
     for k in range(40):
         start = made(k, k)
         assert start.field.dtype == np.float32
-        assert 0 <= start.field.min() <= start.field.max() <= made.highest
+        assert 0 <= start.field.min() <= start.field.max() <= np.float32(made.highest)
         assert start.goal.tobytes() in known
         assert start.field.tobytes() not in pixels
         assert start.beside is None

@@ -16,6 +16,7 @@ import emuloss
 import numpy as np
 import pytest
 import torch
+from chatter import said
 from emuloss import train_surrogate
 from emuloss.cli import train
 from emuloss.emulators import ARCHITECTURES, ConvEmulator
@@ -121,7 +122,7 @@ def in_two_processes(folder, *runs):
         for k in range(2)
     ]  # fmt: skip
     try:
-        noise = [worker.communicate(timeout=250)[0] for worker in workers]
+        noise = [said(worker.communicate(timeout=250)[0]) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

@@ -18,10 +18,9 @@ def straight_through(curves: Tensor, values: Tensor) -> Tensor:
     return _StraightThrough.apply(curves, values)
 
 
-def inward(x: Tensor, low: float, high: float) -> Tensor:
+def inward(x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
     """Values clamped to bounds; beyond them the gradient is that at the bound, where descent leads back."""
-    edge = x.detach().clamp(low, high)
-    return x.clamp(low, high) if transformed(x) else _Inward.apply(x, edge)
+    return x if transformed(x) else _Inward.apply(x, x.detach().clamp(low, high))
 
 
 def values_through(values: Tensor, left: Tensor, x: Tensor, right: Tensor) -> Tensor:

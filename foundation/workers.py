@@ -87,7 +87,7 @@ class Workers:
         number = len(fields[0])
         if not number:
             return self._work(*fields)
-        self._start(number)
+        self.start(number)
         slices = min(number, _SLICES * self._number)
         ends = [number * k // slices for k in range(slices + 1)]
         pending: list[tuple[int, Future[np.ndarray]]] = [
@@ -100,8 +100,8 @@ class Workers:
             for _, future in pending:
                 future.cancel()
 
-    def _start(self, number: int) -> None:
-        """Start as many processes as there is work for, up to the number."""
+    def start(self, number: int) -> None:
+        """Start as many processes as there is work for, so many fields; the first work does it otherwise."""
         while len(self._workers) < min(self._number, number):
             worker = Worker.started(self._begin)
             self._workers.append(worker)

@@ -115,9 +115,8 @@ class Descents:
         if self.share == 0:
             return
         self._waiting = self._gone(self._starts, step, number)
-        if self._labels.behind:
-            self._labels.begin(self._waiting.fields[self.learner.team.part])
-        else:
+        self._labels.begin(self._waiting.fields[self.learner.team.part])
+        if not self._labels.behind:
             self._take_in(seconds)
 
     def mixed(self, step: int, fields: Tensor, curves: Tensor) -> Neighbours | None:

@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ArgumentError
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Work, Workers
 from ..metrics import Metric
@@ -25,17 +26,18 @@ class Labels:
 
     Args:
         metric: the exact metric.
-        sharing: processes that share the machine, each with labels of its own.
+        sharing: processes that learn together, each with labels of its own, taken to share a machine.
 
     Attributes:
-        behind: whether labels come from other processes, so that it pays to begin early.
+        behind: whether labels come from other processes, so that it pays to begin early. Not where the metric
+            cannot be sent to them: it is called here.
     """
 
     def __init__(self, metric: Metric, sharing: int = 1) -> None:
         self._metric = metric
         self.behind = metric.parallel == "processes"
         # The other half is left to the training.
-        self._processes = max(1, usable_cores() // (2 * sharing))
+        self._sharing, self._processes = sharing, max(1, usable_cores() // (2 * sharing))
         self._workers: Workers | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._begun: Future[tuple[NDArray[np.float64], float]] | None = None
@@ -52,17 +54,17 @@ class Labels:
         self._workers = self._thread = self._begun = None
 
     def begin(self, fields: NDArray[np.float32]) -> None:
-        """Have fields (N, K, H, W), or pairs (N, K, 2, H, W), labelled, if that is done by other processes.
-
-        Raises:
-            ArgumentError: the metric cannot be sent to them.
-        """
+        """Have fields (N, K, H, W), or pairs (N, K, 2, H, W), labelled, if other processes do that."""
         if not (self.behind and len(fields)):
             return
-        if self._workers is None:
-            self._workers = Workers(self._metric, self._processes, self._metric.title)
+        if self._workers is None or self._thread is None:
+            try:
+                self._workers = Workers(self._metric, self._processes, self._metric.title)
+            except ArgumentError:
+                self.behind = False
+                return
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="emuloss-descents")
-        assert self._thread is not None
+        self._workers.start(len(fields))
         self._begun = self._thread.submit(self._made, self._workers, fields)
 
     def finish(self, fields: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
@@ -72,22 +74,25 @@ class Labels:
             fields: (N, K, H, W), or pairs (N, K, 2, H, W), those that it last began with, if it did.
 
         Returns:
-            Curves (N, K, C, Q), and the seconds for which making them kept the whole machine busy, by the
-            fastest of the K.
+            Curves (N, K, C, Q), and the seconds for which making them, and those of the others that share the
+            machine, keeps all of it busy, by the fastest of the K.
 
         Raises:
-            ArgumentError: the metric cannot be sent to other processes.
-            FieldError: it fails on a field.
+            FieldError: the metric fails on a field.
             DataError: a process died.
         """
-        if not self.behind:
-            return self._made(self._metric, fields)
         if self._begun is None:
             self.begin(fields)
-        assert self._begun is not None
-        begun, self._begun = self._begun, None
-        curves, seconds = begun.result()
-        return curves, seconds * self._processes / max(usable_cores(), self._processes)
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            try:
+                curves, seconds = begun.result()
+            except ArgumentError:  # the others cannot import it
+                self.behind = False
+            else:
+                busy = min(self._processes, len(fields)) * self._sharing
+                return curves, seconds * min(1.0, busy / usable_cores())
+        return self._made(self._metric, fields)
 
     def _made(self, work: Work, fields: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
         """Curves (N, K, C, Q), and K times the seconds of the fastest part of them."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..emulators import ConstrainedHeads
 from ..emulators.differentiable import Differentiable
 from ..emulators.gradients import directions, pulled_back
 from ..emulators.relaxations.relaxation import NoRelaxation, relaxation
@@ -59,9 +61,10 @@ class GradientTerms:
             part = slice(1)
         places, along = (drawn[part].contiguous().to(self.device) for drawn in (places, along))
         observed = [field[part] for field in observed]
-        gradients = pulled_back(
-            beside(self.emulator, observed), places, along, metric.scales, differentiable=True
-        )
+        with as_frozen(self.emulator):
+            gradients = pulled_back(
+                beside(self.emulator, observed), places, along, metric.scales, differentiable=True
+            )
         terms = {}
         if "penalty" in options.terms:
             terms["penalty"] = share * gradient_penalty(options.penalty, gradients, options.penalty_limit)
@@ -69,6 +72,20 @@ class GradientTerms:
             wanted = pulled_back(beside(self.relaxed, observed), places, along, metric.scales)
             terms["sobolev"] = share * sobolev_distance(gradients, wanted, options.penalty_limit)
         return terms
+
+
+@contextmanager
+def as_frozen(emulator: Differentiable) -> Iterator[None]:
+    """Let the heads of an emulator have the gradients that they have in the end, not those of training."""
+    heads = [module for module in emulator.modules() if isinstance(module, ConstrainedHeads)]
+    modes = [head.training for head in heads]
+    for head in heads:
+        head.eval()
+    try:
+        yield
+    finally:
+        for head, mode in zip(heads, modes, strict=True):
+            head.train(mode)
 
 
 def beside(model: Differentiable, observed: list[np.ndarray]) -> Callable[[Tensor], Tensor]:

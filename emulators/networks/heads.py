@@ -32,8 +32,8 @@ LARGEST_LOG = 69.0
 """Raw values beyond count as this: exp(69) = 1e30 leaves room for sums in float32."""
 _UNSEEN = 0.01
 """Share of an output's size that makes no difference: nearer to a bound, training steps no further to it."""
-_FLAT = 6.0
-"""Raw value of a share from which on, likewise: 1 / 400 is left of the way."""
+_FLAT = 1 / 400
+"""Share of the way between two bounds that is left at most, where that is so near."""
 _SMALL_SHARE = 1e-4
 """Least distance from a bound at which raw values end, as a share of the way between two bounds."""
 
@@ -209,29 +209,42 @@ class ConstrainedHeads(nn.Module):
             (value,) = self._forwards(name, self._fall(name, raw, *self._forwards(name, low, high)))
             return value
         if low is not None and high is not None:
-            return torch.lerp(low, torch.maximum(low, high), self._share(raw))
+            return self._between(name, raw, low, high)
         if low is not None:
             return low + self._positive(name, raw)
         if high is not None:
             return high - self._positive(name, raw)
         return _free(raw)
 
-    def _positive(self, name: str, raw: Tensor) -> Tensor:
+    def _positive(self, name: str, raw: Tensor, steps: int = 1) -> Tensor:
         """Positive numbers; in training their gradient stays alive where they hardly differ from 0.
 
         Where most labels lie on a bound, the first steps of training take all fields there, and further along
         a map that gets ever flatter, from where they would not come back.
+
+        Args:
+            name: of the output.
+            raw: raw values.
+            steps: how many such numbers are summed along the curve.
         """
         if not self.training:
             return _positive(raw)
-        floor = math.log(_UNSEEN * self.metric.scales[self.metric.outputs.index(name)])
-        return straight_through(_positive(inward(raw, floor, math.inf)), _positive(raw.detach()))
+        floor = raw.new_full((), math.log(self._unseen(name) / steps))
+        return straight_through(_positive(inward(raw, floor, None)), _positive(raw.detach()))
 
-    def _share(self, raw: Tensor) -> Tensor:
-        """Numbers from 0 to 1; in training, likewise."""
+    def _between(self, name: str, raw: Tensor, low: Tensor, high: Tensor, steps: int = 1) -> Tensor:
+        """Numbers between bounds, low to the larger of both; in training, likewise."""
+        high = torch.maximum(low, high)
         if not self.training:
-            return torch.sigmoid(raw)
-        return straight_through(torch.sigmoid(inward(raw, -_FLAT, _FLAT)), torch.sigmoid(raw.detach()))
+            return torch.lerp(low, high, torch.sigmoid(raw))
+        width = (high - low).detach().clamp(min=_SMALL_SHARE)
+        edge = -torch.logit((self._unseen(name) / steps / width).clamp(max=_FLAT))
+        share = straight_through(torch.sigmoid(inward(raw, -edge, edge)), torch.sigmoid(raw.detach()))
+        return torch.lerp(low, high, share)
+
+    def _unseen(self, name: str) -> float:
+        """Difference of an output that makes none."""
+        return _UNSEEN * self.metric.scales[self.metric.outputs.index(name)]
 
     def _forwards(self, name: str, *curves: Any) -> list[Any]:
         """Curves in the direction in which the output falls; twice, they are as they were."""
@@ -248,21 +261,22 @@ class ConstrainedHeads(nn.Module):
             share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
             return low + (high - low) * share
         if way == "steps":
-            falls = self._positive(name, raw)
+            falls = self._positive(name, raw, raw.shape[1])
             if low is None:  # the last value may have any sign; the others rise from it
                 falls = torch.cat([falls[:, :-1], _free(raw[:, -1:])], dim=1)
             above = falls.flip(1).cumsum(1).flip(1)
             return above if low is None else low + above
         low, high = (None if bound is None else bound.expand_as(raw) for bound in (low, high))
         found: list[Tensor] = []
-        for q in reversed(range(raw.shape[1])):
+        steps = raw.shape[1]
+        for q in reversed(range(steps)):
             floor = _larger(None if low is None else low[:, q], found[-1] if found else None)
             if high is None:
-                found.append(floor + self._positive(name, raw[:, q]))
+                found.append(floor + self._positive(name, raw[:, q], steps))
             elif floor is None:
-                found.append(high[:, q] - self._positive(name, raw[:, q]))
+                found.append(high[:, q] - self._positive(name, raw[:, q], steps))
             else:
-                found.append(torch.lerp(floor, torch.maximum(floor, high[:, q]), self._share(raw[:, q])))
+                found.append(self._between(name, raw[:, q], floor, high[:, q], steps))
         return torch.stack(found[::-1], dim=1)
 
     def _inverse_fall(self, name: str, value: Tensor, low: Any, high: Any) -> Tensor:

@@ -139,7 +139,7 @@ def descend(options: Options, fields: Fields, out: Path) -> None:
 def keep_scores(predictions: Mapping[str, Callable[[], Tensor]], fields: Fields, folder: Path) -> None:
     """Score what is predicted of each split, into a folder, and print the scores that matter most."""
     for split, predict in predictions.items():
-        if not (folder / f"{split}.npz").exists():
+        if not report.scored(folder / f"{split}.npz"):
             with whole(folder / f"{split}.npz") as part, part.open("wb") as file:
                 np.savez(file, **score(predict(), getattr(fields, split)))
     with np.load(folder / "test.npz") as scores:

@@ -113,6 +113,14 @@ def write(page: Path, runs: Path, fields: Fields) -> None:
     page.write_text(text + "\n")
 
 
+def scored(path: Path) -> bool:
+    """Whether a file holds all scores that a report has; those of earlier versions hold fewer."""
+    if not path.exists():
+        return False
+    with np.load(path) as kept:
+        return set(_COLUMNS) <= set(kept.files)
+
+
 def _collect(runs: Path) -> list[Run]:
     found = []
     for path in sorted(runs.glob("*/test.npz")):

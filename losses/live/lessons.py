@@ -80,7 +80,7 @@ class Lesson(NamedTuple):
 
 
 def as_asked(
-    heard: Heard, metric: Metric, anchors: float, rng: np.random.Generator
+    heard: Heard, metric: Metric, anchors: float | None, rng: np.random.Generator
 ) -> tuple[Asked | None, int]:
     """What of a batch can be labelled, and how many predictions cannot, as they are not finite.
 
@@ -88,7 +88,8 @@ def as_asked(
         heard: the batch.
         metric: of one field, or of pairs.
         anchors: number of anchors, as a share of the predictions. Half of them are targets, of pairs those
-            of a target and itself; the others are mixed with their blurred, noisy selves.
+            of a target and itself; the others are mixed with their blurred, noisy selves. None: predictions
+            alone are to be labelled.
         rng: decides how.
     """
     prediction, target, curves = heard
@@ -101,6 +102,9 @@ def as_asked(
         return None, left_out
     if target is None:
         return Asked(prediction, count, 0, 0, None if curves is None else curves[whole]), left_out
+    if anchors is None:
+        alone = prediction if metric.arity == 1 else torch.stack([prediction, target], 1)
+        return Asked(alone, count, 0, 0, None), left_out
     kept = min(count, math.ceil(anchors / 2 * count))
     targets = target.roll(int(rng.integers(count)), 0)[:kept]
     mixed = torch.from_numpy(mixup(targets.numpy(), rng)) if kept else targets

@@ -150,14 +150,17 @@ class LiveLoss(SurrogateLoss):
         if self._random is None:
             self._random = np.random.default_rng([self.live.seed, rank()])
         heard, self._heard = self._heard, []
+        due = self._due()
+        # What is only to be remembered needs no anchors; late labels may be there when a step is due.
+        anchors = self.live.anchors if due or isinstance(self._labels, Behind) else None
         for each in heard:
-            asked, broken = as_asked(each, self.metric, self.live.anchors, self._random)
+            asked, broken = as_asked(each, self.metric, anchors, self._random)
             self._left_out += broken
             if asked is not None:
                 self._labels.put(asked)
         lessons = [lesson_of(asked, curves) for asked, curves in self._labels.known()]
         loss = math.nan
-        for step in range(self._due()):
+        for step in range(due):
             if step == 0:
                 for lesson in lessons:
                     self._measure(lesson)

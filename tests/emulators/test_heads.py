@@ -184,6 +184,32 @@ def test_training_comes_back_from_a_bound(constraints, far, near):
     assert torch.equal(*found)
 
 
+FALLING = [float(2**k) for k in range(10, -6, -1)]
+
+
+@pytest.mark.parametrize(
+    ("constraints", "goal"),
+    [
+        ((AtMost("m", "m <= 4096", lambda: 4096.0),), [3.0]),
+        ((NonIncreasing("m"),), FALLING),
+        ((NonIncreasing("m"), AtMost("m", "m <= 4096", lambda: 4096.0)), FALLING),
+    ],
+    ids=["a high bound", "steps", "bands"],
+)
+def test_training_reaches_small_numbers_between_bounds(constraints, goal):
+    bounds = (AtLeast("m", "m >= 0", lambda: 0.0), *constraints)
+    heads = ConstrainedHeads(MadeUp(("m",), bounds, tuple(range(len(goal)))))
+    raw = torch.full((1, heads.raw_size), 3.0, dtype=torch.float64, requires_grad=True)
+    goal = torch.tensor([[goal]])
+    optimizer = torch.optim.Adam([raw], lr=0.1)
+    for step in range(800):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 800)
+        optimizer.zero_grad()
+        (signed_log1p(heads(raw, 4096.0)) - signed_log1p(goal)).abs().sum().backward()
+        optimizer.step()
+    assert (signed_log1p(heads(raw, 4096.0)) - signed_log1p(goal)).abs().max() < 0.03
+
+
 def exact_curves(metric: Metric, dtype) -> torch.Tensor:
     rng = np.random.default_rng(0)
     fields = rng.gamma(0.5, 2.0, (40, *SHAPE)) * rng.uniform(0, 2, (40, 1, 1))

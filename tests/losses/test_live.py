@@ -22,8 +22,9 @@ from emuloss.errors import ArgumentError
 from emuloss.losses import FrozenSurrogate, GaugeWarning, Live, LiveLoss, SurrogateLoss
 from emuloss.losses.live.gauge import Gauge
 from emuloss.losses.live.labels import AtOnce, Behind, LabelWarning
-from emuloss.losses.live.lessons import Asked
+from emuloss.losses.live.lessons import Asked, Heard, as_asked
 from emuloss.losses.live.student import Student
+from emuloss.metrics import CSI, Minkowski
 
 SIZE = 24
 PATHS = [str(Path(module.__file__).parent) for module in (sys.modules[__name__], drawn)]
@@ -302,6 +303,17 @@ def test_steps_of_learning_are_due_in_some_calls(steps, due):
         assert loss._student.steps - before == due[k]
         assert math.isfinite(told["loss"]) == (due[k] > 0)
         assert len(loss._memory) == (k + 1) * len(prediction)
+
+
+@pytest.mark.parametrize("metric", [Minkowski([0.5]), CSI([0.5])], ids=lambda metric: metric.name)
+def test_what_is_only_remembered_is_labelled_alone(metric):
+    (prediction,), (target,) = batches(1)
+    prediction[0, 0, 0] = math.nan
+    rng = np.random.default_rng(0)
+    asked, left_out = as_asked(Heard(prediction, target, None), metric, None, rng)
+    assert (asked.predictions, left_out) == (3, 1)
+    expected = prediction[1:] if metric.arity == 1 else torch.stack([prediction[1:], target[1:]], 1)
+    assert torch.equal(asked.fields, expected)
 
 
 # Memory

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from emuloss.emulators import ConvEmulator, CurveDistance
 from emuloss.emulators.spaces import PixelSpace, Values
 from emuloss.emulators.spoilt import blurred
 from emuloss.errors import ArgumentError, DataError, FieldError
+from emuloss.foundation import workers
 from emuloss.metrics import CSI, Minkowski
-from emuloss.training import Trainer, Training, descents
+from emuloss.training import Trainer, Training, descents, labels
 from emuloss.training import learner as learning
 from emuloss.training import trainer as training
+from emuloss.training.labels import Labels
 from emuloss.training.learner import Learner, Neighbours
 from emuloss.training.reservoir import Reservoir
 from emuloss.training.ways import CONTINUED, STEPS, Starts, direction, way
@@ -484,6 +487,39 @@ def test_ways_of_several_processes_make_up_those_of_one(tmp_path, monkeypatch, m
 
 
 # Metrics in plain Python
+
+
+@pytest.mark.parametrize("fails", ["to be sent", "to be received"])
+def test_what_other_processes_cannot_have_is_labelled_here(tmp_path, at_once, monkeypatch, fails):
+    class Local(Wetness):
+        """No other process can import it."""
+
+    if fails == "to be received":  # as what is defined in a script is
+        monkeypatch.setattr(workers, "beginning", lambda work, title: pickle.dumps((title, b"no pickle")))
+    with trainer(tmp_path / "run", Local()).descents as ours:
+        ours.prepare(0)
+        ours.prepare(2)
+        assert not ours._labels.behind
+        held = ours.reservoir.state_dict()
+        assert len(held["curves"])
+        torch.testing.assert_close(held["curves"][:, 0, 0], (held["fields"] >= 0.5).float().mean((1, 2)))
+
+
+def test_no_process_outlives_labels_that_are_left_at_once(monkeypatch):
+    monkeypatch.setattr(labels, "usable_cores", lambda: 8)
+    with Labels(Wetness()) as ours:
+        ours.begin(np.zeros((8, 2, 5, 5), np.float32))
+        processes = [worker.process for worker in ours._workers._workers]
+    assert len(processes) == 4
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_labels_are_charged_to_the_whole_machine(monkeypatch):
+    monkeypatch.setattr(labels, "usable_cores", lambda: 8)
+    with Labels(Wetness(), sharing=2) as ours:
+        monkeypatch.setattr(ours, "_made", lambda work, fields: (np.zeros((2, 3, 1, 1)), 1.0))
+        _, seconds = ours.finish(np.zeros((2, 3, 5, 5), np.float32))
+    assert seconds == 0.5  # two processes are busy for each of the two that learn, of eight cores
 
 
 def test_other_processes_label_until_the_next_round(tmp_path, at_once):

@@ -18,7 +18,9 @@ from emuloss.emulators.soft.operators import histogram_backward, histogram_tange
 from emuloss.errors import ArgumentError
 from emuloss.metrics import Minkowski
 from emuloss.metrics.kernels.rows import ROWS
+from emuloss.training import Training
 from emuloss.training.penalties import PENALTIES, gradient_penalty, probes, sobolev_distance
+from emuloss.training.terms import GradientTerms
 from torch import nn
 
 METRIC = Minkowski((0.3, 0.8, 2.0), outputs=("area", "perimeter", "euler"))
@@ -254,6 +256,27 @@ def test_weights_get_the_derivative_of_a_penalty(arch):
             below = penalty().item()
             weight += step
         assert (above - below) / 2e-5 == pytest.approx(derivative.norm().item(), rel=2e-3)
+
+
+def test_the_terms_see_the_gradients_of_the_frozen_network():
+    """In training those of heads differ where their values lie on a bound."""
+    emulator = ARCHITECTURES["constrained"](METRIC, widths=(8, 16), hidden=16, spectral="none")
+    nn.init.normal_(emulator.fc[-1].weight, std=30.0)
+    terms = GradientTerms(
+        emulator, Training(penalty="two-sided", penalty_share=1.0), slice(None), torch.device("cpu")
+    )
+    fields = fields_of(8, side=16).float()
+    modes = (emulator.train, emulator.eval)
+    found = []
+    for mode in modes:
+        mode()
+        found.append(terms(fields, 0)["penalty"].item())
+    assert found[0] == found[1] > 0
+    slopes_of = []
+    for mode in modes:
+        mode()
+        slopes_of.append(pulled_back(emulator, fields, torch.ones(8, 3, 3)))
+    assert not torch.equal(*slopes_of)
 
 
 @pytest.mark.parametrize("arch", TRAINED)

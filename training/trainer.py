@@ -43,9 +43,8 @@ class Trainer:
     number.
 
     Args:
-        emulator: fields (N, H, W), or pairs (N, 2, H, W) -> curves (N, C, Q), physical units; it starts from
-            the median label, unless its metric says otherwise. The metric labels the fields that
-            augmentation changes.
+        emulator: fields (N, H, W), or pairs (N, 2, H, W) -> curves (N, C, Q), physical units. The metric
+            labels the fields that augmentation changes.
         training: fields (N, H, W), or pairs (N, 2, H, W), and exact curves (N, C, Q); all of them in
             every process.
         validation: likewise; decides which weights are kept, and when to stop early.
@@ -53,6 +52,8 @@ class Trainer:
         folder: where the main process keeps the state `training.pt` and the log `log.csv`.
         quantum: step of the data's values, or None.
         progress: whether to show a progress bar on standard error.
+        fresh: whether the emulator has learnt nothing yet, and starts where its metric wants it to; otherwise
+            it goes on from its weights.
 
     Raises:
         ArgumentError: empty data, an emulator without weights to train, Sobolev training without a
@@ -70,11 +71,13 @@ class Trainer:
         *,
         quantum: float | None = None,
         progress: bool = True,
+        fresh: bool = True,
     ) -> None:
         if not len(training[0]) or not len(validation[0]):
             raise ArgumentError("training and validation need at least one field each")
         self.learner = Learner(emulator, options)
-        self.learner.start(*training)
+        if fresh:
+            self.learner.start(*training)
         self.emulator, self.metric, self.options, self.folder = emulator, emulator.metric, options, folder
         self.team = self.learner.team
         self.batches = Batches(self.metric, *training, options, quantum, self.team.part)

@@ -33,7 +33,7 @@ from data import Fields, add_arguments, read_asked
 from emuloss.errors import EmulossError
 from files import finished, whole, write_json
 from limits import descended, predicted_curves, predictor
-from objectives import KINDS, Objective
+from objectives import KINDS, OWN, Objective, kinds_of
 from scores import mean, score
 from torch import Tensor
 
@@ -55,7 +55,12 @@ def main() -> None:
     )
     add_arguments(parser, count=4096)
     parser.add_argument("--factor", type=float, default=12.5, help="side of a coarse cell in pixels")
-    parser.add_argument("--losses", nargs="*", choices=KINDS, default=_DEFAULT, help="beside squared error")
+    parser.add_argument(
+        "--losses", nargs="*", choices=[*KINDS, *OWN], default=_DEFAULT, help="beside squared error"
+    )
+    parser.add_argument(
+        "--surrogate", metavar="PLACE", help=f"folder or name of the surrogate of {' and '.join(OWN)}"
+    )
     parser.add_argument("--weights", nargs="+", type=float, help="of each loss; default: its own")
     parser.add_argument("--start", type=int, default=6000, help="fields seen on squared error alone, first")
     parser.add_argument("--budget", type=int, default=3000, help="fields seen then, with each loss")
@@ -71,6 +76,10 @@ def main() -> None:
     for name in ("count", "factor", "start", "budget"):
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name} must be positive, got {getattr(arguments, name):g}")
+    if arguments.surrogate:
+        KINDS.update(kinds_of(arguments.surrogate))
+    elif unknown := [name for name in arguments.losses if name in OWN]:
+        parser.error(f"--losses {unknown[0]} needs a --surrogate")
     try:
         compare(arguments, read_asked(arguments))
     except EmulossError as error:

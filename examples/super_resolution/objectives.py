@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import emuloss
@@ -43,6 +43,7 @@ class Kind:
         share: of a batch's fields that the loss sees in each step: fewer make it cheaper and its gradient
             noisier.
         balanced: whether weights are shares of the gradient's norm (`emuloss.Share`), rather than numbers.
+        place: of a surrogate of the user's own.
     """
 
     build: Callable[[], emuloss.Surrogate]
@@ -51,14 +52,14 @@ class Kind:
     temperature: tuple[float, float] | None = None
     share: float = 1.0
     balanced: bool = False
+    place: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """What decides a training beside the surrogate and its weight, as JSON gives it back."""
         temperature = None if self.temperature is None else list(self.temperature)
-        arguments = {
-            name: asdict(value) if isinstance(value, Live) else value for name, value in self.arguments
-        }
-        found = {"arguments": arguments, "temperature": temperature, "share": self.share}
+        arguments = {name: asdict(v) if isinstance(v, Live) else v for name, v in self.arguments}
+        found: dict[str, Any] = {"arguments": arguments, "temperature": temperature, "share": self.share}
+        found |= {"place": self.place} if self.place else {}
         return found | ({"balanced": True, "kept": "last"} if self.balanced else {})
 
 
@@ -126,6 +127,16 @@ KINDS: dict[str, Kind] = {
     "relaxed-mixed": Kind(lambda: relaxed(temperature=0.05, tail=(0.5, 0.5)), _ONE),
     "relaxed-weighted": Kind(relaxed, _ONE, (("weights", _HEAVY), *_LABELS), temperature=_COOLING),
 }
+
+
+OWN = ("own", "own-live")
+"""Losses with a surrogate of the user's own, as it is and live."""
+
+
+def kinds_of(place: str) -> dict[str, Kind]:
+    """`OWN`, of a surrogate that is loaded from a place."""
+    frozen = Kind(_bundled(place), _WEIGHTS, _GATED, share=_SHARE, place=place)
+    return dict(zip(OWN, (frozen, replace(_live(place, _LIVE), place=place)), strict=True))
 
 
 def risen(progress: float, rise: float = RISE) -> float:

@@ -397,12 +397,34 @@ def test_the_whole_command(example, monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("option", ["--count", "--factor", "--start", "--budget"])
 def test_mistakes_on_the_command_line(example, monkeypatch, tmp_path, capsys, option):
-    for words, said in (([option, "0"], f"{option} must be positive"), (["--fields", "nowhere"], "nowhere")):
+    for words, said in (
+        ([option, "0"], f"{option} must be positive"),
+        (["--fields", "nowhere"], "nowhere"),
+        (["--losses", "own-live"], "--losses own-live needs a --surrogate"),
+    ):
         monkeypatch.setattr(sys, "argv", ["super_resolution", "--out", str(tmp_path), *words])
         with pytest.raises(SystemExit) as stop:
             example.main.main()
         assert stop.value.code == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_surrogate_of_ones_own(example, monkeypatch):
+    kinds = example.objectives.kinds_of("minkowski-opera-constrained")
+    monkeypatch.setattr(example.objectives, "KINDS", kinds)
+    frozen, live = (example.objectives.Objective(name, 0.5) for name in example.objectives.OWN)
+    assert (frozen.learns, live.learns) == (False, True)
+    assert frozen.asked["settings"]["place"] == "minkowski-opera-constrained"
+    assert json.loads(json.dumps(live.asked)) == live.asked
+
+
+def test_scores_of_earlier_versions_are_made_anew(example, tmp_path):
+    assert not example.report.scored(tmp_path / "test.npz")
+    scores = example.scores.score(rain(2), rain(2, seed=1))
+    np.savez(tmp_path / "test.npz", **{name: values for name, values in scores.items() if name != "clusters"})
+    assert not example.report.scored(tmp_path / "test.npz")
+    np.savez(tmp_path / "test.npz", **scores)
+    assert example.report.scored(tmp_path / "test.npz")
 
 
 @pytest.mark.slow

@@ -817,3 +817,14 @@ def test_a_network_whose_labels_mostly_lie_on_a_bound_does_not_stay_there():
         found = emulator.eval()(fields)
     assert found.max() > 0.5
     assert (found - curves).square().mean() < curves.square().mean()
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_what_has_learnt_goes_on_from_its_weights(tmp_path, fresh):
+    metric = Strong()
+    data = [(fields := 2 * rain_array(9, 12, 12, seed=seed), metric(fields)) for seed in range(2)]
+    emulator = network(metric=metric, intensities=(0.3, 1.0), spreads=(0.3, 1.0))
+    before = {name: tensor.clone() for name, tensor in emulator.state_dict().items()}
+    Trainer(emulator, *data, OPTIONS, tmp_path, progress=False, fresh=fresh)
+    same = all(torch.equal(before[name], tensor) for name, tensor in emulator.state_dict().items())
+    assert same is not fresh

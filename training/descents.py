@@ -98,7 +98,7 @@ class Descents:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._labels.__exit__(kind, error, trace)
+        self._labels.close()
 
     def prepare(self, step: int, seconds: float = math.inf) -> None:
         """Go ways before a step, if it is the turn, and hold what was met on them.
@@ -223,7 +223,9 @@ class Descents:
             if self.options.descents is not None:
                 raise
             reason = one_line(error)
-        curves, taken, reasons = zip(*team.all_gather((exact, label_seconds, reason)), strict=True)
+        told = team.all_gather((exact, label_seconds, reason, self._labels.behind))
+        curves, taken, reasons, behind = zip(*told, strict=True)
+        self._labels.behind = all(behind)  # who has no way to go learns it from the others
         if reason := next((reason for reason in reasons if reason), ""):
             if team.main:
                 warnings.warn(f"descents are left out, since {reason}", stacklevel=2)
@@ -232,6 +234,7 @@ class Descents:
             affordable = max(taken) <= _AFFORDABLE * EVERY * seconds
             self.share = team.of_main(lambda: SHARE if affordable else 0.0)
         if self.share == 0:
+            self._labels.close()
             return
         labels = _whole([part for part in curves if part is not None])
         ways = np.repeat(np.arange(len(labels)), KEPT)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..foundation.threads import usable_cores
-from ..foundation.workers import Work, Workers
+from ..foundation.workers import Work, Workers, pickled
 from ..metrics import Metric
 
 
@@ -35,7 +35,7 @@ class Labels:
 
     def __init__(self, metric: Metric, sharing: int = 1) -> None:
         self._metric = metric
-        self.behind = metric.parallel == "processes"
+        self.behind = metric.parallel == "processes" and _can_be_sent(metric)
         # The other half is left to the training.
         self._sharing, self._processes = sharing, max(1, usable_cores() // (2 * sharing))
         self._workers: Workers | None = None
@@ -48,8 +48,12 @@ class Labels:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the other processes, whatever they do; new ones are started where they are needed again."""
         if self._workers is not None and self._thread is not None:
-            self._workers.__exit__(kind, error, trace)  # which also ends what the thread waits for
+            self._workers.__exit__(None, None, None)  # which also ends what the thread waits for
             self._thread.shutdown()
         self._workers = self._thread = self._begun = None
 
@@ -58,11 +62,7 @@ class Labels:
         if not (self.behind and len(fields)):
             return
         if self._workers is None or self._thread is None:
-            try:
-                self._workers = Workers(self._metric, self._processes, self._metric.title)
-            except ArgumentError:
-                self.behind = False
-                return
+            self._workers = Workers(self._metric, self._processes, self._metric.title)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="emuloss-descents")
         self._workers.start(len(fields))
         self._begun = self._thread.submit(self._made, self._workers, fields)
@@ -89,6 +89,7 @@ class Labels:
                 curves, seconds = begun.result()
             except ArgumentError:  # the others cannot import it
                 self.behind = False
+                self.close()
             else:
                 busy = min(self._processes, len(fields)) * self._sharing
                 return curves, seconds * min(1.0, busy / usable_cores())
@@ -102,3 +103,12 @@ class Labels:
             made.append(work(*self._metric.parts(fields[:, k])))
             seconds = min(seconds, time.monotonic() - began)
         return np.stack(made, axis=1), fields.shape[1] * seconds
+
+
+def _can_be_sent(metric: Metric) -> bool:
+    """Whether a metric can be sent to other processes; that they can import it is seen there."""
+    try:
+        pickled(metric, metric.title)
+    except ArgumentError:
+        return False
+    return True

@@ -242,6 +242,15 @@ class ConstrainedHeads(nn.Module):
         share = straight_through(torch.sigmoid(inward(raw, -edge, edge)), torch.sigmoid(raw.detach()))
         return torch.lerp(low, high, share)
 
+    def _bands(self, name: str, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Shares of the way between bounds that sum to 1; in training, likewise."""
+        if not self.training:
+            return torch.softmax(raw, dim=1)
+        nothing = self._unseen(name) / raw.shape[1] / (high - low).detach().clamp(min=_SMALL_SHARE)
+        floor = raw.detach().amax(1, keepdim=True) + torch.log(nothing.clamp(max=_FLAT))
+        alive = torch.softmax(inward(raw, floor, None), dim=1)
+        return straight_through(alive, torch.softmax(raw.detach(), dim=1))
+
     def _unseen(self, name: str) -> float:
         """Difference of an output that makes none."""
         return _UNSEEN * self.metric.scales[self.metric.outputs.index(name)]
@@ -257,7 +266,7 @@ class ConstrainedHeads(nn.Module):
         way = self._falling(name)
         if way == "bands":
             # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
-            bands = torch.softmax(raw, dim=1)[:, 1:]
+            bands = self._bands(name, raw, low, high)[:, 1:]
             share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
             return low + (high - low) * share
         if way == "steps":

@@ -122,8 +122,12 @@ def scored(path: Path) -> bool:
 
 
 def _collect(runs: Path) -> list[Run]:
+    """The runs in a folder that have all scores; of others, which one has to name again, it is said."""
     found = []
     for path in sorted(runs.glob("*/test.npz")):
+        if not all(scored(path.with_name(f"{split}.npz")) for split in ("test", "validation")):
+            print(f"left out: {path.parent} was scored by an earlier version; name its loss once more")
+            continue
         training = json.loads((path.parent / "training.json").read_text())
         parts = []
         for split in ("test", "validation"):

@@ -184,6 +184,18 @@ def test_training_comes_back_from_a_bound(constraints, far, near):
     assert torch.equal(*found)
 
 
+def test_training_comes_back_from_bands_without_any_share():
+    bounds = (AtLeast("m", "m >= 0", lambda: 0.0), AtMost("m", "m <= 1", lambda: 1.0), NonIncreasing("m"))
+    heads = ConstrainedHeads(MadeUp(("m",), bounds, (0.5, 1.0)))
+    raw = torch.tensor([[40.0, -40.0, -40.0]] * 2, dtype=torch.float64, requires_grad=True)
+    curves = heads(raw, 100.0)
+    assert torch.equal(curves, heads.eval()(raw, 100.0))
+    back = torch.tensor([1.0, -1.0])[:, None, None]
+    (gradient,) = torch.autograd.grad((-back * curves).sum(), raw)
+    assert (gradient[0, 1:] < -1e-3).all()
+    assert (gradient[1, 1:] == 0).all()
+
+
 FALLING = [float(2**k) for k in range(10, -6, -1)]
 
 

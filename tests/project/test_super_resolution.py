@@ -427,6 +427,19 @@ def test_scores_of_earlier_versions_are_made_anew(example, tmp_path):
     assert example.report.scored(tmp_path / "test.npz")
 
 
+def test_runs_that_an_earlier_version_scored_are_left_out_of_the_report(example, tmp_path, capsys):
+    scores = example.scores.score(rain(2), rain(2, seed=1))
+    older = {name: values for name, values in scores.items() if name != "clusters"}
+    for name, held in (("mse", scores), ("relaxed-0.01", older)):
+        (tmp_path / name).mkdir()
+        asked = {"name": name.partition("-")[0], "weight": 0.0}
+        (tmp_path / name / "training.json").write_text(json.dumps({"asked": asked}))
+        for split in ("test", "validation"):
+            np.savez(tmp_path / name / f"{split}.npz", **held)
+    assert [run.name for run in example.report._collect(tmp_path)] == ["mse"]
+    assert "relaxed-0.01 was scored by an earlier version" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
     common = ["--count", "30", "--start", "64", "--budget", "32", "--losses", "relaxed", "--weights", "0.01"]

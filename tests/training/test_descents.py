@@ -364,7 +364,12 @@ def test_dear_labels_are_done_without_and_the_choice_is_kept(
     monkeypatch.setattr(descents, "_AFFORDABLE", affordable)
     changes = {"minutes": 60.0, "descents": None}
     run = trainer(tmp_path / "run", Wetness(), **changes)
+    validate, left = run._validate, []
+    monkeypatch.setattr(
+        run, "_validate", lambda told: (validate(told), left.append(run.descents._labels._workers))
+    )
     run.run()
+    assert (left[-1] is None) == (share == 0)  # no process waits for nothing
     assert run.descents.share == share
     assert (len(run.descents.reservoir) > 0) == (share > 0)
     assert trainer(tmp_path / "run", Wetness(), **changes).descents.share == share
@@ -442,7 +447,7 @@ def test_a_state_of_a_version_without_descents_goes_on_without(tmp_path, at_once
         trainer(tmp_path / "run")
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, 3, 5])
 @pytest.mark.parametrize("metric", [METRIC, Wetness()], ids=lambda m: m.name)
 def test_ways_of_several_processes_make_up_those_of_one(tmp_path, monkeypatch, metric, count):
     """Each goes its part of them and labels it, and all hold them in the same order."""

@@ -45,8 +45,8 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     torch.save(state, content)
     content.seek(0)
     content.write(seal_of(content))  # at the end, where torch and other readers of zip archives pass over it
-    with disk_errors(folder / STATE):
-        write_together(folder, {STATE: content.getbuffer()})
+    with disk_errors(folder / STATE), content.getbuffer() as whole:
+        write_together(folder, {STATE: whole})
 
 
 def stored_state(folder: Path) -> bytes | None:

@@ -10,6 +10,7 @@ xarray = pytest.importorskip("xarray")
 
 THRESHOLDS = (0.5, 2.0)
 TIMES = np.array(["2024-01-01T00", "2024-01-01T01", "2024-01-01T02"], "datetime64[ns]")
+STEP = np.timedelta64(1, "ns")
 
 
 def rain() -> "xarray.DataArray":
@@ -94,7 +95,10 @@ def test_unusable_arrays(given, message: str) -> None:
     [
         (lambda fields: fields.values, "all DataArrays or none, got DataArray, ndarray"),
         (lambda fields: fields.transpose(..., "x", "y"), "same names"),
-        (lambda fields: fields.assign_coords(time=TIMES + 1), "other coordinates; align them"),
+        (
+            lambda fields: fields.assign_coords(time=TIMES + np.timedelta64(1, "ns")),
+            "other coordinates; align them",
+        ),
     ],
 )
 def test_pairs_that_do_not_match(change, message: str) -> None:

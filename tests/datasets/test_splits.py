@@ -128,7 +128,7 @@ def test_times_that_are_not_told(monkeypatch):
     )
     with pytest.raises(ArgumentError, match=expected):
         assign_splits(HOURLY, gap="3h")
-    monkeypatch.setattr(HOURLY, "times", [np.datetime64("NaT")] + [np.datetime64("2018-08-24")] * 23)
+    monkeypatch.setattr(HOURLY, "times", [np.datetime64("NaT", "s")] + [np.datetime64("2018-08-24")] * 23)
     with pytest.raises(ArgumentError, match=expected):
         assign_splits(HOURLY, gap="3h")
     assert count(assign_splits(HOURLY), "test") == 4

@@ -131,7 +131,7 @@ def test_times_with_gaps():
         "2 gaps: 2024-07-01 20:00 to 23:00, 2024-07-02 01:00 to 2024-07-03 00:00"
     )
     assert Times.of(None) is None
-    assert Times.of([np.datetime64("NaT")]) is None
+    assert Times.of([np.datetime64("NaT", "s")]) is None
     assert str(Times.of([start])) == "2024-07-01 18:00 UTC"
 
 

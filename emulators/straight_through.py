@@ -18,9 +18,9 @@ def straight_through(curves: Tensor, values: Tensor) -> Tensor:
     return _StraightThrough.apply(curves, values)
 
 
-def inward(x: Tensor, low: Tensor | None, high: Tensor | None) -> Tensor:
-    """Values clamped to bounds; beyond them the gradient is that at the bound, where descent leads back."""
-    return x if transformed(x) else _Inward.apply(x, x.detach().clamp(low, high))
+def inward(x: Tensor, low: float) -> Tensor:
+    """Values clamped from below; there the gradient is that at the bound, where descent leads back."""
+    return x if transformed(x) else _Inward.apply(x, x.detach().clamp(min=low))
 
 
 def values_through(values: Tensor, left: Tensor, x: Tensor, right: Tensor) -> Tensor:
@@ -50,18 +50,17 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class _Inward(torch.autograd.Function):
-    """What lies beyond is pulled back, and pushed no further."""
+    """What lies below is pulled back, and pushed no further."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, edge: Tensor) -> Tensor:
-        ctx.save_for_backward(x < edge, x > edge)
+        ctx.save_for_backward(x < edge)
         return edge.clone()  # a view could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        below, above = ctx.saved_tensors
-        lead_on = (below & (gradient > 0)) | (above & (gradient < 0))
-        return gradient.masked_fill(lead_on, 0.0), None
+        (below,) = ctx.saved_tensors
+        return gradient.masked_fill(below & (gradient > 0), 0.0), None
 
 
 class _ValuesThrough(torch.autograd.Function):

@@ -32,8 +32,6 @@ LARGEST_LOG = 69.0
 """Raw values beyond count as this: exp(69) = 1e30 leaves room for sums in float32."""
 _UNSEEN = 0.01
 """Share of an output's size that makes no difference: nearer to a bound, training steps no further to it."""
-_FLAT = 1 / 400
-"""Share of the way between two bounds that is left at most, where that is so near."""
 _SMALL_SHARE = 1e-4
 """Least distance from a bound at which raw values end, as a share of the way between two bounds."""
 
@@ -209,7 +207,7 @@ class ConstrainedHeads(nn.Module):
             (value,) = self._forwards(name, self._fall(name, raw, *self._forwards(name, low, high)))
             return value
         if low is not None and high is not None:
-            return self._between(name, raw, low, high)
+            return torch.lerp(low, torch.maximum(low, high), torch.sigmoid(raw))
         if low is not None:
             return low + self._positive(name, raw)
         if high is not None:
@@ -229,31 +227,9 @@ class ConstrainedHeads(nn.Module):
         """
         if not self.training:
             return _positive(raw)
-        floor = raw.new_full((), math.log(self._unseen(name) / steps))
-        return straight_through(_positive(inward(raw, floor, None)), _positive(raw.detach()))
-
-    def _between(self, name: str, raw: Tensor, low: Tensor, high: Tensor, steps: int = 1) -> Tensor:
-        """Numbers between bounds, low to the larger of both; in training, likewise."""
-        high = torch.maximum(low, high)
-        if not self.training:
-            return torch.lerp(low, high, torch.sigmoid(raw))
-        width = (high - low).detach().clamp(min=_SMALL_SHARE)
-        edge = -torch.logit((self._unseen(name) / steps / width).clamp(max=_FLAT))
-        share = straight_through(torch.sigmoid(inward(raw, -edge, edge)), torch.sigmoid(raw.detach()))
-        return torch.lerp(low, high, share)
-
-    def _bands(self, name: str, raw: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Shares of the way between bounds that sum to 1; in training, likewise."""
-        if not self.training:
-            return torch.softmax(raw, dim=1)
-        nothing = self._unseen(name) / raw.shape[1] / (high - low).detach().clamp(min=_SMALL_SHARE)
-        floor = raw.detach().amax(1, keepdim=True) + torch.log(nothing.clamp(max=_FLAT))
-        alive = torch.softmax(inward(raw, floor, None), dim=1)
-        return straight_through(alive, torch.softmax(raw.detach(), dim=1))
-
-    def _unseen(self, name: str) -> float:
-        """Difference of an output that makes none."""
-        return _UNSEEN * self.metric.scales[self.metric.outputs.index(name)]
+        size = self.metric.scales[self.metric.outputs.index(name)]
+        floor = math.log(_UNSEEN * size / steps)
+        return straight_through(_positive(inward(raw, floor)), _positive(raw.detach()))
 
     def _forwards(self, name: str, *curves: Any) -> list[Any]:
         """Curves in the direction in which the output falls; twice, they are as they were."""
@@ -266,7 +242,7 @@ class ConstrainedHeads(nn.Module):
         way = self._falling(name)
         if way == "bands":
             # Band q lies between threshold q - 1 and threshold q; the first lies below them all.
-            bands = self._bands(name, raw, low, high)[:, 1:]
+            bands = torch.softmax(raw, dim=1)[:, 1:]
             share = bands.flip(1).cumsum(1).flip(1).clamp(max=1)
             return low + (high - low) * share
         if way == "steps":
@@ -285,7 +261,7 @@ class ConstrainedHeads(nn.Module):
             elif floor is None:
                 found.append(high[:, q] - self._positive(name, raw[:, q], steps))
             else:
-                found.append(self._between(name, raw[:, q], floor, high[:, q], steps))
+                found.append(torch.lerp(floor, torch.maximum(floor, high[:, q]), torch.sigmoid(raw[:, q])))
         return torch.stack(found[::-1], dim=1)
 
     def _inverse_fall(self, name: str, value: Tensor, low: Any, high: Any) -> Tensor:

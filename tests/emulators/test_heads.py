@@ -161,16 +161,10 @@ def test_gradients_are_finite_where_raw_values_are_huge():
 # Reach: what exact curves become on their way through inverse and forward
 
 
-@pytest.mark.parametrize(
-    ("constraints", "far", "near"),
-    [
-        ((AtLeast("m", "m >= 0", lambda: 0.0),), -40.0, 3.0),
-        ((AtLeast("m", "m >= 0", lambda: 0.0), AtMost("m", "m <= 1", lambda: 1.0)), -40.0, 0.5),
-    ],
-    ids=["one bound", "two bounds"],
-)
-def test_training_comes_back_from_a_bound(constraints, far, near):
+def test_training_comes_back_from_a_bound():
     """Where all fields were taken to a bound: gradients lead back, but no further, and values are exact."""
+    far, near = -40.0, 3.0
+    constraints = (AtLeast("m", "m >= 0", lambda: 0.0),)
     heads = ConstrainedHeads(MadeUp(("m",), constraints, (0.5,)))
     raw = torch.full((2, 1), far, dtype=torch.float64, requires_grad=True)
     curves = heads(raw, 100.0)
@@ -182,18 +176,6 @@ def test_training_comes_back_from_a_bound(constraints, far, near):
     raw = torch.full((1, 1), near, dtype=torch.float64, requires_grad=True)
     found = [torch.autograd.grad(each(raw, 100.0).sum(), raw)[0] for each in (heads.train(), heads.eval())]
     assert torch.equal(*found)
-
-
-def test_training_comes_back_from_bands_without_any_share():
-    bounds = (AtLeast("m", "m >= 0", lambda: 0.0), AtMost("m", "m <= 1", lambda: 1.0), NonIncreasing("m"))
-    heads = ConstrainedHeads(MadeUp(("m",), bounds, (0.5, 1.0)))
-    raw = torch.tensor([[40.0, -40.0, -40.0]] * 2, dtype=torch.float64, requires_grad=True)
-    curves = heads(raw, 100.0)
-    assert torch.equal(curves, heads.eval()(raw, 100.0))
-    back = torch.tensor([1.0, -1.0])[:, None, None]
-    (gradient,) = torch.autograd.grad((-back * curves).sum(), raw)
-    assert (gradient[0, 1:] < -1e-3).all()
-    assert (gradient[1, 1:] == 0).all()
 
 
 FALLING = [float(2**k) for k in range(10, -6, -1)]

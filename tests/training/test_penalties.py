@@ -16,7 +16,8 @@ from emuloss.emulators.soft.anywhere import histogram as histogram_by_torch
 from emuloss.emulators.soft.operators import histogram as cpu_histogram
 from emuloss.emulators.soft.operators import histogram_backward, histogram_tangent, place_backward
 from emuloss.errors import ArgumentError
-from emuloss.metrics import Minkowski
+from emuloss.metrics import Metric, Minkowski
+from emuloss.metrics.constraints import AtLeast
 from emuloss.metrics.kernels.rows import ROWS
 from emuloss.training import Training
 from emuloss.training.penalties import PENALTIES, gradient_penalty, probes, sobolev_distance
@@ -258,10 +259,27 @@ def test_weights_get_the_derivative_of_a_penalty(arch):
         assert (above - below) / 2e-5 == pytest.approx(derivative.norm().item(), rel=2e-3)
 
 
+class Count(Metric):
+    """Wet pixels: an output with one bound."""
+
+    name, thresholds, levels, pixel_size = "count", (0.5,), (0.5,), 1.0
+    outputs, units = ("count",), ("1",)
+    constraints = (AtLeast("count", "count >= 0", lambda: 0.0),)
+
+    def arguments(self):
+        return {}
+
+    def _compute(self, fields):
+        return (fields >= 0.5).sum((1, 2))[:, None, None].astype(float)
+
+
 def test_the_terms_see_the_gradients_of_the_frozen_network():
     """In training those of heads differ where their values lie on a bound."""
-    emulator = ARCHITECTURES["constrained"](METRIC, widths=(8, 16), hidden=16, spectral="none")
-    nn.init.normal_(emulator.fc[-1].weight, std=30.0)
+    torch.manual_seed(0)
+    options = {"widths": (8, 16), "hidden": 16, "spectral": "none", "spreads": (0.5,)}
+    emulator = ARCHITECTURES["constrained"](Count(), **options)
+    nn.init.normal_(emulator.fc[-1].weight, std=0.3)
+    nn.init.constant_(emulator.fc[-1].bias, -8.0)
     terms = GradientTerms(
         emulator, Training(penalty="two-sided", penalty_share=1.0), slice(None), torch.device("cpu")
     )
@@ -275,7 +293,7 @@ def test_the_terms_see_the_gradients_of_the_frozen_network():
     slopes_of = []
     for mode in modes:
         mode()
-        slopes_of.append(pulled_back(emulator, fields, torch.ones(8, 3, 3)))
+        slopes_of.append(pulled_back(emulator, fields, torch.ones(8, 1, 1)))
     assert not torch.equal(*slopes_of)
 
 

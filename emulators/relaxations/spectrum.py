@@ -62,7 +62,7 @@ def _ring_means(fields: Tensor, bins: int, directed: bool) -> Tensor:
     See `emuloss.metrics.Spectrum`, whose window and rings these are.
     """
     height, width = fields.shape[1:]
-    if fields.shape[0] == 0:  # of which torch before 2.10 makes no transform
+    if fields.shape[0] == 0:  # of which torch 2.8 and 2.9 make no transform
         return fields.sum((1, 2))[:, None, None].expand(-1, 3 if directed else 1, bins)
     window = _hann(height, fields)[:, None] * _hann(width, fields)
     mean = (fields * window).sum((1, 2), keepdim=True) / window.sum()

@@ -2,5 +2,5 @@
 
 
 def said(output: str) -> str:
-    """Output without the lines in which torch before 2.10 tells of the processes that it connects."""
+    """Output without the lines in which torch 2.8 and 2.9 tell of the processes that it connects."""
     return "".join(line for line in output.splitlines(keepends=True) if not line.startswith("[Gloo] Rank"))

@@ -388,6 +388,8 @@ def frozen(module: D) -> D:
     module.eval().requires_grad_(False)
     for part in module.modules():
         if parametrize.is_parametrized(part, "weight"):
+            shared = type(part)  # with its copies, which need the property that is deleted with the norm
+            part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
             parametrize.remove_parametrizations(part, "weight")
     return module.requires_grad_(False)
 

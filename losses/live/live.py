@@ -117,9 +117,11 @@ class LiveLoss(SurrogateLoss):
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """As of a frozen surrogate; what is asked in training is kept, to be learnt."""
-        if self.training and torch.is_grad_enabled() and prediction.requires_grad:
-            self._hear(Heard.of(prediction, target, target_curves))
-        return super()._curves_of(prediction, target, target_curves)
+        if not (self.training and torch.is_grad_enabled() and prediction.requires_grad):
+            return super()._curves_of(prediction, target, target_curves)
+        self._hear(Heard.of(prediction, target, target_curves))
+        with self._student.autocast(prediction.device):
+            return super()._curves_of(prediction, target, target_curves)
 
     def _hear(self, heard: Heard) -> None:
         """Keep a batch until the next step of learning, unless nobody seems to take any."""
@@ -193,8 +195,8 @@ class LiveLoss(SurrogateLoss):
         self._labels = AtOnce(self.metric)
         if self._open_values:
             self.exact_forward, self.exact_reference = True, self.metric.arity == 1
-            if self._open_slopes:
-                self.slopes = "checked"
+        if self._open_slopes and self.exact_forward:
+            self.slopes = "checked"
 
     def _measure(self, lesson: Lesson) -> None:
         """Let the gauge see what the surrogate makes of predictions, as it is before it learns of them."""

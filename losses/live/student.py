@@ -85,7 +85,7 @@ class Student:
         self.network.train().requires_grad_(True)
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                with torch.autocast(fields.device.type, torch.bfloat16, enabled=self._halves(fields.device)):
+                with self.autocast(fields.device):
                     emulated = self.network(fields)
                 with torch.autocast(fields.device.type, enabled=False):
                     total = self.distance(emulated.float(), curves).sum()
@@ -99,8 +99,12 @@ class Student:
     def curves(self, fields: Tensor) -> Tensor:
         """What the network makes of fields, (N, C, Q) float32, as precisely as it learns."""
         device = device_of(self.network)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._halves(device)):
+        with self.autocast(device):
             return self.network(fields.to(device)).float()
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which the network learns on a device."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self._halves(device))
 
     def _halves(self, device: torch.device) -> bool:
         """Whether it learns in bfloat16."""

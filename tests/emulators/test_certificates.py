@@ -238,6 +238,22 @@ def test_exact_spectral_norm_tends_to_one_and_survives_freezing(kernel, stride):
     assert torch.equal(before, after)
 
 
+@pytest.mark.parametrize("kind", ["exact", "power"])
+@pytest.mark.parametrize("copy_first", [True, False])
+def test_a_frozen_copy_leaves_the_other_one_learning(kind, copy_first):
+    conv = spectral_conv(2, 3, 3, kind=kind).train()
+    other = copy.deepcopy(conv)
+    freezes, learns = (other, conv) if copy_first else (conv, other)
+    x = torch.ones(1, 2, 8, 8)
+    aim = freezes.eval()(x)
+    assert torch.equal(frozen(freezes)(x), aim)
+    assert type(freezes) is nn.Conv2d
+    learns(x).sum().backward()
+    assert learns.parametrizations.weight.original.grad.any()
+    aim = learns.eval()(x)
+    assert torch.equal(frozen(learns)(x), aim)
+
+
 def test_exact_spectral_norm_is_a_differentiable_division():
     conv = spectral_conv(3, 4, 3, kind="exact").double().train()
     for _ in range(300):

@@ -148,6 +148,35 @@ def test_it_listens_only_where_it_is_trained_with():
     assert same(before, weights(loss))
 
 
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("metric", [None, CSI([0.2, 1.0])])
+def test_gradients_are_as_precise_as_the_learning(metric, around):
+    """In bfloat16 the gradient is a little off, in float32 it is the frozen one, whatever a model does."""
+    (prediction,), (target,) = batches(1)
+
+    def gradient(loss, around=False):
+        asked = prediction.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=around):
+            value = loss(asked, target)
+        return torch.autograd.grad(value, asked)[0].flatten()
+
+    frozen = surrogate(metric)
+    with torch.no_grad():  # an untaught network says the same of all fields
+        for weight in frozen.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    aim = gradient(frozen.as_loss())
+    losses = {
+        name: frozen.as_loss(live=Live(precision=name, gated=False), slopes="surrogate", forward="surrogate")
+        for name in ("float32", "bfloat16")
+    }
+    found = {name: gradient(loss, around) for name, loss in losses.items()}
+    torch.testing.assert_close(found["float32"], aim, rtol=1e-5, atol=1e-9)
+    assert not torch.allclose(found["bfloat16"], aim, rtol=1e-5, atol=1e-9)
+    assert torch.cosine_similarity(found["bfloat16"], aim, dim=0) > 0.99
+    evaluated = losses["bfloat16"].eval()
+    torch.testing.assert_close(gradient(evaluated), aim, rtol=1e-5, atol=1e-9)
+
+
 def test_without_learning_it_says_so_once():
     loss = surrogate().as_loss(live=True)
     (prediction,), (target,) = batches(1, size=1)
@@ -434,8 +463,9 @@ def test_functions_are_labelled_behind(function):
     assert told["exact"] == pytest.approx(float(loss.distance(exact, aim).mean()), rel=1e-5)
 
 
-def test_functions_that_take_no_time_are_labelled_at_once(function):
-    loss = surrogate(function("mean")).as_loss(live=True)
+@pytest.mark.parametrize("asked", [{}, {"forward": "exact", "reference": "exact"}])
+def test_functions_that_take_no_time_are_labelled_at_once(function, asked):
+    loss = surrogate(function("mean")).as_loss(live=True, **asked)
     assert isinstance(loss._labels, Behind)
     (prediction,), (target,) = batches(1)
     end = time.monotonic() + 60
@@ -446,7 +476,7 @@ def test_functions_that_take_no_time_are_labelled_at_once(function):
     assert loss.exact_reference
     assert loss.exact_forward
     assert loss.slopes == "checked"
-    resumed = surrogate(function("mean")).as_loss(live=True)
+    resumed = surrogate(function("mean")).as_loss(live=True, **asked)
     resumed.load_state_dict(loss.state_dict())
     assert isinstance(resumed._labels, AtOnce)
     assert torch.equal(resumed.eval()(prediction, target), loss.eval()(prediction, target))

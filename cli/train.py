@@ -31,14 +31,17 @@ def _train(**given: Any) -> None:
 def tell(surrogate: Surrogate, folder: Path) -> None:
     """What came out of a training: a table, how to use it, and what it is good for."""
     from ..evaluation import headline, summary_table, verdict_of
+    from ..findings.verdict import UNFIT
 
     figures = cast("Figures", surrogate.evaluation)
+    found = verdict_of(figures)
     print(summary_table(figures), flush=True)
+    live = "live=True" if found["fit"] == UNFIT else ""
     say(
-        f"frozen in {folder}: loss = emuloss.load({str(folder)!r}).as_loss(); "
+        f"frozen in {folder}: loss = emuloss.load({str(folder)!r}).as_loss({live}); "
         f"pictures in {folder / 'report.png'}"
     )
-    say(f"verdict: {headline(verdict_of(figures))}")
+    say(f"verdict: {headline(found)}")
 
 
 def _label(**given: Any) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from ..foundation import bars
 
 T = TypeVar("T")
@@ -37,7 +35,7 @@ class Bar:
     def __init__(self, seconds: Mapping[str, float], progress: bool) -> None:
         self._seconds, self._total = dict(seconds), sum(seconds.values()) or 1.0
         self._done = 0.0
-        self._bar = tqdm(
+        self._bar = bars.Bar(
             total=100,
             disable=not progress,
             desc="evaluating",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +29,7 @@ from .emulate import emulate
 from .fidelity import fidelity
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
-from .plan import Effort, Plan
+from .plan import COARSE, Effort, Plan
 from .shift import shift
 from .slopes import largest_slope
 from .timing import milliseconds_per_field
@@ -279,8 +280,9 @@ class _Examined:
         compare = functools.partial(gradient_quality, self.surrogate, self.metric, seed=self.seed)
         if not self.metric.slow:
             return compare(fields, values=self.values)
-        # Too slow for a derivative along every tile of many fields.
-        return compare(fields[:1], tile=max(self.shape) // 2, perturbations=2, values=self.values)
+        # Too slow for many derivatives, or means over many perturbations.
+        tile = math.ceil(max(self.shape) / COARSE)
+        return compare(fields, tile=tile, perturbations=2, values=self.values)
 
     def certificate(self, progress: Progress) -> CertificateFigures:
         """The sound bound of the Lipschitz constant, and a slope that a short search found."""

@@ -43,6 +43,8 @@ EFFORTS = (
 )
 """What an evaluation may be cut to, the dearest first: fields go before steps, which show what a loss can."""
 
+COARSE = 4
+"""Tiles along the longer edge of a field, along which gradients of slow metrics are compared."""
 _FEW = 4
 """Fields that are measured."""
 _SLOPED, _SIZED, _SHIFTED, _INVERTED = 16, 64, 640, 6000
@@ -141,7 +143,7 @@ class _Costs(NamedTuple):
             curves, gradient, exact = (
                 _seconds(run) / len(few) for run in (forward, step, lambda: metric(*metric.parts(few)))
             )
-        tiles = 8 if metric.slow else 16 * -(-fields.shape[-2] // 16) * -(-fields.shape[-1] // 16)
+        tiles = 2 * COARSE**2 if metric.slow else 16 * -(-fields.shape[-2] // 16) * -(-fields.shape[-1] // 16)
         return cls(len(fields), curves, gradient, exact, len(metric.outputs), tiles)
 
     def parts(self, effort: Effort, thorough: bool) -> dict[str, float]:

@@ -10,7 +10,7 @@ from .figures import DescentFigures, Figures, Fit, GradientFigures, VerdictFigur
 from .verdict import paragraphs, verdict
 
 _TEXTBOOK = "P^2 >= 4 pi A"
-_FIDELITY = ("output", "unit", "R2 mean", "R2 worst", "at u", "distance")
+_WORST = ("R2 worst", "at u")
 _DESCENT = ("blurred", "descended", "removed")
 _WIDTH = 99
 """Columns of a terminal that are used."""
@@ -72,7 +72,8 @@ def _parts(figures: Figures) -> Iterator[_Table | str]:
     if "gradients" in figures:
         yield _gradient_note(figures["gradients"], figures["field_unit"])
     outputs = tuple(figures["fidelity"]["outputs"])
-    yield f"R2 mean and distance by share of the pixels that reach {_reached(figures)}:"
+    reach = "reach" if figures["fidelity"]["thresholds"] else "exceed"
+    yield f"R2 mean and distance by share of the pixels that {reach} {_reached(figures)}:"
     yield _Table(("share", "fields", "%", *outputs), _class_rows(figures), left=1)
     if "shift" in figures:
         yield "R2 mean and distance on shifted data:"
@@ -90,22 +91,29 @@ def _parts(figures: Figures) -> Iterator[_Table | str]:
 def _title(figures: Figures) -> str:
     found = figures["fidelity"]
     rows, columns = found["field_shape"]
-    along = _plural(len(found["thresholds"]), "threshold")
+    along = f", {_plural(len(found['thresholds']), 'threshold')}"
     if not found["thresholds"]:
-        along = _plural(max(len(each["r2"]) for each in found["outputs"].values()), "level")
-    return f"{_plural(found['fields'], 'field')} of {rows} x {columns} pixels, {along}"
+        along = f", {_plural(_levels(figures), 'level')}" if _levels(figures) > 1 else ""
+    return f"{_plural(found['fields'], 'field')} of {rows} x {columns} pixels{along}"
+
+
+def _levels(figures: Figures) -> int:
+    """How many there are of the longest output."""
+    return max(len(each["r2"]) for each in figures["fidelity"]["outputs"].values())
 
 
 def _output_table(figures: Figures) -> _Table:
-    """Fidelity by output, and the descent where there was one."""
+    """Fidelity by output, and the descent where there was one; a single number has no worst level."""
     rows: list[tuple[str, ...]] = []
+    several = _levels(figures) > 1
+    header = ("output", "unit", "R2 mean" if several else "R2", *_WORST * several, "distance")
     for name, found in figures["fidelity"]["outputs"].items():
+        worst = (_r_squared(found["r2_worst"]), _text(found["r2_worst_threshold"], ".4g"))
         cells: tuple[str, ...] = (
             name,
             found["unit"],
             _r_squared(found["r2_mean"]),
-            _r_squared(found["r2_worst"]),
-            _text(found["r2_worst_threshold"], ".4g"),
+            *worst * several,
             _text(found["distance"], ".4f"),
         )
         if "descent" in figures:
@@ -116,7 +124,7 @@ def _output_table(figures: Figures) -> _Table:
                 _percent(reached["removed"]),
             )
         rows.append(cells)
-    return _Table(_FIDELITY + _DESCENT * ("descent" in figures), rows, left=2)
+    return _Table(header + _DESCENT * ("descent" in figures), rows, left=2)
 
 
 def _reached(figures: Figures) -> str:
@@ -193,9 +201,11 @@ def _gradient_note(found: GradientFigures, field_unit: str) -> str:
         _text(value, ".2f") for value in (total["cosine"], total["cosine_smoothed"], total["ceiling"])
     )
     outputs = ", ".join(f"{name} {_text(each['cosine'], '.2f')}" for name, each in found["outputs"].items())
+    apart = f"\n({outputs})" if len(found["outputs"]) > 1 else ""
     per = f" per {field_unit}" if field_unit else ""
+    fields = _plural(found["fields"], "blurred field")
     return (
-        f"Gradient: cosine with the exact one {cosine} at blurred fields\n({outputs});\n"
+        f"Gradient: cosine with the exact one {cosine} at {fields}{apart};\n"
         f"{smoothed} when smoothed as well, {ceiling} between two exact estimates.\n"
         f"Near zero on {_percent(sizes['near_zero'])} of the pixels; "
         f"2-norm {sizes['norm']['q50']:.3g} in the median, {sizes['norm']['max']:.3g} at most{per}."

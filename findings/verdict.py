@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from .criteria import CRITERIA, FAIR, GOOD, POOR, UNMEASURED, WORSE, Criterion
 from .figures import CheckFigures, Figures, VerdictFigures
@@ -15,6 +15,7 @@ _HEADLINES = {
     UNFIT: "UNFIT, do not train with it",
     UNKNOWN: "none, since nothing was measured that tells",
 }
+_STILL = "gradient steps do nothing: its gradient is 0"
 _CORE = ("values", "descent", "descent from noise")
 """Criteria in which it has to be good to be fit."""
 _FEW = 30
@@ -46,17 +47,19 @@ def verdict(
         for criterion in CRITERIA
         for of, value in criterion.read(figures).items()
     ]
-    good, fair, poor, worse, unmeasured = (
-        list(_phrases(checks, grade)) for grade in (GOOD, FAIR, POOR, WORSE, UNMEASURED)
+    good, fair, bad, unmeasured = (
+        list(_phrases(checks, grades)) for grades in ((GOOD,), (FAIR,), (POOR, WORSE), (UNMEASURED,))
     )
+    still = _still(figures)
+    why = [*([_STILL] if still else []), *_phrases(checks, (WORSE,), harm=True)]
     return {
-        "fit": _fit(checks),
-        "why": list(_phrases(checks, WORSE, harm=True)) or poor or fair,
+        "fit": _fit(checks, still),
+        "why": why or bad or fair,
         "good_for": good,
         "fair_for": fair,
-        "not_for": [*worse, *poor],
+        "not_for": bad,
         "not_measured": unmeasured,
-        "advice": list(_advice(checks, figures["fidelity"]["fields"], trained, relaxable, tempered)),
+        "advice": list(_advice(checks, figures, trained, relaxable, tempered)),
         "checks": checks,
     }
 
@@ -81,26 +84,39 @@ def paragraphs(found: VerdictFigures) -> Iterator[tuple[str, str]]:
             yield label, "; ".join(phrases)
 
 
-def _fit(checks: Sequence[CheckFigures]) -> str:
+def _fit(checks: Sequence[CheckFigures], still: bool) -> str:
+    """The verdict in a word; still: see `_still`."""
     grades = {name: [c["grade"] for c in checks if c["criterion"] == name] for name in _CORE}
     values = {*grades["values"]} - {UNMEASURED}
     # The first grade of a descent is that of all outputs together.
     descent, noisy = (grades[name][0] for name in _CORE[1:])
     nothing_learnt = WORSE in values and not values & {GOOD, FAIR}
-    if descent == WORSE or values == {WORSE} or (nothing_learnt and descent not in (GOOD, FAIR)):
+    if (
+        (still and values)
+        or descent == WORSE
+        or values == {WORSE}
+        or (nothing_learnt and descent not in (GOOD, FAIR))
+    ):
         return UNFIT
     core = {*values, descent, noisy} - {UNMEASURED}
     if not core:
         return UNKNOWN
+    if descent != UNMEASURED and not core & {GOOD, FAIR}:
+        return UNFIT
     harmful = any(check["grade"] in (POOR, WORSE) for check in checks)
     return FIT if core == {GOOD} and not harmful else LIMITED
 
 
-def _phrases(checks: Sequence[CheckFigures], grade: str, *, harm: bool = False) -> Iterator[str]:
-    """What a surrogate is of that grade in, a phrase for each criterion."""
+def _still(figures: Figures) -> bool:
+    """Whether gradients were looked at, and are 0 everywhere."""
+    return "gradients" in figures and figures["gradients"]["sizes"]["norm"]["max"] == 0
+
+
+def _phrases(checks: Sequence[CheckFigures], grades: Collection[str], *, harm: bool = False) -> Iterator[str]:
+    """What a surrogate is of such grades in, a phrase for each criterion."""
     for criterion in CRITERIA:
         found = [check for check in checks if check["criterion"] == criterion.name]
-        members = [check for check in _told(found) if check["grade"] == grade]
+        members = [check for check in _told(found) if check["grade"] in grades]
         if members:
             purpose = criterion.harm if harm else criterion.purpose
             yield purpose + _within(criterion, members, len(found))
@@ -130,7 +146,7 @@ def _within(criterion: Criterion, members: Sequence[CheckFigures], count: int) -
 
 def _advice(
     checks: Sequence[CheckFigures],
-    fields: int,
+    figures: Figures,
     trained: bool | None,
     relaxable: bool | None,
     tempered: bool | None,
@@ -140,9 +156,17 @@ def _advice(
     unmeasured = {check["criterion"] for check in checks if check["grade"] == UNMEASURED and not check["of"]}
     low = [c["of"] for c in checks if c["criterion"] == "values" and c["grade"] in (POOR, WORSE)]
     outputs = [c["of"] for c in checks if c["criterion"] == "values"]
+    fields = figures["fidelity"]["fields"]
+    if _still(figures):
+        yield "give fields in which the metric varies: in these it hardly does"
+    if trained and relaxable and bad & {"values", "descent", "gradient"}:
+        yield "take a relaxation of its metric (excursion, or relaxed), which needs no training"
+    if trained and not _still(figures) and bad & {"descent", "descent from noise"}:
+        yield (
+            "let the exact metric tell where it leads: as_loss(live=True), which goes on learning beside the "
+            'model, or as_loss(forward="exact", slopes="checked")'
+        )
     if bad & {"values", "descent", "gradient"}:
-        if trained and relaxable:
-            yield "take a relaxation of its metric (excursion, or relaxed), which needs no training"
         if trained is not False:
             yield "train for longer, or on more fields"
         if trained is not True and tempered is not False:
@@ -155,12 +179,13 @@ def _advice(
     if "worst threshold" in bad:
         yield "give more fields that reach the worst thresholds, or leave these out"
     if "descent from noise" in bad:
-        yield "begin a training without it, or with it at a high temperature, until predictions are smooth"
+        hot = "" if tempered is False else ", or with it at a high temperature,"
+        yield f"begin a training without it{hot} until predictions are smooth"
     if "constraints" in bad:
         yield "take the architecture constrained, whose outputs obey them"
     if "shift" in bad:
         yield "train on such data, too, before it is used on them"
     if fields < _FEW:
         yield f"evaluate on more than {fields} fields: of so few, an R2 is mostly chance"
-    if "descent" in unmeasured:
+    if "descent" in unmeasured and "descent" not in figures:
         yield "measure what gradient steps do, by emuloss evaluate"

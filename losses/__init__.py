@@ -10,7 +10,7 @@ from .ranges import RangeWarning
 from .score import SurrogateScore
 from .segmentation import SegmentationLoss
 from .shapes import PerChannel
-from .surrogate import FrozenSurrogate, Provenance, frozen
+from .surrogate import FrozenSurrogate, Provenance, UnfitWarning, frozen
 
 __all__ = [
     "Combined",
@@ -27,6 +27,7 @@ __all__ = [
     "Share",
     "SurrogateLoss",
     "SurrogateScore",
+    "UnfitWarning",
     "for_scores",
     "frozen",
     "guided_output",

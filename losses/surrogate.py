@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -19,6 +20,7 @@ from ..emulators.distances import Distance
 from ..emulators.embedded import Embedded
 from ..emulators.fields import stacked
 from ..errors import ArgumentError
+from ..findings.verdict import UNFIT
 from ..foundation.arguments import known_names
 from ..foundation.docs import takes_those_of
 from ..metrics import Metric
@@ -30,6 +32,10 @@ from .shapes import Channels
 
 S = TypeVar("S", bound="FrozenSurrogate")
 D = TypeVar("D", bound=Differentiable)
+
+
+class UnfitWarning(UserWarning):
+    """A surrogate was found unfit when it was evaluated, and is used as a loss all the same."""
 
 
 @dataclass
@@ -294,13 +300,16 @@ class FrozenSurrogate(Embedded, Differentiable):
         Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
         metric itself, turned so that smaller is better, which has neither `reference` nor `trust`. A live one
         goes on learning beside the model that it judges, on the predictions that it is asked about: see
-        `LiveLoss`, and `Live` for what decides how.
+        `LiveLoss`, and `Live` for what decides how. Where its evaluation found it unfit, and nothing but its
+        own slopes is asked for, it warns (`UnfitWarning`).
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
         """
         _refuse("as_loss", SurrogateLoss, unknown)
         how = as_live(live)
+        if how is None and slopes in (None, "surrogate"):
+            self._warn_if_unfit()
         build = functools.partial(SurrogateLoss, self) if how is None else self._learning(how)
         return build(
             distance=distance,
@@ -314,6 +323,16 @@ class FrozenSurrogate(Embedded, Differentiable):
             channels=channels,
             in_state_dict=in_state_dict,
         )
+
+    def _warn_if_unfit(self) -> None:
+        verdict = self.evaluation.get("verdict")
+        if isinstance(verdict, Mapping) and verdict.get("fit") == UNFIT:
+            warnings.warn(
+                "this surrogate was found unfit to train with when it was evaluated, and "
+                "surrogate.evaluation['verdict'] says why; as_loss(live=True) learns on beside the model",
+                UnfitWarning,
+                stacklevel=3,
+            )
 
     def _learning(self, how: Live) -> Callable[..., LiveLoss]:
         """Builds a live loss of a copy, of which the evaluation does not hold any more."""

@@ -201,3 +201,16 @@ def parameters_of(function: Callable[..., Any], names: Iterable[str]) -> tuple[s
     except (TypeError, ValueError):  # some functions written in C have no signature
         return ()
     return tuple(name for name in names if name in known)
+
+
+def number_of_arrays(function: Callable[..., Any]) -> int | None:
+    """How many arrays a function has to be given, beside what it is told of the metric; None if not known."""
+    try:
+        known = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in known):
+        return None
+    given = (each for each in known if each.kind in by_position and each.name not in PASSED)
+    return sum(each.default is inspect.Parameter.empty for each in given)

@@ -22,7 +22,7 @@ from ..foundation.arguments import (
     shown,
 )
 from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
-from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, parameters_of
+from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, number_of_arrays, parameters_of
 from .metric import Metric, build
 from .probed import as_numbers, first_of, implied, name_in
 
@@ -244,8 +244,9 @@ class FunctionMetric(Metric):
         if values.shape not in (fitting if values.ndim or count * points > 1 else [()]):
             raise FieldError(
                 index,
-                f"{self.source} gave shape {values.shape}, where {count} outputs at {points} levels are "
-                "declared; let it give one shape for every field, or give outputs= and levels= that fit",
+                f"{self.source} gave shape {values.shape}, where {count} x {points} values (outputs x "
+                "levels) are declared, or were given for the first field; let it give one shape for every "
+                "field, or give outputs= and levels= that fit",
             )
         return values.reshape(shape)
 
@@ -255,7 +256,7 @@ class FunctionMetric(Metric):
     def _known(self) -> Found:
         found = self._found or NAMED.get(self.source)
         if found is None:
-            remedy = f"name it first: emuloss.metric({self.source!r})"
+            remedy = f"name it first: emuloss.metric({self.source!r}), on the command line by --metric"
             if self.source.startswith("__main__:"):
                 remedy = "define it here and name it: emuloss.metric(function)"
             raise ArgumentError(
@@ -318,6 +319,7 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
             f"it takes {known_names(unknown[0], known)}"
         )
     given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
+    _check_arity(found, given.get("arity", 1))
     probing = fields is not None and not {"outputs", "levels"} <= given.keys()
     if probing:
         called = {
@@ -330,6 +332,15 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
     if probing:
         metric(*first_of(fields, metric.arity))  # tells now what labelling would meet later
     return metric
+
+
+def _check_arity(found: Found, arity: object) -> None:
+    """Raise ArgumentError for a function of prediction and observation that is taken for one of a field."""
+    if arity == 1 and number_of_arrays(found.function) == 2:
+        raise ArgumentError(
+            f"{found.source} takes two arrays; if those are a prediction and an observation, give arity=2 "
+            "(on the command line --metric-option arity=2); other parameters need a default"
+        )
 
 
 def _rebuilt(arguments: dict[str, Any], location: str | None) -> FunctionMetric:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from ..datasets import FieldSource
 from ..datasets.sources.predictions import predictions_of
@@ -14,6 +13,7 @@ from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_
 from ..emulators.differentiable import Trainable
 from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_share
+from ..foundation.bars import Bar
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Workers
 from ..losses import Live, LiveLoss, Provenance
@@ -155,7 +155,7 @@ def _taught(
     batches = Batches(emulator.metric, fields, curves, options, quantum, learner.team.part)
     steps = max(1, (options.fields or 0) // options.batch_size)
     descents = Descents(learner, fields, curves, options)
-    bar = tqdm(total=steps, desc="first lessons", unit="step", disable=not progress, leave=False)
+    bar = Bar(total=steps, desc="first lessons", unit="step", disable=not progress, leave=False)
     threads = loaders(learner.device, learner.team.world_size)
     with bar, descents, prefetched(batches.__getitem__, 0, threads) as coming:
         for k, (fields_of_step, curves_of_step) in zip(range(steps), coming, strict=False):

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..emulators.differentiable import Trainable
 from ..emulators.distances import CurveDistance
 from ..errors import ArgumentError
+from ..foundation.bars import Bar
 from ..foundation.interrupts import ended_by, interrupts_deferred
 from .batches import Batches, loaders, prefetched
 from .descents import Descents
@@ -184,7 +184,7 @@ class Trainer:
                 self.load_state_dict(state)
 
     def _train(self, interrupted: Callable[[], int]) -> None:
-        bar = tqdm(
+        bar = Bar(
             total=100,
             unit="%",
             disable=not self.progress,

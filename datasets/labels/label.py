@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_choice, as_count, as_natural, as_path
+from ...foundation.bars import Bar
 from ...foundation.files import disk_errors
 from ...foundation.interrupts import interrupts_deferred
 from ...foundation.locks import one_writer
@@ -177,7 +177,7 @@ def _label_missing(
     """Have an engine label the chunks that have no part yet, and write the part of each."""
     missing = [k for k in job.chunks if not is_whole(parts, k, job.names, job.source.field_shape)]
     total = len(job.chunks)
-    bar = tqdm(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
+    bar = Bar(total=total, initial=total - len(missing), unit="chunk", disable=not progress)
     began, done = time.monotonic(), 0
     with bar, contextlib.closing(engine(job._replace(chunks=missing))) as finished:
         for chunk in write_parts(parts, finished, unreadable):

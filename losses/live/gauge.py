@@ -36,6 +36,11 @@ class Gauge:
         self._told: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW)
         self._warned = False
 
+    def __repr__(self) -> str:
+        """Its figures."""
+        told = ", ".join(f"{name}={value:.3g}" for name, value in self.figures().items())
+        return f"Gauge({told})"
+
     def add(self, said: NDArray[np.float64], exact: NDArray[np.float64], errors: NDArray[np.float64]) -> None:
         """Take in predictions: distances by the surrogate (N,), exact ones (N,), and its errors (N,)."""
         self._told.extend(zip(said.tolist(), exact.tolist(), errors.tolist(), strict=True))

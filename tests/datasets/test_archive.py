@@ -147,7 +147,7 @@ class TestReading:
             seen.append((len(items), title, given["delay"] > 0))
             return items
 
-        monkeypatch.setattr("emuloss.foundation.bars.tqdm", bar)
+        monkeypatch.setattr("emuloss.foundation.bars.Bar", bar)
         write(tmp_path / "a.npz")
         write(tmp_path / "b.npz")
         Kept(tmp_path)

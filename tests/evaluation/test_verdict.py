@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import emuloss
 import pytest
 import torch
 from drawn import rain_array
-from emuloss.emulators import Differentiable, relaxation
+from emuloss.emulators import ARCHITECTURES, Differentiable, relaxation
 from emuloss.evaluation import evaluate, headline, markdown_verdict, summary_table, verdict, verdict_of
 from emuloss.findings.criteria import CRITERIA, FAIR, GOOD, POOR, UNMEASURED, WORSE
 from emuloss.findings.figures import Figures
+from emuloss.losses import FrozenSurrogate, Provenance, SurrogateLoss, UnfitWarning
 from emuloss.metrics import Metric, Minkowski
 from stand_ins import Bare
 
@@ -66,8 +68,9 @@ def test_a_surrogate_that_gives_nothing_is_unfit() -> None:
     assert found["fit"] == "unfit"
     assert any(phrase.startswith("worse than a constant (area, components: ") for phrase in found["why"])
     assert any(phrase.startswith("values (") for phrase in found["not_for"])
-    assert headline(found).startswith("UNFIT, do not train with it: worse than a constant")
-    assert found["advice"]
+    assert headline(found).startswith("UNFIT, do not train with it: gradient steps do nothing: its gradient")
+    assert "; worse than a constant" in headline(found)
+    assert found["advice"][0].startswith("give fields in which the metric varies")
 
 
 def test_a_descent_that_makes_things_worse_is_unfit_whatever_the_values() -> None:
@@ -176,6 +179,85 @@ def test_advice_fits_the_surrogate(sound: Figures) -> None:
     few = copy.deepcopy(sound)
     few["fidelity"]["fields"] = 12
     assert any("more than 12 fields" in line for line in verdict(few)["advice"])
+
+
+def poorly(figures: Figures, blurred: float, noisy: float) -> Figures:
+    """Figures with R2 of 0.4, and such shares of the distance removed."""
+    found = altered(figures, area=0.4, components=0.4)
+    for name, removed in (("descent", blurred), ("descent_noisy", noisy)):
+        found[name]["removed"] = removed  # type: ignore[literal-required]
+        for output in found[name]["outputs"].values():  # type: ignore[literal-required]
+            output["removed"] = removed
+    return found
+
+
+def test_what_is_good_for_nothing_that_matters_is_unfit(sound: Figures) -> None:
+    found = verdict(poorly(sound, 9.2, 7.9), trained=True)
+    assert found["fit"] == "unfit"
+    assert headline(found).startswith(
+        "UNFIT, do not train with it: values (area, components: at worst R2 0.4"
+    )
+    assert found["advice"][0].startswith("let the exact metric tell where it leads: as_loss(live=True)")
+    assert verdict(poorly(sound, 30.0, 7.9))["fit"] == "limited"
+    quick = poorly(sound, 9.2, 7.9)
+    del quick["descent"], quick["descent_noisy"]
+    assert verdict(quick)["fit"] == "limited"
+
+
+def test_a_loss_of_what_is_unfit_warns(sound: Figures) -> None:
+    def loss_of(figures: Figures, **options: Any) -> SurrogateLoss:
+        provenance = Provenance(evaluation={**figures, "verdict": verdict(figures)})
+        network = ARCHITECTURES["constrained"](METRIC, widths=(8, 16), hidden=16)
+        return FrozenSurrogate(network, "constrained", provenance).as_loss(**options)
+
+    bad = poorly(sound, 9.2, 7.9)
+    with pytest.warns(UnfitWarning, match="found unfit") as told:
+        loss_of(bad)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss_of(sound)
+        loss_of(bad, slopes="checked", forward="exact")
+        loss_of(bad, live=True)
+
+
+def test_the_advice_against_noise_fits_the_surrogate(sound: Figures) -> None:
+    def advice(tempered: bool | None) -> list[str]:
+        found = verdict(poorly(sound, 60.0, -5.0), trained=True, tempered=tempered)
+        return [line for line in found["advice"] if line.startswith("begin a training without it")]
+
+    assert advice(False) == ["begin a training without it until predictions are smooth"]
+    assert ["high temperature" in line for line in (*advice(True), *advice(None))] == [True, True]
+
+
+def test_gradients_at_one_field_say_nothing_of_others(sound: Figures) -> None:
+    of = {}
+    for fields in (1, 2):
+        found = copy.deepcopy(sound)
+        found["gradients"]["fields"] = fields
+        found["gradients"]["total"]["cosine_smoothed"] = 0.7
+        of[fields] = verdict(found)
+    assert "gradients" in of[1]["not_measured"]
+    assert any(phrase.startswith("gradients (") for phrase in of[2]["good_for"])
+
+
+def test_a_purpose_is_named_once_however_badly_it_is_served(sound: Figures) -> None:
+    found = verdict(altered(sound, area=0.3, components=-0.2))
+    assert found["not_for"] == ["values (area, components: at worst R2 -0.200)"]
+    assert found["why"] == ["worse than a constant (components: R2 -0.200)"]
+
+
+def test_where_nothing_varies_nothing_is_known(sound: Figures) -> None:
+    """Fields that are all dry say nothing against a surrogate."""
+    dry = copy.deepcopy(sound)
+    for output in dry["fidelity"]["outputs"].values():
+        output |= {"r2_mean": None, "r2_worst": None}
+    for name in ("descent", "descent_noisy"):
+        dry[name] = dry[name] | {"removed": None, "outputs": {}}  # type: ignore[literal-required]
+    dry["gradients"]["sizes"]["norm"]["max"] = 0.0
+    found = verdict(dry, trained=True)
+    assert found["fit"] == "unknown"
+    assert found["advice"] == ["give fields in which the metric varies: in these it hardly does"]
 
 
 def test_shifted_data_on_which_it_fails_are_named(sound: Figures) -> None:

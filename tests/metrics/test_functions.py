@@ -313,7 +313,7 @@ def test_a_file_that_changes(mine, place, fields):
         ("text", 0, "gave str that holds no real numbers"),
         ("nothing", 0, "gave NoneType that holds no real numbers"),
         ("ragged", 0, "gave list that holds no real numbers"),
-        ("both", 0, r"gave shape \(2,\), where 1 outputs at 1 levels are declared"),
+        ("both", 0, r"gave shape \(2,\), where 1 x 1 values"),
     ],
 )
 def test_what_a_function_does_wrong(mine, fields, name, index, reason):
@@ -330,10 +330,17 @@ def test_what_a_function_does_wrong(mine, fields, name, index, reason):
         assert str(elsewhere.value) == str(caught.value)
 
 
+def test_two_arrays_are_no_field(mine):
+    """Told before anything is labelled."""
+    with pytest.raises(ArgumentError, match=r"mine\.py:difference takes two arrays; .* give arity=2"):
+        mine("difference")
+    assert mine("difference", arity=2).arity == 2
+
+
 def test_another_shape_for_another_field(mine, fields):
     fields[4, 2, 2] = 99
     metric = mine("changing", fields=fields[:2])
-    with pytest.raises(FieldError, match=r"^field 4: .* gave shape \(3,\), where 2 outputs at 1 levels"):
+    with pytest.raises(FieldError, match=r"^field 4: .* gave shape \(3,\), where 2 x 1 values"):
         metric(fields)
 
 

@@ -24,7 +24,7 @@ def counted(items: Sequence[T], title: str, unit: str, progress: Progress) -> It
         progress(k / len(items))
 
 
-class Bar:
+class Parts:
     """One bar for several parts, each of which counts for the time that it is expected to take.
 
     Args:
@@ -43,7 +43,7 @@ class Bar:
             leave=False,
         )
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Parts:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -22,7 +22,7 @@ from ..findings.verdict import verdict
 from ..foundation.arguments import as_count, filled
 from ..losses.loss import SurrogateLoss
 from ..metrics import Metric
-from .bars import Bar, Progress
+from .bars import Parts, Progress
 from .classes import fidelity_by_class, fullness, reached
 from .descent import STARTS, Descent, descent
 from .emulate import emulate
@@ -129,7 +129,7 @@ def evaluate(
     with _in_evaluation_mode(surrogate):
         if plan is None and progress:
             plan = Plan.of(surrogate, examined.fields, effort, thorough)
-        with Bar(plan.seconds if plan else {}, progress) as bar:
+        with Parts(plan.seconds if plan else {}, progress) as bar:
             return examined.whole(bar, thorough, field_unit)
 
 
@@ -193,7 +193,7 @@ class _Examined:
         """The value that pixels reach to count."""
         return reached(self.metric, self.values)
 
-    def whole(self, bar: Bar, thorough: bool, field_unit: str) -> Evaluation:
+    def whole(self, bar: Parts, thorough: bool, field_unit: str) -> Evaluation:
         """All that there is to measure; without fields to descend, neither gradients nor descents."""
         with bar.part("curves") as tell:
             emulated = emulate(self.surrogate, self.fields, batch_size=self.batch_size, progress=tell)
@@ -222,7 +222,7 @@ class _Examined:
         )
         return found
 
-    def with_descents(self, found: Evaluation, bar: Bar) -> Evaluation:
+    def with_descents(self, found: Evaluation, bar: Parts) -> Evaluation:
         """What was found, and gradients and descents of some fields."""
         fuller = self.fuller(self.effort.fields)
         with bar.part("descents") as tell:
@@ -235,7 +235,7 @@ class _Examined:
         found.figures["descent"], found.figures["descent_noisy"] = blurry.figures, noise.figures
         return replace(found, descent=blurry, descent_noisy=noise, gradients=gradients)
 
-    def with_others(self, found: Evaluation, bar: Bar) -> Evaluation:
+    def with_others(self, found: Evaluation, bar: Parts) -> Evaluation:
         """What was found, an inversion for the curves of some fields, and shifted data."""
         with bar.part("inversion") as tell:
             inverted = self.inverted(self.fuller(self.effort.fields)[:_INVERTED], tell)

@@ -241,7 +241,7 @@ def _draw_training(axes: Axes, metric: Metric, log: Columns) -> None:
         if values is not None and np.isfinite(values).any():
             known = np.isfinite(values)
             axes.plot(seen[known], values[known], color=colour, lw=width, label=label)
-    if any(np.any(np.asarray(line.get_ydata(), float) > 0) for line in axes.lines):  # of a metric that varies
+    if any(np.any(np.asarray(line.get_ydata(), float) > 0) for line in axes.lines):  # no log axis shows 0
         axes.set_yscale("log")
         plain_log_axis(axes.yaxis, *axes.get_ylim())
     axes.xaxis.set_major_locator(MaxNLocator(3))

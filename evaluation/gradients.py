@@ -43,7 +43,8 @@ class GradientQuality(NamedTuple):
         exact: (N, C, R, S), of the exact distance, smoothed over the perturbations.
         surrogate: (N, C, R, S), of the surrogate's distance.
         smoothed: (N, C, R, S), of the surrogate's distance, smoothed over the same perturbations.
-        figures: JSON-able; None stands where a figure is undefined. "fields", "tile",
+        figures: JSON-able; None stands where a figure is undefined. "fields", "defined" (how many of them
+            have an exact gradient that is not 0), "tile",
             "perturbations", "seed"; for "total", the sum over outputs, and for each of "outputs"
             the means over fields of "cosine", between `exact` and `surrogate`, "cosine_smoothed",
             between `exact` and `smoothed`, and "ceiling", between the exact gradients of the first
@@ -116,6 +117,7 @@ def gradient_quality(
     outputs = {name: [each[:, c] for each in compared] for c, name in enumerate(metric.outputs)}
     figures: GradientQualityFigures = {
         "fields": len(truth),
+        "defined": int(exact.sum(1).any((1, 2)).sum()),
         "tile": tile,
         "perturbations": perturbations,
         "seed": seed,

@@ -82,7 +82,9 @@ def _of_whole_and_outputs(found: DescentFigures) -> Values:
 def _cosine(figures: Figures) -> Values:
     """Of several fields: a single one tells nothing of others."""
     found = figures.get("gradients")
-    return {"": None if found is None or found["fields"] < 2 else found["total"]["cosine_smoothed"]}
+    if found is None or found.get("defined", found["fields"]) < 2:
+        return {"": None}
+    return {"": found["total"]["cosine_smoothed"]}
 
 
 def _broken(figures: Figures) -> Values:

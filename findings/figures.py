@@ -108,15 +108,23 @@ class Agreement(TypedDict):
     ceiling: float | None
 
 
-class GradientQualityFigures(TypedDict):
-    """The figures of a `GradientQuality`: "total" is of the sum over outputs."""
-
+class _GradientQualityFigures(TypedDict):
     fields: int
     tile: int
     perturbations: int
     seed: int
     total: Agreement
     outputs: dict[str, Agreement]
+
+
+class GradientQualityFigures(_GradientQualityFigures, total=False):
+    """The figures of a `GradientQuality`: "total" is of the sum over outputs.
+
+    Attributes:
+        defined: how many of the fields have an exact gradient that is not 0; earlier versions do not tell.
+    """
+
+    defined: int
 
 
 class Norms(TypedDict):

@@ -15,7 +15,7 @@ _HEADLINES = {
     UNFIT: "UNFIT, do not train with it",
     UNKNOWN: "none, since nothing was measured that tells",
 }
-_STILL = "gradient steps do nothing: its gradient is 0"
+_FLAT = "gradient steps do nothing: its gradient is 0"
 _CORE = ("values", "descent", "descent from noise")
 """Criteria in which it has to be good to be fit."""
 _FEW = 30
@@ -47,14 +47,15 @@ def verdict(
         for criterion in CRITERIA
         for of, value in criterion.read(figures).items()
     ]
-    good, fair, bad, unmeasured = (
-        list(_phrases(checks, grades)) for grades in ((GOOD,), (FAIR,), (POOR, WORSE), (UNMEASURED,))
+    good, fair, poor, bad, unmeasured = (
+        list(_phrases(checks, grades)) for grades in ((GOOD,), (FAIR,), (POOR,), (POOR, WORSE), (UNMEASURED,))
     )
-    still = _still(figures)
-    why = [*([_STILL] if still else []), *_phrases(checks, (WORSE,), harm=True)]
+    flat = _flat(figures)
+    fit = _fit(checks, flat)
+    harms = [*([_FLAT] if flat else []), *_phrases(checks, (WORSE,), harm=True)]
     return {
-        "fit": _fit(checks, still),
-        "why": why or bad or fair,
+        "fit": fit,
+        "why": [*harms, *poor] if fit == UNFIT else harms or poor or fair,
         "good_for": good,
         "fair_for": fair,
         "not_for": bad,
@@ -84,19 +85,16 @@ def paragraphs(found: VerdictFigures) -> Iterator[tuple[str, str]]:
             yield label, "; ".join(phrases)
 
 
-def _fit(checks: Sequence[CheckFigures], still: bool) -> str:
-    """The verdict in a word; still: see `_still`."""
+def _fit(checks: Sequence[CheckFigures], flat: bool) -> str:
+    """The verdict in a word; flat: see `_flat`."""
     grades = {name: [c["grade"] for c in checks if c["criterion"] == name] for name in _CORE}
     values = {*grades["values"]} - {UNMEASURED}
     # The first grade of a descent is that of all outputs together.
     descent, noisy = (grades[name][0] for name in _CORE[1:])
     nothing_learnt = WORSE in values and not values & {GOOD, FAIR}
-    if (
-        (still and values)
-        or descent == WORSE
-        or values == {WORSE}
-        or (nothing_learnt and descent not in (GOOD, FAIR))
-    ):
+    if (flat and values) or descent == WORSE or values == {WORSE}:
+        return UNFIT
+    if nothing_learnt and descent not in (GOOD, FAIR):
         return UNFIT
     core = {*values, descent, noisy} - {UNMEASURED}
     if not core:
@@ -107,7 +105,7 @@ def _fit(checks: Sequence[CheckFigures], still: bool) -> str:
     return FIT if core == {GOOD} and not harmful else LIMITED
 
 
-def _still(figures: Figures) -> bool:
+def _flat(figures: Figures) -> bool:
     """Whether gradients were looked at, and are 0 everywhere."""
     return "gradients" in figures and figures["gradients"]["sizes"]["norm"]["max"] == 0
 
@@ -136,12 +134,15 @@ def _within(criterion: Criterion, members: Sequence[CheckFigures], count: int) -
     if len(names) == count and count > _NAMED:
         names = ["all"]
     named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    values = [check["value"] for check in members if check["value"] is not None]
+    parts = [check for check in members if check["of"]] or members
+    values = [check["value"] for check in parts if check["value"] is not None]
     if not values or members[0]["grade"] == UNMEASURED:
         return f" ({named})" if named else ""
+    whole = members[0]["value"] if len(parts) < len(members) else None
+    of_whole = "" if whole is None else f"{criterion.text(whole)}; "
     least = min(values) if criterion.rising else max(values)
     at_worst = "at worst " if len(values) > 1 else ""
-    return f" ({named}{': ' if named else ''}{at_worst}{criterion.text(least)})"
+    return f" ({of_whole}{named}{': ' if named else ''}{at_worst}{criterion.text(least)})"
 
 
 def _advice(
@@ -157,11 +158,11 @@ def _advice(
     low = [c["of"] for c in checks if c["criterion"] == "values" and c["grade"] in (POOR, WORSE)]
     outputs = [c["of"] for c in checks if c["criterion"] == "values"]
     fields = figures["fidelity"]["fields"]
-    if _still(figures):
+    if _flat(figures) and {c["grade"] for c in checks if c["criterion"] == "values"} == {UNMEASURED}:
         yield "give fields in which the metric varies: in these it hardly does"
     if trained and relaxable and bad & {"values", "descent", "gradient"}:
         yield "take a relaxation of its metric (excursion, or relaxed), which needs no training"
-    if trained and not _still(figures) and bad & {"descent", "descent from noise"}:
+    if trained and bad & {"descent", "descent from noise"}:
         yield (
             "let the exact metric tell where it leads: as_loss(live=True), which goes on learning beside the "
             'model, or as_loss(forward="exact", slopes="checked")'

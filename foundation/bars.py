@@ -33,7 +33,8 @@ class Bar(_Tqdm):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._moves = sys.stderr.isatty() or "ipykernel" in sys.modules
+        seen = getattr(options.get("file") or sys.stderr, "isatty", bool)()
+        self._moves = seen or "ipykernel" in sys.modules
         self._told = time.monotonic()
         super().__init__(*arguments, **options)
 
@@ -43,13 +44,13 @@ class Bar(_Tqdm):
             return bool(super().display(msg, pos))
         if msg is None and time.monotonic() - self._told >= _RARELY:
             self._tell()
-        return True
+        return False  # there is nothing to wipe out
 
     def close(self) -> None:
         """End it; what stays on a terminal is a line of a log, too."""
-        begun = not self.disable and self.last_print_t >= self.start_t + self.delay
-        if not self._moves and begun and self.leave:
-            self._tell()
+        if not (getattr(self, "disable", True) or self._moves):
+            if self.leave and self.last_print_t >= self.start_t + self.delay:
+                self._tell()
             self.leave = False
         super().close()
 

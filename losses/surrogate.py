@@ -20,7 +20,6 @@ from ..emulators.distances import Distance
 from ..emulators.embedded import Embedded
 from ..emulators.fields import stacked
 from ..errors import ArgumentError
-from ..findings.verdict import UNFIT
 from ..foundation.arguments import known_names
 from ..foundation.docs import takes_those_of
 from ..metrics import Metric
@@ -131,6 +130,11 @@ class FrozenSurrogate(Embedded, Differentiable):
     def evaluation(self) -> dict[str, Any]:
         """Figures measured on held-out fields; empty where none were."""
         return self.provenance.evaluation
+
+    @property
+    def unfit(self) -> bool:
+        """Whether its evaluation found it unfit to train with; here nobody judges."""
+        return False
 
     @property
     def stride(self) -> int:
@@ -300,15 +304,15 @@ class FrozenSurrogate(Embedded, Differentiable):
         Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
         metric itself, turned so that smaller is better, which has neither `reference` nor `trust`. A live one
         goes on learning beside the model that it judges, on the predictions that it is asked about: see
-        `LiveLoss`, and `Live` for what decides how. Where its evaluation found it unfit, and nothing but its
-        own slopes is asked for, it warns (`UnfitWarning`).
+        `LiveLoss`, and `Live` for what decides how. Where its evaluation found it unfit, and nothing of the
+        exact metric is asked for (`forward`, `slopes`, `live`), it warns (`UnfitWarning`).
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
         """
         _refuse("as_loss", SurrogateLoss, unknown)
         how = as_live(live)
-        if how is None and slopes in (None, "surrogate"):
+        if how is None and slopes in (None, "surrogate") and forward != "exact":
             self._warn_if_unfit()
         build = functools.partial(SurrogateLoss, self) if how is None else self._learning(how)
         return build(
@@ -325,8 +329,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         )
 
     def _warn_if_unfit(self) -> None:
-        verdict = self.evaluation.get("verdict")
-        if isinstance(verdict, Mapping) and verdict.get("fit") == UNFIT:
+        if self.unfit:
             warnings.warn(
                 "this surrogate was found unfit to train with when it was evaluated, and "
                 "surrogate.evaluation['verdict'] says why; as_loss(live=True) learns on beside the model",
@@ -359,12 +362,14 @@ class FrozenSurrogate(Embedded, Differentiable):
     ) -> SurrogateScore:
         """A score module `score(members, target)` for ensembles (N, M, H, W), or of channels (N, M, C, H, W).
 
-        See `SurrogateScore`.
+        See `SurrogateScore`; it warns as `as_loss` does.
 
         Raises:
             ArgumentError: an argument out of range, or an unknown one.
         """
         _refuse("as_score", SurrogateScore, unknown)
+        if forward != "exact":
+            self._warn_if_unfit()
         return SurrogateScore(
             self,
             distance=distance,

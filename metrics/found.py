@@ -203,14 +203,20 @@ def parameters_of(function: Callable[..., Any], names: Iterable[str]) -> tuple[s
     return tuple(name for name in names if name in known)
 
 
-def number_of_arrays(function: Callable[..., Any]) -> int | None:
+def failure(found: Found, arity: int, error: Exception) -> str:
+    """What to tell of an error that a function raised; one that wants two arrays can have them."""
+    told = f"{found.source} raised {one_line(error)}"
+    if isinstance(error, TypeError) and arity == 1 and _number_of_arrays(found.function) == 2:
+        told += "; for a prediction and an observation give arity=2 (a command: --metric-option arity=2)"
+    return told
+
+
+def _number_of_arrays(function: Callable[..., Any]) -> int | None:
     """How many arrays a function has to be given, beside what it is told of the metric; None if not known."""
     try:
         known = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return None
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in known):
-        return None
     given = (each for each in known if each.kind in by_position and each.name not in PASSED)
     return sum(each.default is inspect.Parameter.empty for each in given)

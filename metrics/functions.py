@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, FieldError, one_line
+from ..errors import ArgumentError, FieldError
 from ..foundation.arguments import (
     as_flag,
     as_increasing,
@@ -22,7 +22,7 @@ from ..foundation.arguments import (
     shown,
 )
 from .declared import as_bounds, as_directions, as_finite, as_names, as_units, constraints_of
-from .found import NAMED, PASSED, Found, digest_of, find, found_of, is_spec, number_of_arrays, parameters_of
+from .found import NAMED, PASSED, Found, digest_of, failure, find, found_of, is_spec, parameters_of
 from .metric import Metric, build
 from .probed import as_numbers, first_of, implied, name_in
 
@@ -206,7 +206,7 @@ class FunctionMetric(Metric):
             try:
                 return function(*(np.array(each) for each in arrays), **given)
             except Exception as error:
-                raise FieldError(index, f"{self.source} raised {one_line(error)}") from error
+                raise FieldError(index, failure(self._known(), self.arity, error)) from error
 
         number = len(fields[0])
         curves = np.empty((number, len(self.outputs), len(self.levels)))
@@ -319,7 +319,6 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
             f"it takes {known_names(unknown[0], known)}"
         )
     given = {"batched": bool(getattr(found.function, "batched", False)), **arguments}
-    _check_arity(found, given.get("arity", 1))
     probing = fields is not None and not {"outputs", "levels"} <= given.keys()
     if probing:
         called = {
@@ -332,15 +331,6 @@ def _metric_of(found: Found, arguments: dict[str, Any], fields: np.ndarray | Non
     if probing:
         metric(*first_of(fields, metric.arity))  # tells now what labelling would meet later
     return metric
-
-
-def _check_arity(found: Found, arity: object) -> None:
-    """Raise ArgumentError for a function of prediction and observation that is taken for one of a field."""
-    if arity == 1 and number_of_arrays(found.function) == 2:
-        raise ArgumentError(
-            f"{found.source} takes two arrays; if those are a prediction and an observation, give arity=2 "
-            "(on the command line --metric-option arity=2); other parameters need a default"
-        )
 
 
 def _rebuilt(arguments: dict[str, Any], location: str | None) -> FunctionMetric:

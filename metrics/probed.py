@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, FieldError, one_line
+from ..errors import ArgumentError, FieldError
 from ..foundation.arguments import as_array, as_increasing, filled
 from .declared import as_names
 from .fields import as_fields
-from .found import PASSED, Found, parameters_of
+from .found import PASSED, Found, failure, parameters_of
 from .metric import Metric
 
 _PROBED = 4
@@ -40,7 +40,7 @@ def implied(
             **{name: getattr(metric, name) for name in parameters_of(found.function, PASSED)},
         )
     except Exception as error:
-        raise FieldError(0, f"{found.source} raised {one_line(error)}") from error
+        raise FieldError(0, failure(found, metric.arity, error)) from error
     shape = as_numbers(result, found.source, 0).shape
     shape = shape[1:] if batched else shape
     if len(shape) > 2:

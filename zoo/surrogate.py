@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..emulators import RELAXATIONS, lesser_spreads, relaxation
 from ..emulators.relaxations.relaxation import takes_spreads
 from ..errors import ArgumentError
+from ..findings.verdict import UNFIT
 from ..foundation.arguments import as_array, as_path
 from ..foundation.docs import entry, with_section
 from ..losses import FrozenSurrogate
@@ -31,6 +32,12 @@ class Surrogate(FrozenSurrogate):
         architecture: name of the module's architecture.
         provenance: what it says about itself.
     """
+
+    @property
+    def unfit(self) -> bool:
+        """Whether the verdict of its evaluation is that it is unfit to train with."""
+        found = self.evaluation.get("verdict")
+        return isinstance(found, dict) and found.get("fit") == UNFIT
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write config.json, model.safetensors, golden.safetensors and README.md, for `emuloss.load`.

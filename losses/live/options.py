@@ -24,9 +24,9 @@ class Live:
         memory: earlier predictions that are kept, at most.
         gated: whether the loss heeds itself less in training where it errs, see `Gauge`; not where its slopes
             are checked or measured.
-        precision: of the network, in learning and in the gradient that it gives a model in training:
-            "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has instructions for it.
-            Evaluation is in float32.
+        precision: of the network as it learns, and of the values and gradients that it gives a model in
+            training: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has instructions
+            for it. In evaluation it is the caller's.
         background: whether exact labels are made in other processes, while the model goes on: they come some
             steps late. Default: of metrics in plain Python, until labels turn out to take next to no time.
         seed: of what is drawn from the memory, and how anchors are mixed.

@@ -107,7 +107,7 @@ def test_what_a_run_leaves_is_a_loss(finished):
     assert surrogate.trained_on["fields_seen"] >= 32
     assert surrogate.evaluation == json.loads((finished / "evaluation.json").read_text())
     prediction = torch.rand(2, 32, 32).requires_grad_()
-    with pytest.warns(UnfitWarning):  # after a second of training
+    with pytest.warns(UnfitWarning):  # after 32 fields
         loss = surrogate.as_loss()
     loss(prediction, torch.rand(2, 32, 32)).backward()
     assert prediction.grad.isfinite().all()

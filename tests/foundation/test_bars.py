@@ -1,5 +1,6 @@
 """Bars of what may take long: shown where they are wanted, once it has taken long, and rarely in logs."""
 
+import io
 import sys
 
 import pytest
@@ -24,9 +25,20 @@ def test_a_log_gets_few_lines_and_the_last_one_that_stays(leave, capsys):
         for k in range(1000):
             bar.update()
             bar.set_postfix_str(f"step {k + 1}")
-    lines = [line for line in capsys.readouterr().err.split("\n") if line.strip("\r ")]
-    assert len(lines) == leave
-    assert all("100%" in line and "step 1000" in line and "\r" not in line for line in lines)
+        bar.close()  # and once more, when it is left
+    told = capsys.readouterr().err
+    assert told.count("\n") == leave
+    assert "\r" not in told
+    assert ("100%" in told and "step 1000" in told) == leave
+
+
+@pytest.mark.parametrize("stream", [None, io.BytesIO, object])
+def test_what_standard_error_cannot_do_is_not_asked_of_it(stream, monkeypatch):
+    """As of a logger in its place, or of a program without a console."""
+    monkeypatch.setattr(sys, "stderr", stream and stream())
+    with bars.Bar(total=2, disable=True) as bar:
+        bar.update()
+    assert list(bars.counted(iter("ab"), "reading", "file", False)) == ["a", "b"]
 
 
 def test_a_long_loop_tells_a_log_where_it_is(monkeypatch, capsys):

@@ -330,11 +330,13 @@ def test_what_a_function_does_wrong(mine, fields, name, index, reason):
         assert str(elsewhere.value) == str(caught.value)
 
 
-def test_two_arrays_are_no_field(mine):
-    """Told before anything is labelled."""
-    with pytest.raises(ArgumentError, match=r"mine\.py:difference takes two arrays; .* give arity=2"):
-        mine("difference")
-    assert mine("difference", arity=2).arity == 2
+def test_a_function_of_two_arrays_says_how_it_can_have_them(mine, fields):
+    with pytest.raises(FieldError, match=r"^field 0: [^\n]*missing 1 required[^\n]*; [^\n]* give arity=2 "):
+        mine("difference", fields=fields)
+    named = mine("difference")  # which is how a checkpoint of it is made usable
+    with pytest.raises(FieldError, match="give arity=2"):
+        named(fields)
+    assert mine("difference", arity=2)(fields, fields).shape == (6, 1, 1)
 
 
 def test_another_shape_for_another_field(mine, fields):

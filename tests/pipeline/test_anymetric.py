@@ -251,6 +251,7 @@ def test_fullness_without_thresholds_is_the_share_above_0():
     np.testing.assert_allclose(fullness(Spectrum(), pairs), [0, 191 / 256])
 
 
+@pytest.mark.filterwarnings("ignore::emuloss.losses.UnfitWarning")
 @pytest.mark.parametrize("metric", [METRICS[0], Ranks()], ids=lambda m: m.name)
 def test_evaluation_without_thresholds(tmp_path, metric):
     emuloss.metrics.register(Ranks)

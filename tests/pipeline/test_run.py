@@ -87,6 +87,7 @@ def test_metrics_in_every_form(form, fields, tmp_path):
     np.testing.assert_allclose(curves, expected)
 
 
+@pytest.mark.filterwarnings("ignore::emuloss.losses.UnfitWarning")
 def test_a_function_becomes_a_loss(fields, tmp_path):
     surrogate = emuloss.train(fields=fields, metric=wetness, out=tmp_path, **SMALL)
     assert surrogate.architecture == "hybrid"

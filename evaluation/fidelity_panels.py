@@ -274,7 +274,8 @@ def draw_classes(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_xticks(range(len(classes)), [_class_label(name, found) for name, found in classes.items()])
     category_axis(axes.xaxis)
     level = f" {figures['reached']:.4g} {figures['field_unit']}".rstrip() if "reached" in figures else ""
-    axes.set_title(f"mean $R^2$, by share of pixels that reach{level}" if level else "mean $R^2$, by class")
+    reach = "reach" if evaluation.figures["fidelity"]["thresholds"] else "exceed"
+    axes.set_title(f"mean $R^2$, by share of pixels that {reach}{level}" if level else "mean $R^2$, by class")
     legend_below(axes, min(len(outputs), 3), drop=0.27)
 
 

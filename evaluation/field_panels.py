@@ -66,9 +66,12 @@ def _draw_removed(axes: Axes, metric: Metric, found: Descent) -> None:
             xycoords=axes.get_yaxis_transform(),
             textcoords="offset points",
         )
-    axes.set_xscale("log")
-    axes.set_xlim(min(shown) / 2, max(shown) * 2)
-    plain_log_axis(axes.xaxis, min(shown), max(shown))
+    if max(shown) > _LEAST_DISTANCE:
+        axes.set_xscale("log")
+        axes.set_xlim(min(shown) / 2, max(shown) * 2)
+        plain_log_axis(axes.xaxis, min(shown), max(shown))
+    else:  # there was nothing to remove
+        axes.set_xticks([_LEAST_DISTANCE], ["0"])
     axes.set_ylim(len(metric.outputs) - 0.5, -0.7)
     axes.set_yticks([])
     axes.spines.left.set_visible(False)

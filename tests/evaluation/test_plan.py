@@ -7,7 +7,7 @@ import emuloss
 import pytest
 from drawn import rain_array
 from emuloss.evaluation import evaluate, plan, planned
-from emuloss.evaluation.bars import Bar, counted
+from emuloss.evaluation.bars import Parts, counted
 from emuloss.evaluation.plan import EFFORTS
 
 
@@ -69,7 +69,8 @@ def test_an_evaluation_does_what_is_planned(fields):
     assert found["fidelity"]["fields"] == len(fields)
 
 
-def test_one_bar_shows_all_of_it(fields, capsys):
+def test_one_bar_shows_all_of_it(fields, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     surrogate = relaxed()
     evaluate(surrogate, fields, surrogate.metric(fields), descent_steps=3)
     shown = capsys.readouterr().err
@@ -80,7 +81,7 @@ def test_one_bar_shows_all_of_it(fields, capsys):
 
 
 def test_a_bar_counts_parts_by_their_time(capsys):
-    with Bar({"short": 1.0, "long": 3.0}, True) as bar:
+    with Parts({"short": 1.0, "long": 3.0}, True) as bar:
         with bar.part("short"):
             pass
         assert bar._bar.n == pytest.approx(25)

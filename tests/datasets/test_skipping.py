@@ -131,6 +131,7 @@ def test_unreadable_files_are_left_out_and_counted(day, tmp_path, engine):
 
 def test_the_bar_counts_what_is_left_out(day, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("emuloss.foundation.bars._DELAY", 0.0)
+    monkeypatch.setattr("emuloss.foundation.bars._RARELY", 0.0)
     make(tmp_path / "x.h5", source_of(day), progress=True)
     told = capsys.readouterr().err
     assert "22/22" in told

@@ -1,6 +1,7 @@
 """The time of an evaluation: what it is expected to take, what it is cut to, and one bar for all of it."""
 
 import itertools
+import sys
 import time
 
 import emuloss

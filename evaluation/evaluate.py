@@ -29,7 +29,7 @@ from .emulate import emulate
 from .fidelity import fidelity
 from .gradients import GradientQuality, gradient_quality, gradient_sizes
 from .inversion import Inversion, inversion
-from .plan import COARSE, Effort, Plan
+from .plan import PERTURBATIONS, TILES, Effort, Plan
 from .shift import shift
 from .slopes import largest_slope
 from .timing import milliseconds_per_field
@@ -280,9 +280,9 @@ class _Examined:
         compare = functools.partial(gradient_quality, self.surrogate, self.metric, seed=self.seed)
         if not self.metric.slow:
             return compare(fields, values=self.values)
-        # Too slow for many derivatives, or means over many perturbations.
-        tile = math.ceil(max(self.shape) / COARSE)
-        return compare(fields, tile=tile, perturbations=2, values=self.values)
+        # Too slow for a derivative along many tiles; along few, noise is what has to be averaged out.
+        tile = math.ceil(max(self.shape) / TILES)
+        return compare(fields, tile=tile, perturbations=PERTURBATIONS, values=self.values)
 
     def certificate(self, progress: Progress) -> CertificateFigures:
         """The sound bound of the Lipschitz constant, and a slope that a short search found."""

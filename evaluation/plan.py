@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -43,8 +44,8 @@ EFFORTS = (
 )
 """What an evaluation may be cut to, the dearest first: fields go before steps, which show what a loss can."""
 
-COARSE = 4
-"""Tiles along the longer edge of a field, along which gradients of slow metrics are compared."""
+TILES, PERTURBATIONS = 2, 8
+"""Of exact gradients where the metric is slow: tiles along the longer edge, and what is averaged over."""
 _FEW = 4
 """Fields that are measured."""
 _SLOPED, _SIZED, _SHIFTED, _INVERTED = 16, 64, 640, 6000
@@ -111,7 +112,7 @@ class _Costs(NamedTuple):
         step: the loss of a field and its gradient.
         exact: the exact metric of a field.
         outputs: their number.
-        tiles: along which exact gradients are taken, and fields and perturbations, multiplied.
+        derivatives: that exact gradients of a field are made of: tiles times perturbations.
     """
 
     number: int
@@ -119,7 +120,7 @@ class _Costs(NamedTuple):
     step: float
     exact: float
     outputs: int
-    tiles: int
+    derivatives: int
 
     @classmethod
     def of(cls, surrogate: Differentiable, fields: NDArray[Any]) -> _Costs:
@@ -143,8 +144,13 @@ class _Costs(NamedTuple):
             curves, gradient, exact = (
                 _seconds(run) / len(few) for run in (forward, step, lambda: metric(*metric.parts(few)))
             )
-        tiles = 2 * COARSE**2 if metric.slow else 16 * -(-fields.shape[-2] // 16) * -(-fields.shape[-1] // 16)
-        return cls(len(fields), curves, gradient, exact, len(metric.outputs), tiles)
+        tiles = math.prod(math.ceil(side / 16) for side in fields.shape[-2:])
+        derivatives = PERTURBATIONS * TILES**2 if metric.slow else 16 * tiles
+            COARSE.perturbations * COARSE.tiles**2
+            if metric.slow
+            else 16 * -(-fields.shape[-2] // 16) * -(-fields.shape[-1] // 16)
+        )
+        return cls(len(fields), curves, gradient, exact, len(metric.outputs), derivatives)
 
     def parts(self, effort: Effort, thorough: bool) -> dict[str, float]:
         """Seconds of the parts of an evaluation."""
@@ -155,7 +161,7 @@ class _Costs(NamedTuple):
             "slopes": (effort.slopes + 1) * _SLOPED * _DOUBLE * back,
         }
         if effort.fields:
-            compared = effort.fields * (17 * self.outputs * back + 2 * self.tiles * self.exact)
+            compared = effort.fields * (17 * self.outputs * back + 2 * self.derivatives * self.exact)
             parts["descents"] = 2 * effort.fields * effort.steps * self.step
             parts["gradients"] = compared + min(_SIZED, self.number) * self.step
         if thorough:

@@ -146,10 +146,6 @@ class _Costs(NamedTuple):
             )
         tiles = math.prod(math.ceil(side / 16) for side in fields.shape[-2:])
         derivatives = PERTURBATIONS * TILES**2 if metric.slow else 16 * tiles
-            COARSE.perturbations * COARSE.tiles**2
-            if metric.slow
-            else 16 * -(-fields.shape[-2] // 16) * -(-fields.shape[-1] // 16)
-        )
         return cls(len(fields), curves, gradient, exact, len(metric.outputs), derivatives)
 
     def parts(self, effort: Effort, thorough: bool) -> dict[str, float]:

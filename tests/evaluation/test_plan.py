@@ -43,7 +43,7 @@ def test_expected_time_is_measured(fields):
 def test_an_evaluation_is_cut_to_its_time(fields, monkeypatch):
     surrogate = relaxed()
     whole = planned(surrogate, fields)
-    costs = plan._Costs(number=40, forward=0.01, step=0.04, exact=0.001, outputs=3, tiles=64)
+    costs = plan._Costs(number=40, forward=0.01, step=0.04, exact=0.001, outputs=3, derivatives=64)
     monkeypatch.setattr(plan._Costs, "of", lambda *_: costs)
     totals = [sum(costs.parts(effort, False).values()) for effort in EFFORTS]
     assert totals == sorted(totals, reverse=True)

@@ -185,9 +185,9 @@ def test_advice_fits_the_surrogate(sound: Figures) -> None:
 def poorly(figures: Figures, blurred: float, noisy: float) -> Figures:
     """Figures with R2 of 0.4, and such shares of the distance removed."""
     found = altered(figures, area=0.4, components=0.4)
-    for name, removed in (("descent", blurred), ("descent_noisy", noisy)):
-        found[name]["removed"] = removed  # type: ignore[literal-required]
-        for output in found[name]["outputs"].values():  # type: ignore[literal-required]
+    for descent, removed in ((found["descent"], blurred), (found["descent_noisy"], noisy)):
+        descent["removed"] = removed
+        for output in descent["outputs"].values():
             output["removed"] = removed
     return found
 
@@ -268,8 +268,8 @@ def test_where_nothing_varies_nothing_is_known(sound: Figures) -> None:
     dry = copy.deepcopy(sound)
     for output in dry["fidelity"]["outputs"].values():
         output |= {"r2_mean": None, "r2_worst": None}
-    for name in ("descent", "descent_noisy"):
-        dry[name] = dry[name] | {"removed": None, "outputs": {}}  # type: ignore[literal-required]
+    for descent in (dry["descent"], dry["descent_noisy"]):
+        descent |= {"removed": None, "outputs": {}}
     dry["gradients"]["sizes"]["norm"]["max"] = 0.0
     found = verdict(dry, trained=True)
     assert found["fit"] == "unknown"

@@ -52,7 +52,7 @@ class SurrogateLoss(Comparison):
             exact values get worse, for training models; "measured": exact slopes along them, and towards
             smoother fields, for changing fields themselves. Beside exact values (`forward`) they take six and
             eight more calls of the metric a field. They can be neither compiled nor transformed. Values stay
-            as they are, and so does the gradient of `by_output`. See `emuloss.losses.slopes`. Default:
+            as they are; the gradient of `by_output` is not asked about. See `emuloss.losses.slopes`. Default:
             "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
@@ -173,7 +173,7 @@ class SurrogateLoss(Comparison):
             prediction = prediction.float()  # a scaled loss would have slopes beyond its range
         given = self.layout.flat(prediction, target, target_curves, mask)
         compared = self._compared(*given)
-        loss, gate = self._weighed(compared.distances), compared.gate
+        loss, gate = self._weighed(compared.distances), compared.sides.gate
         if self.asks_slopes and loss.requires_grad and given[0].requires_grad and len(loss):
             loss = self._sloped(loss, given[0], compared, target_curves=given[2])
         return self.layout.restored(loss if gate is None else loss * gate, prediction)
@@ -203,7 +203,8 @@ class SurrogateLoss(Comparison):
         """What the exact metric says of predictions; what the loss has found is not asked for again."""
         fields = _flat(compared.prediction.detach()).float()
         observed = None if compared.target is None else _flat(compared.target).float()
-        reference = compared.reference
+        sides = compared.sides
+        reference = sides.reference
         if self.metric.arity == 1 and not (self.exact_forward and (self.exact_reference or observed is None)):
             reference = target_curves if observed is None else self.teacher(observed)
         return Exact(
@@ -213,7 +214,9 @@ class SurrogateLoss(Comparison):
             lambda curves, goal: self._weighed(self.distance(curves, goal)),
             observed=observed if self.metric.arity == 2 else None,
             reference=reference,
-            here=compared.curves.detach() if self.exact_forward else None,
+            here=(sides.curves if sides.exact is None else sides.exact).detach()
+            if self.exact_forward
+            else None,
         )
 
     def by_output(
@@ -240,11 +243,46 @@ class SurrogateLoss(Comparison):
         prediction, target, missing = self._masked(prediction, target, mask)
         told = broken(given, missing) if self.missing == "target" else None
         self.watch.look(prediction, target)
-        curves, reference, gate = self._curves_of(prediction, target, target_curves)
-        with full_precision(curves):
-            distances = self.distance(curves, reference)
+        sides = self._curves_of(prediction, target, target_curves)
+        with full_precision(sides.curves):
+            distances = self._distances(sides)
             distances = distances if told is None else distances + told
-            return Compared(distances, prediction, target, curves, reference, gate)
+        return Compared(distances, prediction, target, sides)
+
+    def _distances(self, sides: Sides) -> Tensor:
+        """Distances (N, C)."""
+        curves, exact, reference = sides.curves, sides.exact, sides.reference
+        if exact is None:
+            return self.distance(curves, reference)
+        if self.asks_slopes and curves.requires_grad:
+            led = (curves * self._led(sides)).sum(-1)
+            return straight_through(led, self.distance(exact, reference))
+        return self.distance(straight_through(curves, exact), reference)
+
+    def _led(self, sides: Sides) -> Tensor:
+        """The gradient by curves, (N, C, Q), that the metric is asked about.
+
+        Of a field whose exact values all lie on another side of their goal than the surrogate says it is that
+        of exact distances.
+        """
+        emulated, exact = (self._pull(curves, sides.reference) for curves in (sides.curves, sides.found))
+        agree = emulated * exact > 0
+        led = self._believed(emulated, exact, agree)
+        return torch.where(agree.flatten(1).any(1)[:, None, None], led, exact)
+
+    def _believed(self, emulated: Tensor, exact: Tensor, agree: Tensor) -> Tensor:
+        """Of both gradients by curves (N, C, Q), and where they agree in sign, that which is to lead.
+
+        What a frozen surrogate takes for reached or passed is not pushed on: it cannot tell how.
+        """
+        return torch.where(agree, exact, 0.0)
+
+    def _pull(self, curves: Tensor, reference: Tensor | None) -> Tensor:
+        """The gradient of distances by curves, (N, C, Q)."""
+        with torch.enable_grad():
+            free = curves.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.distance(free, reference).sum(), free)
+        return gradient
 
     def _masked(
         self, prediction: Tensor, target: Tensor | None, mask: Tensor | None
@@ -259,31 +297,35 @@ class SurrogateLoss(Comparison):
                 target = target.masked_fill(missing, math.nan)
         return prediction, target, missing
 
-    def _curves_of(
-        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Curves of predictions, those to reach, and how far each field is trusted; None: wholly."""
+    def _curves_of(self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Sides:
+        """Curves of predictions, and those to reach."""
         if self.metric.arity == 2:
             assert target is not None  # `check_inputs` has seen to it
-            return self._curves(stacked(prediction, target)), None, None
+            return Sides(*self._both(stacked(prediction, target)))
         if target is None:
             assert target_curves is not None  # likewise
-            return *self._against_curves(prediction, target_curves), None
+            return self._against_curves(prediction, target_curves)
         return self._against_target(prediction, target)
 
-    def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> tuple[Tensor, Tensor]:
-        """Curves of predictions, and those to reach."""
+    def _both(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Curves by the surrogate, and exact ones where these are what counts."""
+        curves = self.surrogate(fields)
+        return curves, self.teacher(fields).to(curves) if self._counts_predictions else None
+
+    def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> Sides:
+        """Curves of predictions beside those that were given."""
         if self.trusting:
             raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
-        curves = self._curves(prediction)
-        return curves, as_reference(target_curves, curves)
+        curves, exact = self._both(prediction)
+        return Sides(curves, exact, as_reference(target_curves, curves))
 
-    def _against_target(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Curves of predictions, those to reach, and how far each field is trusted; None: wholly."""
+    def _against_target(self, prediction: Tensor, target: Tensor) -> Sides:
+        """Curves of predictions beside those of targets."""
         counts_targets = (self.exact_reference or self.trusting) and not self.surrogate.exact
         counted = [prediction] * self._counts_predictions + [target] * counts_targets
         if not counted:
-            return *self._emulated(prediction, target), None
+            curves, reference = self._emulated(prediction, target)
+            return Sides(curves, None, reference)
         # What crosses to the host crosses once.
         exact = self.teacher(joined(counted)).split(target.shape[0])
         if counts_targets and not self.trusting:
@@ -293,9 +335,8 @@ class SurrogateLoss(Comparison):
         gate = self._trust_in(reference, exact[-1].to(curves)) if self.trusting else None
         if self.exact_reference:
             reference = exact[-1]
-        if self._counts_predictions:
-            curves = straight_through(curves, exact[0])
-        return curves, reference.to(curves), gate
+        found = exact[0].to(curves) if self._counts_predictions else None
+        return Sides(curves, found, reference.to(curves), gate)
 
     def _emulated(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The surrogate's curves of predictions and of targets."""
@@ -326,6 +367,27 @@ class SurrogateLoss(Comparison):
         return lines
 
 
+class Sides(NamedTuple):
+    """Curves beside those to reach.
+
+    Attributes:
+        curves: of predictions, or of pairs, by the surrogate, (N, C, Q).
+        exact: likewise, exact, where those are what counts; None: the surrogate's.
+        reference: curves to reach, (N, C, Q); None of pairs.
+        gate: how far each field is trusted, (N,); None: wholly.
+    """
+
+    curves: Tensor
+    exact: Tensor | None = None
+    reference: Tensor | None = None
+    gate: Tensor | None = None
+
+    @property
+    def found(self) -> Tensor:
+        """Curves that count, (N, C, Q)."""
+        return self.curves if self.exact is None else self.exact
+
+
 class Compared(NamedTuple):
     """Predictions beside their targets.
 
@@ -333,17 +395,13 @@ class Compared(NamedTuple):
         distances: (N, C).
         prediction: (N, H, W) or (N, 1, H, W), NaN where nothing was measured.
         target: likewise; None where its curves were given.
-        curves: of the predictions, or of pairs, (N, C, Q).
-        reference: curves to reach, (N, C, Q); None of pairs.
-        gate: how far each field is trusted, (N,); None: wholly.
+        sides: their curves.
     """
 
     distances: Tensor
     prediction: Tensor
     target: Tensor | None
-    curves: Tensor
-    reference: Tensor | None
-    gate: Tensor | None
+    sides: Sides
 
 
 def _flat(fields: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Losses of metrics that have no relaxation: what gradient steps remove, by several ways to a gradient.
 
-    python benchmarks/any_metric [--only NAME ...] [--budget FIELDS] [--out FOLDER] [--page docs/live.md]
+    python benchmarks/any_metric [--only NAME ...] [--ways WAY ...] [--out FOLDER] [--page docs/live.md]
 
 The metrics are plain functions of rain and of pictures, and some of the package's; see functions.py. Of each,
 spoilt fields are changed by 200 gradient steps on their pixels, as `emuloss.evaluation.descent` has it, and
@@ -8,7 +8,7 @@ the exact metric tells how much of the distance is gone. The gradient comes from
 calls of the metric; from a network that learnt on fields as they are, and was frozen, by its own slopes and
 by measured ones; from one that learnt on its own descents, too; and from one that goes on learning beside
 the steps, by measured slopes. What is measured is kept in the folder, from which a later run goes on;
-another folder measures anew.
+another folder measures anew. Ways that are named are measured again, and take the place of those kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "Removed from blurred fields, %": {way: f"removed from blurred, %: {way}" for way in WAYS},
     "Removed from noisy fields, %": {way: f"removed from noisy, %: {way}" for way in WAYS},
     "R2": {
-        "held out": "R2",
+        "held out": "R2: frozen",
         **{f"on descents: {way}": f"R2 on descents: {way}" for way in _NETWORKS},
     },
 }
@@ -43,6 +43,7 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="metrics")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="ways to measure again; default: none")
     parser.add_argument("--budget", type=int, default=12800, help="fields that each network learns on")
     parser.add_argument("--out", type=Path, default=Path("docs/live"), help="folder of the figures")
     parser.add_argument("--page", type=Path, help="to write the table to, between its markers")
@@ -52,13 +53,15 @@ def main() -> None:
     rows: dict[str, Row] = {}
     for name in arguments.only:
         path = arguments.out / f"{name.replace(': ', '-')}.json"
-        if not path.exists():
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if arguments.ways or not kept:
             case = CASES[name]
             if case.fields not in data:
                 data[case.fields] = {"rain": rain, "pictures": pictures}[case.fields]()
-            found = measured(case.metric(), data[case.fields], arguments.budget)
-            path.write_text(json.dumps(found, indent=1))
-        rows[name] = json.loads(path.read_text())
+            ways = (arguments.ways if kept else None) or WAYS
+            kept |= measured(case.metric(), data[case.fields], arguments.budget, ways)
+            path.write_text(json.dumps(kept, indent=1))
+        rows[name] = kept
         print(f"{name}: {rows[name]}", flush=True)
     text = "\n\n".join(f"**{title}**\n\n{table(rows, columns)}" for title, columns in _TABLES.items())
     print(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,8 @@ Row = dict[str, float | None]
 
 WAYS = ("perturbations", "frozen", "with descents", "frozen, measured slopes", "live")
 """Where the gradient comes from."""
-_SHARE = 0.25
-"""Of the first lessons, after some of them, that are met on descents."""
+_LESSONS = {"frozen": 0.0, "with descents": 0.25}
+"""Networks that learn at first, and what share of it, after some of them, they meet on descents."""
 _PAIRS = 4
 """Of calls of the metric, a step and field, for perturbations: eight calls, as with measured slopes."""
 _LIVE = Live(background=False)
@@ -47,23 +47,22 @@ class Learning(nn.Module):
         return self.loss(prediction, target)
 
 
-def measured(metric: Metric, fields: Fields, budget: int) -> Row:
-    """The figures of a metric; the network learns on `budget` fields at first."""
+def measured(metric: Metric, fields: Fields, budget: int, ways: Collection[str] = WAYS) -> Row:
+    """The figures of a metric by some ways; networks learn on `budget` fields at first."""
     row: Row = {}
-    plain, taught = (
-        emuloss.live(metric, fields.observed, budget=budget, descents=share).surrogate
-        for share in (0.0, _SHARE)
-    )
-    row["R2"] = r_squared(*_held_out(plain, fields.tested))
-    row["R2 with descents"] = r_squared(*_held_out(taught, fields.tested))
-    scale = Values.of(fields.observed).scale
-    losses = {
+    lessons = {name: share for name, share in _LESSONS.items() if name == "frozen" or name in ways}
+    networks = {
+        name: emuloss.live(metric, fields.observed, budget=budget, descents=share).surrogate
+        for name, share in lessons.items()
+    }
+    for name, network in networks.items():
+        row[f"R2: {name}"] = r_squared(*_held_out(network, fields.tested))
+    plain, scale = networks["frozen"], Values.of(fields.observed).scale
+    losses = {name: network.as_loss(**_exact(network)) for name, network in networks.items()} | {
         "perturbations": Perturbations(_distances(plain.metric), scale, pairs=_PAIRS),
-        "frozen": plain.as_loss(**_exact(plain)),
-        "with descents": taught.as_loss(**_exact(taught)),
         "frozen, measured slopes": plain.as_loss(forward="exact", slopes="measured"),
     }
-    for way in WAYS:
+    for way in ways:
         said: list[NDArray[Any]] = []
         exact: list[NDArray[Any]] = []
         for start in STARTS:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...emulators.differentiable import Differentiable
 from ...errors import ArgumentError
 from ...training.reservoir import Reservoir
-from ..loss import Compared, SurrogateLoss
+from ..loss import Compared, Sides, SurrogateLoss
 from .gauge import Gauge, GaugeWarning
 from .labels import AtOnce, Behind, Labels
 from .lessons import Heard, Lesson, as_asked, lesson_of, together
@@ -103,7 +103,9 @@ class LiveLoss(SurrogateLoss):
         if self.heeded == 1:
             return compared
         weight = compared.distances.new_full(compared.distances.shape[:1], self.heeded)
-        return compared._replace(gate=weight if compared.gate is None else compared.gate * weight)
+        gate = compared.sides.gate
+        gated = compared.sides._replace(gate=weight if gate is None else gate * weight)
+        return compared._replace(sides=gated)
 
     @property
     def heeded(self) -> float:
@@ -113,15 +115,17 @@ class LiveLoss(SurrogateLoss):
         """
         return self.gauge.weight if self.live.gated and self.training and not self.asks_slopes else 1.0
 
-    def _curves_of(
-        self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _curves_of(self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Sides:
         """As of a frozen surrogate; what is asked in training is kept, to be learnt."""
         if not (self.training and torch.is_grad_enabled() and prediction.requires_grad):
             return super()._curves_of(prediction, target, target_curves)
         self._hear(Heard.of(prediction, target, target_curves))
         with self._student.autocast(prediction.device):
             return super()._curves_of(prediction, target, target_curves)
+
+    def _believed(self, emulated: Tensor, exact: Tensor, agree: Tensor) -> Tensor:
+        """One that learns what it was asked goes to its own goal, which moves to the exact one."""
+        return emulated
 
     def _hear(self, heard: Heard) -> None:
         """Keep a batch until the next step of learning, unless nobody seems to take any."""

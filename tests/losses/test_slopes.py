@@ -299,6 +299,37 @@ def test_values_are_those_without(of):
         assert not torch.equal(*gradients)
 
 
+@pytest.mark.parametrize("live", [False, Live(gated=False, precision="float32")], ids=["frozen", "live"])
+def test_what_the_surrogate_takes_for_reached_is_not_pushed(live, monkeypatch):
+    """What the metric is asked about goes to the goal that the surrogate sees."""
+    monkeypatch.setattr("emuloss.losses.loss.checked_gradient", lambda gradient, exact: gradient)
+    prediction, target = rain()
+    prediction.requires_grad_()
+    loss = surrogate().as_loss(forward="exact", slopes="checked", reduction="none", live=live)
+    said = loss.surrogate(prediction)
+    exact, goal = (loss.teacher(fields).to(said) for fields in (prediction, target))
+    apart = torch.sign(said.detach() - goal) != torch.sign(exact - goal)
+    assert 0.1 < apart.float().mean() < 0.9
+    # Of a field about which it is wrong throughout, exact distances are asked about.
+    goal[0] = 0.5 * (said[0].detach() + exact[0])
+    apart[0] = False
+
+    def gradient(values, curves):
+        (found,) = torch.autograd.grad(values.sum(), curves, retain_graph=True)
+        return found
+
+    free = exact.clone().requires_grad_()
+    exactly = gradient(loss.distance(free, goal), free)
+    own = gradient(loss.distance(said, goal), said)
+    led = torch.where(apart, 0.0, exactly) if live is False else torch.cat([exactly[:1], own[1:]])
+    wanted = gradient(said * led, prediction)
+    assert not torch.allclose(wanted[1:], gradient(said * exactly, prediction)[1:])
+    found = loss(prediction, target_curves=goal)
+    torch.testing.assert_close(found, loss.distance(exact, goal).sum(1))
+    close = {"rtol": 1e-3, "atol": 1e-5 * float(wanted.abs().max())}
+    torch.testing.assert_close(gradient(found, prediction), wanted, **close)
+
+
 @pytest.mark.parametrize(
     ("arguments", "per_field"),
     [

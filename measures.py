@@ -59,7 +59,7 @@ class _Exact(torchmetrics.Metric):
         self.add_state("fields", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
-        """Take a batch in.
+        """Take a batch in. A field of which no pixel was measured tells nothing, and is left out.
 
         Args:
             preds: (N, H, W), (N, 1, H, W) or (H, W), with `channels` (N, C, H, W).
@@ -71,13 +71,14 @@ class _Exact(torchmetrics.Metric):
         assert found is not None  # `check_inputs` has seen to it
         missing = unmeasured(preds, found, mask, "target")
         if missing is not None:
-            preds, found = preds.masked_fill(missing, torch.nan), found.masked_fill(missing, torch.nan)
+            some = ~missing.flatten(1).all(1)
+            preds, found = (each.masked_fill(missing, torch.nan)[some] for each in (preds, found))
         values = self._values(preds.detach(), found.detach())
         self.total += values.sum().to(self.total.device)
         self.fields += len(values)
 
     def compute(self) -> Tensor:
-        """The mean over all fields; float32."""
+        """The mean over all fields of which something was measured; float32, NaN where there are none."""
         return (self.total / self.fields).float()
 
     def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

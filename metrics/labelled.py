@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..foundation.arguments import shown
+from ..foundation.dimensions import column_among, may_be_time, row_among
 from ..foundation.xarrays import import_xarray, is_data_array
 
 Compute = Callable[..., np.ndarray]
@@ -47,6 +48,7 @@ def labelled(
                 f"fields must have two last dimensions of the same names, of a pixel at least, "
                 f"got {shown(dict(each.sizes))}; use .transpose(..., 'y', 'x')"
             )
+        _check_space(each)
         if taken := set(each.dims) & set(axes):
             raise ArgumentError(f"fields have a dimension {min(taken)!r}, as the curves do; use .rename")
     try:
@@ -67,6 +69,19 @@ def labelled(
     )
     beside = {"units": (next(iter(axes)), list(units))}
     return curves.assign_coords(axes | beside).rename(title)
+
+
+def _check_space(array: Any) -> None:
+    """Raise ArgumentError where the last two dimensions seem not to be those of a field."""
+    names = [str(name) for name in array.dims]
+    sides = [side for side in (row_among(array, names), column_among(array, names)) if side]
+    apart = len(sides) == 2 and set(sides) != set(names[-2:])
+    if apart or any(may_be_time(array, name) for name in names[-2:]):
+        wanted = ", ".join(map(repr, sides)) if len(sides) == 2 else "'y', 'x'"
+        raise ArgumentError(
+            f"the last two dimensions are those of a field, got {shown(tuple(names))}; "
+            f"use .transpose(..., {wanted}), or give .values if those are meant"
+        )
 
 
 def _of_any_shape(compute: Compute, *arrays: np.ndarray) -> np.ndarray:

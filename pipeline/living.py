@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,9 +13,9 @@ from ..datasets import FieldSource
 from ..datasets.sources.predictions import predictions_of
 from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
 from ..emulators.differentiable import Trainable
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DataError
 from ..foundation.arguments import as_count, as_share
-from ..foundation.bars import Bar
+from ..foundation.bars import Bar, counted
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Workers
 from ..losses import Live, LiveLoss, Provenance
@@ -28,7 +30,11 @@ from .settings import Data, Network, Teacher
 from .teacher import metric_of
 
 _OBSERVED = 1024
-"""Observed fields that a network begins with, at most."""
+"""Observed fields that a network begins with, at most; as many as it learns on, if those are fewer,"""
+_FEWEST = 64
+"""but so many tell how far values reach."""
+_LABELLED = 64
+"""Fields that are labelled between two looks at the bar."""
 _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
@@ -78,7 +84,7 @@ def live(
 
     Raises:
         ArgumentError: an argument that cannot be used, or an architecture without weights.
-        DataError: fields that cannot be read.
+        DataError: fields that cannot be read, or that hold nothing.
     """
     as_count("budget", budget)
     as_share("descents", descents)
@@ -91,9 +97,9 @@ def live(
     source, roles = opened(Data(fields=fields), seed)
     teacher = metric_of(Teacher(metric=metric), source, roles, progress=progress)
     arch = arch or _with_weights(default_architecture(teacher))
-    observed = _observed(source, roles)
+    observed = _observed(source, roles, min(_OBSERVED, max(budget, _FEWEST)))
     batch = _asked_about(teacher, observed, seed)
-    curves = _labelled(teacher, batch)
+    curves = _labelled(teacher, batch, progress)
     teacher = teacher.with_found_scales(lambda: found_scales(curves))
     told = of_the_data(teacher, observed, source.quantum, arch)
     emulator = built(arch, teacher, Network(), seed, told)
@@ -114,16 +120,24 @@ def _with_weights(arch: str) -> str:
     return arch if "intensities" in ARCHITECTURES[arch].takes else "hybrid"
 
 
-def _observed(source: FieldSource, roles: list[str]) -> np.ndarray:
-    """Fields (N, H, W) of training chunks, spread over all of them."""
+def _observed(source: FieldSource, roles: list[str], number: int) -> np.ndarray:
+    """Fields (N, H, W) of training chunks, spread over all of them, of which something was measured.
+
+    Raises:
+        DataError: there are none.
+    """
     chunks = [k for k, role in enumerate(roles) if role == "train"]
     found: list[np.ndarray] = []
     order = np.random.default_rng(0).permutation(chunks)
     for k in order:
-        found.append(source.read(int(k), "train"))
-        if sum(map(len, found)) >= _OBSERVED:
+        fields = source.read(int(k), "train")
+        found.append(fields[~np.isnan(fields).all((1, 2))])
+        if sum(map(len, found)) >= number:
             break
-    return np.concatenate(found)[:_OBSERVED].astype(np.float32)
+    fields = np.concatenate(found)[:number].astype(np.float32)
+    if not len(fields):
+        raise DataError("no field holds a value that was measured: there is nothing to learn on")
+    return fields
 
 
 def _asked_about(metric: Metric, observed: np.ndarray, seed: int) -> np.ndarray:
@@ -133,12 +147,23 @@ def _asked_about(metric: Metric, observed: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([predictions_of(observed, np.random.default_rng(seed)), observed], 1)
 
 
-def _labelled(metric: Metric, batch: np.ndarray) -> np.ndarray:
-    """Exact curves (N, C, Q); in processes where the metric is plain Python."""
-    if metric.parallel != "processes":
-        return metric(*metric.parts(batch))
-    with Workers(metric, usable_cores(), f"metric {metric.title!r}") as workers:
-        return workers(*metric.parts(batch))
+def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> np.ndarray:
+    """Exact curves (N, C, Q); in processes where the metric is plain Python. Warns if all are the same."""
+    parts = counted(
+        np.array_split(batch, math.ceil(len(batch) / _LABELLED)), "first labels", "batch", bool(progress)
+    )
+    if metric.parallel == "processes":
+        with Workers(metric, usable_cores(), f"metric {metric.title!r}") as workers:
+            curves = np.concatenate([workers(*metric.parts(part)) for part in parts])
+    else:
+        curves = np.concatenate([metric(*metric.parts(part)) for part in parts])
+    if len(curves) > 1 and (curves == curves[0]).all():
+        warnings.warn(
+            f"{metric.title} is the same for all {len(curves)} observed fields: a network learns of it only "
+            "where predictions differ; are thresholds and outputs those that were meant?",
+            stacklevel=3,
+        )
+    return curves
 
 
 def _taught(

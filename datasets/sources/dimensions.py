@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,12 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ...foundation.arguments import as_name, shown
+from ...foundation.dimensions import column_among, may_be_time, row_among
 from ...foundation.near import did_you_mean
 from .archive import MisfitError
-from .attributes import text_of
 from .grids import Coordinate
 from .stored import coordinate_of
 
-_ROWS = ("y", "lat", "latitude", "rlat", "south_north", "nj", "projection_y_coordinate", "rows")
-_COLUMNS = ("x", "lon", "longitude", "rlon", "west_east", "ni", "projection_x_coordinate", "columns")
-_TIMES = ("time", "valid_time", "forecast_period", "forecast_reference_time")
 _FEW = 8
 """Coordinates that messages list."""
 
@@ -151,18 +148,6 @@ def coordinates(array: Any, layout: Layout) -> list[Coordinate | None]:
     return [coordinate_of(array, name) for name in (layout.rows, layout.columns)]
 
 
-def is_time(name: str, coordinate: Any) -> bool:
-    """Whether a coordinate is one of times, decoded or not, by CF or by its name."""
-    told = coordinate.attrs
-    return (
-        coordinate.dtype.kind in "Mm"
-        or " since " in text_of(told.get("units"))
-        or text_of(told.get("axis")) == "T"
-        or text_of(told.get("standard_name")) in _TIMES
-        or name.casefold() in _TIMES
-    )
-
-
 def _as_choices(select: Any) -> tuple[tuple[str, Choice], ...]:
     """What to take of which dimension, of a mapping or of a text."""
     if not select:
@@ -209,8 +194,8 @@ def _sides(array: Any, wanted: Wanted, free: Sequence[str]) -> tuple[str, str]:
     """The dimensions of rows and columns."""
     long = [name for name in free if array.sizes[name] > 1]
     guesses = [name for name in (long if len(long) > 1 else free) if not may_be_time(array, name)][-2:]
-    rows = wanted.rows or _recognised(array, free, "Y", _ROWS)
-    columns = wanted.columns or _recognised(array, free, "X", _COLUMNS)
+    rows = wanted.rows or row_among(array, free)
+    columns = wanted.columns or column_among(array, free)
     if rows and columns and not (wanted.rows or wanted.columns) and guesses == [columns, rows]:
         return columns, rows  # the two last ones are left in their order
     rows = rows or next((name for name in guesses if name != columns), None)
@@ -218,21 +203,6 @@ def _sides(array: Any, wanted: Wanted, free: Sequence[str]) -> tuple[str, str]:
     if rows is None or columns is None or rows == columns:
         raise MisfitError(f"{array.name} has no rows and columns, but {', '.join(array.dims)}")
     return rows, columns
-
-
-def _recognised(array: Any, names: Iterable[str], axis: str, known: Sequence[str]) -> str | None:
-    """The dimension of rows or of columns, by CF or by its name."""
-    for name in names:
-        told = array.coords[name].attrs if name in array.coords else {}
-        standard = text_of(told.get("standard_name"))
-        if text_of(told.get("axis")) == axis or standard in known or name.casefold() in known:
-            return name
-    return None
-
-
-def may_be_time(array: Any, name: str) -> bool:
-    """Whether a dimension is one of times, by its coordinate or, where there is none, by its name."""
-    return is_time(name, array.coords[name]) if name in array.coords else name.casefold() in _TIMES
 
 
 def _time_of(array: Any, wanted: Wanted, rest: Sequence[str], sole_is_time: bool) -> str | None:

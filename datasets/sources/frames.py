@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...foundation.dimensions import may_be_time
 from ...metrics import found_quantum
 from .described import Described
-from .dimensions import may_be_time
 from .grids import Grid, grid_of
 from .packing import packing_of
 from .source import FEWEST_VALUES

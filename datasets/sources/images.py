@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...foundation.arguments import as_name, as_natural, as_pixel_size, as_positive
+from ...foundation.attributes import numbers_of
 from ...metrics import found_quantum
 from ...metrics.declared import as_finite
-from .attributes import numbers_of
 from .packing import as_markers, equals
 from .source import FEWEST_VALUES, FieldSource
 from .tiling import Crop, Size, Tiling

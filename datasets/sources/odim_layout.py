@@ -23,10 +23,10 @@ import numpy as np
 
 from ...errors import DataError
 from ...foundation.arguments import shown
+from ...foundation.attributes import number_of, text_of
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
 from .archive import SAME_SIZE, MisfitError
-from .attributes import number_of, text_of
 
 _POLAR = ("PVOL", "SCAN", "RAY", "AZIM", "ELEV", "ETOP")
 

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_real, filled, shown
-from .attributes import number_of, numbers_of, spelled, text_of
+from ...foundation.attributes import number_of, numbers_of, spelled, text_of
 
 _MISSING = ("fillvalue", "missingvalue", "codemissingvalue", "nodata", "nodatavalue")
 _UNWRITTEN = {"f4": 9.969209968386869e36, "f8": 9.969209968386869e36, "i2": -32767, "i4": -2147483647}

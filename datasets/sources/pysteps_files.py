@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, as_positive, as_positives, shown
+from ...foundation.attributes import number_of, text_of
 from ...foundation.units import conversion
 from .archive import SAME_SIZE, Archive, Entry, MisfitError, Told, files_in
-from .attributes import number_of, text_of
 from .file_times import Times, reader_of, times_in
 from .grids import Coordinate, Grid, grid_of
 from .packing import equals

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from ...errors import DataError, EmulossError
+from ...foundation.attributes import attribute, number_of, text_of
 from ...foundation.files import first_line
 from ...foundation.hdf5 import open_hdf5
-from .attributes import attribute, number_of, text_of
 from .grids import Coordinate
 from .xarray_engines import NETCDF, ZARR, opened
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from ...errors import ArgumentError, DataError
 from ...foundation.arguments import as_name, shown
+from ...foundation.attributes import number_of, text_of
+from ...foundation.dimensions import is_time
 from ...foundation.near import did_you_mean
 from .archive import Archive, Entry, MisfitError, Told
-from .attributes import number_of, text_of
-from .dimensions import Choice, Layout, Wanted, coordinates, is_time, layout_of
+from .dimensions import Choice, Layout, Wanted, coordinates, layout_of
 from .file_times import times_in
 from .grids import measured
 from .packing import Packing, packing_of

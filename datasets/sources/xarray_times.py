@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...foundation.attributes import text_of
+from ...foundation.dimensions import is_time
 from ...foundation.units import conversion
-from .attributes import text_of
-from .dimensions import Layout, is_time
+from .dimensions import Layout
 from .packing import packing_of
 
 _MADE = "forecast_reference_time"

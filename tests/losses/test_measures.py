@@ -153,3 +153,19 @@ def test_scores_of_data_are_those_of_numpy():
     weights = np.array([0.25, 0.5, 0.25])
     expected = (metric(prediction.numpy(), target.numpy())[:, 1] * weights).sum(1).mean()
     assert float(found) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "measure", [lambda: measures.ExactDistance(MINKOWSKI), lambda: measures.ExactScore(FSS)]
+)
+def test_fields_of_which_nothing_was_measured_are_left_out(measure):
+    prediction, target = drawn(3, 16, 16)
+    target[1] = torch.nan
+    mask = torch.ones(3, 16, 16, dtype=torch.bool)
+    mask[2] = False
+    found, first, nothing = measure(), measure(), measure()
+    found.update(prediction, target, mask)
+    first.update(prediction[:1], target[:1])
+    assert found.compute() == first.compute()
+    nothing.update(prediction[1:2], target[1:2])
+    assert nothing.compute().isnan()

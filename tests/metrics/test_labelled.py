@@ -39,6 +39,14 @@ def test_dimensions_and_units_are_named() -> None:
     assert "x" not in curves.coords
 
 
+def test_dimensions_of_any_name_and_order() -> None:
+    fields = rain()
+    for given in (fields.rename(y="a", x="b"), fields.rename(time="number", x="b"), fields.drop_vars("time")):
+        np.testing.assert_array_equal(Minkowski(THRESHOLDS)(given), Minkowski(THRESHOLDS)(fields))
+    turned = Minkowski(THRESHOLDS)(fields.transpose("member", "time", "x", "y"))
+    np.testing.assert_array_equal(turned.transpose("time", ...), Minkowski(THRESHOLDS)(fields))
+
+
 def test_one_field() -> None:
     curves = Minkowski(THRESHOLDS)(rain()[0, 0])
     assert curves.dims == ("output", "threshold")
@@ -83,6 +91,17 @@ def test_a_function_of_ones_own() -> None:
         ([rain().rename(member="output")], "a dimension 'output', as the curves do"),
         ([rain(), rain()], "takes 1 arrays, all DataArrays or none, got DataArray, DataArray"),
         ([rain()[..., :0]], "of a pixel at least"),
+        ([rain().transpose("member", "y", "x", "time")], r"got \('member', 'y', 'x', 'time'\); .*'y', 'x'\)"),
+        ([rain()[:, 0, 0]], "the last two dimensions are those of a field"),
+        ([rain().transpose("time", "y", "x", "member")], "the last two dimensions"),
+        (
+            [
+                rain()[0]
+                .rename(y="south_north", x="west_east")
+                .transpose("south_north", "west_east", "member")
+            ],
+            r"use .transpose\(..., 'south_north', 'west_east'\)",
+        ),
     ],
 )
 def test_unusable_arrays(given, message: str) -> None:

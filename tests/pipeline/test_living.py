@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import rain_array
-from emuloss.errors import ArgumentError
+from emuloss.errors import ArgumentError, DataError
 from emuloss.losses import Live, LiveLoss
 from emuloss.pipeline import living
 
@@ -123,3 +123,31 @@ def test_arguments_of_the_loss(observed):
 def test_what_is_refused(observed, arguments, told):
     with pytest.raises(ArgumentError, match=told):
         emuloss.live("minkowski", observed, **{**QUICK, **arguments})
+
+
+def test_what_teaches_nothing_is_told(observed):
+    with pytest.warns(UserWarning, match="is the same for all 4. observed fields"):
+        emuloss.live(lambda field: float((field < 0).sum()), np.nan_to_num(observed), **QUICK)
+    with pytest.raises(DataError, match="no field holds a value that was measured"):
+        emuloss.live(wettest, np.full((20, 24, 24), np.nan, np.float32), **QUICK)
+
+
+def test_small_budgets_ask_little(observed):
+    """Labels of functions that take seconds shall not be more than the lessons need."""
+    asked = []
+
+    def counted(field):
+        asked.append(field.shape)
+        return wettest(field)
+
+    metric = emuloss.metric(counted)
+    metric.parallel = "threads"
+    del asked[:]
+    emuloss.live(metric, np.tile(observed, (4, 1, 1)), live=Live(background=False), **QUICK)
+    assert len(asked) < 100
+
+
+def test_fields_without_any_value_are_left_out(observed):
+    gaps = observed.copy()
+    gaps[5:40] = np.nan
+    step(emuloss.live(wettest, gaps, live=Live(background=False), **QUICK), observed)

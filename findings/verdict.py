@@ -189,4 +189,4 @@ def _advice(
     if fields < _FEW:
         yield f"evaluate on more than {fields} fields: of so few, an R2 is mostly chance"
     if "descent" in unmeasured and "descent" not in figures:
-        yield "measure what gradient steps do, by emuloss evaluate"
+        yield "measure what gradient steps do, by emuloss evaluate without --quick"

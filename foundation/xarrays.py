@@ -30,6 +30,17 @@ def import_xarray(what: str) -> ModuleType:
     return xarray
 
 
+def check_chosen(value: object) -> None:
+    """Raise ArgumentError for an `xarray.Dataset`, of which one variable is to be chosen."""
+    xarray = sys.modules.get("xarray")
+    if xarray is not None and isinstance(value, xarray.Dataset):
+        names = [str(name) for name in value.data_vars]
+        first = names[0] if names else "rain"
+        raise ArgumentError(
+            f"fields are a Dataset of {', '.join(names) or 'nothing'}; choose one, such as data[{first!r}]"
+        )
+
+
 def is_data_array(value: object) -> bool:
     """Whether something is an `xarray.DataArray`; nothing is, before xarray was imported."""
     xarray = sys.modules.get("xarray")

@@ -233,7 +233,10 @@ class Combined(nn.Module):
         check_tensor("prediction", prediction)
         for name in given:
             if name not in self.losses:
-                raise ArgumentError(f"there is no loss {name!r}; losses are {known_names(name, self.names)}")
+                raise ArgumentError(
+                    f"there is no loss {name!r}; losses are {known_names(name, self.names)}, "
+                    f"and what is given to one goes by its name: {self.names[-1]}={{{name!r}: ...}}"
+                )
         if prediction.dtype in (torch.float16, torch.bfloat16):
             prediction = prediction.float()  # in which small gradients have a norm
         values = [

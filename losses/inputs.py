@@ -32,7 +32,8 @@ def check_inputs(
         if target is None or target_curves is not None:
             raise ArgumentError(f"the loss of {metric.name!r} needs a target, and no target_curves")
     elif (target is None) == (target_curves is None):
-        raise ArgumentError("the loss needs either target or target_curves")
+        found = "neither" if target is None else "both; leave out one"
+        raise ArgumentError(f"the loss needs either target or target_curves, got {found}")
     if target is not None:
         check_tensor("target", target)
         check_same_shape("target", target, prediction)

@@ -16,6 +16,8 @@ _TELLING = 4
 """Batches of varied fields after which what they have in common is no chance."""
 _LAST = 16
 """Batches after which nothing is looked at any more, whatever they held."""
+_NOTHING = 0.01
+"""Share of the least threshold below which values seem to be in another unit, if they stay there."""
 
 
 class RangeWarning(UserWarning):
@@ -60,13 +62,13 @@ class RangeWatch:
         """Warn, or see that there is nothing to tell, once that is clear."""
         decided = self.varied == _TELLING or not self.left
         # Predictions may be dry for long while a network starts, but hardly so far away.
-        lost = self._far("predictions")
+        lost, small = self._far("predictions"), self._small("predictions")
         alike = has_targets and not self._told_apart(*self.seen["targets"])
         if has_targets and ((self.varied and self._far("targets")) or (alike and decided)):
             self._tell("targets")
-        elif lost and decided:
+        elif (lost and decided) or (small and not self.left):
             self._tell("predictions")
-        elif decided or not (alike or lost):
+        elif not small and (decided or not (alike or lost)):
             self.left = 0
 
     def _told_apart(self, low: float, high: float) -> bool:
@@ -79,6 +81,11 @@ class RangeWatch:
         first, last = self.marks[0], self.marks[-1]
         reach = max(last - first, abs(first), abs(last))
         return low <= high and (low > last + reach or high < first - reach)
+
+    def _small(self, name: str) -> bool:
+        """Whether values seen differ, but are next to nothing beside thresholds: scaled to 1, perhaps."""
+        low, high = self.seen[name]
+        return low < high and max(abs(low), abs(high)) < _NOTHING * min(map(abs, self.marks))
 
     def _tell(self, name: str) -> None:
         self.left = 0

@@ -80,7 +80,11 @@ def as_numbers(result: Any, source: str, index: int) -> np.ndarray:
     except Exception:  # what offers itself as an array, such as a tensor with gradient, may raise anything
         values = np.array(None)
     if values.dtype.kind not in "fiub":
-        raise FieldError(index, f"{source} gave {type(result).__name__} that holds no real numbers")
+        raise FieldError(
+            index,
+            f"{source} gave {type(result).__name__} that holds no real numbers; "
+            "return a number, or a list of them, which outputs=[...] names",
+        )
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         found = values[~np.isfinite(values)][0]

@@ -156,6 +156,12 @@ def is_array(thing: object) -> bool:
     return isinstance(thing, np.ndarray) or _is_lazy(thing) or is_data_array(thing)
 
 
+def is_tensor(thing: object) -> bool:
+    """Whether something is a tensor of torch, which is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(thing, torch.Tensor)
+
+
 def _is_lazy(thing: object) -> bool:
     """Whether something is an array of dask, which is not imported to find out."""
     dask = sys.modules.get("dask.array")

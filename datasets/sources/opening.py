@@ -14,7 +14,7 @@ from ...foundation.docs import entry, with_section
 from ...foundation.registry import Registry
 from .arrays import Arrays
 from .images import Images
-from .memory import InMemory, is_array
+from .memory import InMemory, is_array, is_tensor
 from .odim import Opera
 from .pysteps_files import PystepsFiles
 from .rain import Rain
@@ -86,8 +86,8 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
 
     Args:
         fields: A source, which stays as it is; a specification or a file, see `open_source`; an array
-            (T, H, W) or (H, W) of NumPy or dask, see `InMemory`; or a DataArray or Dataset of xarray, which
-            also takes the options of `XarrayFiles` that choose a variable and dimensions.
+            (T, H, W) or (H, W) of NumPy, dask or torch, see `InMemory`; or a DataArray or Dataset of xarray,
+            which also takes the options of `XarrayFiles` that choose a variable and dimensions.
         seed: Of what is drawn; a source that draws nothing does without it.
         **options: Options of what is opened, such as `size` or `pixel_size`; none for a source.
 
@@ -110,11 +110,13 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
         return open_source(spec, **options, **({"seed": seed} if seeded else {}))
     if is_xarray(fields):
         return _built(InMemory.name, of_xarray, [fields], options)
+    if is_tensor(fields):
+        fields = fields.numpy(force=True)
     if is_array(fields):
         return _built(InMemory.name, InMemory, [fields], options)
     raise ArgumentError(
-        "fields must be a source, a specification like 'rain' or 'array:FILE', a NumPy array, one of dask, "
-        f"or an xarray DataArray or Dataset, got {type(fields).__name__}"
+        "fields must be a source, a specification like 'rain' or 'array:FILE', a NumPy array, one of dask "
+        f"or torch, or an xarray DataArray or Dataset, got {type(fields).__name__}"
     )
 
 

@@ -41,7 +41,8 @@ def relaxation(metric: Metric, **arguments: Any) -> Analytical:
     build = RELAXATIONS.of(metric)
     if build is None:
         raise NoRelaxation(
-            f"no relaxation of metric {metric.name!r} is known; train an emulator with train_surrogate.py"
+            f"no relaxation of metric {metric.name!r} is known; take emuloss.live(metric, fields), "
+            "or train an emulator by emuloss.train"
         )
     takes = arguments_of(build)
     if unknown := [name for name in arguments if takes and name not in takes]:

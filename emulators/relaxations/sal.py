@@ -37,7 +37,7 @@ class RelaxedAmplitude(RelaxedMasks):
             others = ", ".join(output for output in metric.outputs if output != "amplitude")
             raise NoRelaxation(
                 f"no relaxation of metric {metric.name!r} is known for {others}; take outputs=['amplitude'], "
-                "or train an emulator with train_surrogate.py"
+                "or emuloss.live(metric, fields), or train an emulator by emuloss.train"
             )
         # Rain has a natural zero, so that the bound of what is wet is its own measure.
         at = (metric.wet,)

@@ -213,6 +213,10 @@ class TestAsSource:
         ):
             as_source(frames, colour="red")
 
+    def test_tensors(self, frames):
+        torch = pytest.importorskip("torch")
+        assert as_source(torch.from_numpy(frames)).config() == as_source(frames).config()
+
     @pytest.mark.parametrize("thing", [None, 3, [[1.0, 2.0]], Rain])
     def test_anything_else(self, thing):
         with pytest.raises(ArgumentError, match=r"^fields must be a source, .* got \w+$") as caught:

@@ -105,7 +105,7 @@ def test_what_was_not_measured_is_said(sound: Figures) -> None:
     assert found["fit"] == "fit"
     unmeasured = ("training, from smooth predictions", "training, from noisy predictions", "gradients")
     assert set(unmeasured) < set(found["not_measured"])
-    assert "measure what gradient steps do, by emuloss evaluate" in found["advice"]
+    assert "measure what gradient steps do, by emuloss evaluate without --quick" in found["advice"]
     for output in figures["fidelity"]["outputs"].values():
         output |= {"r2_mean": None, "r2_worst": None}
     assert verdict(figures)["fit"] == "unknown"

@@ -86,6 +86,18 @@ def test_a_prediction_far_away_is_told():
     assert not told(loss_at(), [((285 if k == 0 else 0) + normal(k), rain(2, k)) for k in range(30)])
 
 
+def test_predictions_that_are_scaled_are_told():
+    """Targets as they are, and predictions from 0 to 1 that never reach a threshold."""
+    loss = loss_at([20000.0, 30000.0, 40000.0])
+    target = 30000 + 8000 * normal()
+    batches = [(torch.sigmoid(normal(k)), target) for k in range(20)]
+    messages = told(loss, batches)
+    assert len(messages) == 1
+    assert messages[0].startswith("predictions from 0.0")
+    assert not told(loss_at([20000.0, 30000.0]), [*batches[:10], (target, target), *batches])
+    assert not told(loss_at([0.0, 1.0]), [(1e-3 * normal(k), rain(2, k)) for k in range(20)])
+
+
 def test_some_dry_targets_are_no_reason():
     dry = torch.zeros(2, 1, 32, 32)
     assert not told(loss_at(), [(rain(2, k), dry if k < 10 else rain(2, k)) for k in range(30)])

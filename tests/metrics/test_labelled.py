@@ -91,6 +91,7 @@ def test_a_function_of_ones_own() -> None:
         ([rain().rename(member="output")], "a dimension 'output', as the curves do"),
         ([rain(), rain()], "takes 1 arrays, all DataArrays or none, got DataArray, DataArray"),
         ([rain()[..., :0]], "of a pixel at least"),
+        ([rain().to_dataset()], r"a Dataset of rain; choose one, such as data\['rain'\]"),
         ([rain().transpose("member", "y", "x", "time")], r"got \('member', 'y', 'x', 'time'\); .*'y', 'x'\)"),
         ([rain()[:, 0, 0]], "the last two dimensions are those of a field"),
         ([rain().transpose("time", "y", "x", "member")], "the last two dimensions"),

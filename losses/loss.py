@@ -262,13 +262,13 @@ class SurrogateLoss(Comparison):
     def _led(self, sides: Sides) -> Tensor:
         """The gradient by curves, (N, C, Q), that the metric is asked about.
 
-        Of a field whose exact values all lie on another side of their goal than the surrogate says it is that
-        of exact distances.
+        Of an output whose exact values all lie on another side of their goal than the surrogate says it is
+        that of exact distances.
         """
         emulated, exact = (self._pull(curves, sides.reference) for curves in (sides.curves, sides.found))
         agree = emulated * exact > 0
         led = self._believed(emulated, exact, agree)
-        return torch.where(agree.flatten(1).any(1)[:, None, None], led, exact)
+        return torch.where(agree.any(-1, keepdim=True), led, exact)
 
     def _believed(self, emulated: Tensor, exact: Tensor, agree: Tensor) -> Tensor:
         """Of both gradients by curves (N, C, Q), and where they agree in sign, that which is to lead.

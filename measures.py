@@ -101,6 +101,8 @@ class _Exact(torchmetrics.Metric):
 class ExactDistance(_Exact):
     """Mean distance between the exact curves of predictions and targets: that of `SurrogateLoss`.
 
+    But fields of which nothing was measured are left out, which a loss counts as 0: they have no gradient.
+
     Args:
         metric: a metric of one field.
         channels: as for `SurrogateLoss`.

@@ -233,9 +233,11 @@ class Combined(nn.Module):
         check_tensor("prediction", prediction)
         for name in given:
             if name not in self.losses:
+                ours = (own for own, loss in self.losses.items() if isinstance(loss, Comparison))
                 raise ArgumentError(
-                    f"there is no loss {name!r}; losses are {known_names(name, self.names)}, "
-                    f"and what is given to one goes by its name: {self.names[-1]}={{{name!r}: ...}}"
+                    f"there is no loss {name!r}; losses are {known_names(name, self.names)}; what one of "
+                    "them takes beside the target goes by its name, such as "
+                    f"{next(ours, self.names[0])}={{'mask': mask}}"
                 )
         if prediction.dtype in (torch.float16, torch.bfloat16):
             prediction = prediction.float()  # in which small gradients have a norm

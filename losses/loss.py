@@ -52,8 +52,8 @@ class SurrogateLoss(Comparison):
             exact values get worse, for training models; "measured": exact slopes along them, and towards
             smoother fields, for changing fields themselves. Beside exact values (`forward`) they take six and
             eight more calls of the metric a field. They can be neither compiled nor transformed. Values stay
-            as they are; the gradient of `by_output` is not asked about. See `emuloss.losses.slopes`. Default:
-            "surrogate".
+            as they are, and so does the gradient of `by_output`. At exact values what is asked about goes to
+            the goal that the surrogate sees. See `emuloss.losses.slopes`. Default: "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,
@@ -193,7 +193,11 @@ class SurrogateLoss(Comparison):
             )
         if any(weight.requires_grad for weight in self.parameters()):
             raise ArgumentError(f"{self.slopes} slopes are of predictions alone; freeze the surrogate")
-        (gradient,) = torch.autograd.grad(loss.sum(), prediction)
+        total, sides = loss.sum(), compared.sides
+        if sides.exact is not None:
+            with full_precision(sides.curves):
+                total = total + self._weighed((sides.curves * self._turned(sides)).sum(-1)).sum()
+        (gradient,) = torch.autograd.grad(total, prediction)
         with torch.no_grad():
             lead = checked_gradient if self.slopes == "checked" else measured_gradient
             found = lead(_flat(gradient).float(), self._exact(compared, target_curves))
@@ -214,9 +218,7 @@ class SurrogateLoss(Comparison):
             lambda curves, goal: self._weighed(self.distance(curves, goal)),
             observed=observed if self.metric.arity == 2 else None,
             reference=reference,
-            here=(sides.curves if sides.exact is None else sides.exact).detach()
-            if self.exact_forward
-            else None,
+            here=sides.found.detach() if self.exact_forward else None,
         )
 
     def by_output(
@@ -245,35 +247,27 @@ class SurrogateLoss(Comparison):
         self.watch.look(prediction, target)
         sides = self._curves_of(prediction, target, target_curves)
         with full_precision(sides.curves):
-            distances = self._distances(sides)
+            curves = sides.curves if sides.exact is None else straight_through(sides.curves, sides.exact)
+            distances = self.distance(curves, sides.reference)
             distances = distances if told is None else distances + told
         return Compared(distances, prediction, target, sides)
 
-    def _distances(self, sides: Sides) -> Tensor:
-        """Distances (N, C)."""
-        curves, exact, reference = sides.curves, sides.exact, sides.reference
-        if exact is None:
-            return self.distance(curves, reference)
-        if self.asks_slopes and curves.requires_grad:
-            led = (curves * self._led(sides)).sum(-1)
-            return straight_through(led, self.distance(exact, reference))
-        return self.distance(straight_through(curves, exact), reference)
+    def _turned(self, sides: Sides) -> Tensor:
+        """What the gradient that the metric is asked about has beyond that of exact distances, by curves.
 
-    def _led(self, sides: Sides) -> Tensor:
-        """The gradient by curves, (N, C, Q), that the metric is asked about.
-
-        Of an output whose exact values all lie on another side of their goal than the surrogate says it is
-        that of exact distances.
+        It goes to the goal that the surrogate sees: pushed on by exact values, it is led further than it can
+        tell. Of an output whose exact values all lie on another side of their goal than the surrogate says,
+        exact values lead.
         """
         emulated, exact = (self._pull(curves, sides.reference) for curves in (sides.curves, sides.found))
-        agree = emulated * exact > 0
+        agree = emulated.sign() * exact.sign() > 0
         led = self._believed(emulated, exact, agree)
-        return torch.where(agree.any(-1, keepdim=True), led, exact)
+        return torch.where(agree.any(-1, keepdim=True), led - exact, 0.0)
 
     def _believed(self, emulated: Tensor, exact: Tensor, agree: Tensor) -> Tensor:
         """Of both gradients by curves (N, C, Q), and where they agree in sign, that which is to lead.
 
-        What a frozen surrogate takes for reached or passed is not pushed on: it cannot tell how.
+        What a frozen surrogate takes for reached or passed is not pushed on.
         """
         return torch.where(agree, exact, 0.0)
 

@@ -16,6 +16,8 @@ _TELLING = 4
 """Batches of varied fields after which what they have in common is no chance."""
 _LAST = 16
 """Batches after which nothing is looked at any more, whatever they held."""
+_NO_GRADIENT = "such fields have no gradient; give them in the surrogate's unit, or take other thresholds"
+_SCALED = "they are next to nothing beside these; if they are scaled, undo it before the loss"
 _NOTHING = 0.01
 """Share of the least threshold below which values seem to be in another unit, if they stay there."""
 
@@ -28,7 +30,8 @@ class RangeWatch:
     """Warns once if the first batches lie where a surrogate tells nothing apart.
 
     A look costs two passes over the fields and, on a GPU, one wait for it. It ends with the first batch whose
-    values lie on both sides of a threshold, so that most losses look once.
+    values lie on both sides of a threshold, so that most losses look once, and goes on while predictions are
+    next to nothing beside the thresholds.
 
     Args:
         surrogate: whose thresholds, or intensities that it was trained for, tell fields apart.
@@ -40,6 +43,7 @@ class RangeWatch:
         self.marks, self.unit = tuple(marks), surrogate.unit
         self.left = _LAST if marks else 0
         self.varied = 0
+        self.began: float | None = None
         self.seen = {"predictions": (math.inf, -math.inf), "targets": (math.inf, -math.inf)}
 
     def look(self, prediction: Tensor, target: Tensor | None) -> None:
@@ -66,8 +70,10 @@ class RangeWatch:
         alike = has_targets and not self._told_apart(*self.seen["targets"])
         if has_targets and ((self.varied and self._far("targets")) or (alike and decided)):
             self._tell("targets")
-        elif (lost and decided) or (small and not self.left):
+        elif lost and decided:
             self._tell("predictions")
+        elif small and not self.left:
+            self._tell("predictions", _SCALED)
         elif not small and (decided or not (alike or lost)):
             self.left = 0
 
@@ -83,19 +89,25 @@ class RangeWatch:
         return low <= high and (low > last + reach or high < first - reach)
 
     def _small(self, name: str) -> bool:
-        """Whether values seen differ, but are next to nothing beside thresholds: scaled to 1, perhaps."""
-        low, high = self.seen[name]
-        return low < high and max(abs(low), abs(high)) < _NOTHING * min(map(abs, self.marks))
+        """Whether values seen differ, but are next to nothing beside thresholds, and do not grow.
 
-    def _tell(self, name: str) -> None:
+        So are those that were scaled to 1. Networks may begin like that, too, but grow.
+        """
+        low, high = self.seen[name]
+        size, least = max(abs(low), abs(high)), min(map(abs, self.marks))
+        if not (low < high and size < _NOTHING * least and self.marks[0] * self.marks[-1] > 0):
+            return False
+        self.began = size if self.began is None else self.began
+        return size < 2 * self.began
+
+    def _tell(self, name: str, what: str = _NO_GRADIENT) -> None:
         self.left = 0
         low, high = self.seen[name]
         if low > high:  # nothing was measured, which is told nowhere else
             return
         warnings.warn(
             f"{name} from {low:g} to {high:g} lie on one side of each of the surrogate's thresholds "
-            f"({listed(self.marks)}{self.unit and ' ' + self.unit}): such fields have no gradient; "
-            "give them in the surrogate's unit, or take other thresholds",
+            f"({listed(self.marks)}{self.unit and ' ' + self.unit}): {what}",
             RangeWarning,
             stacklevel=2,
         )

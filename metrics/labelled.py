@@ -74,10 +74,12 @@ def labelled(
 def _check_space(array: Any) -> None:
     """Raise ArgumentError where the last two dimensions seem not to be those of a field."""
     names = [str(name) for name in array.dims]
+    last = names[-2:]
+    if row_among(array, last) and column_among(array, last):
+        return
     sides = [side for side in (row_among(array, names), column_among(array, names)) if side]
-    apart = len(sides) == 2 and set(sides) != set(names[-2:])
-    if apart or any(may_be_time(array, name) for name in names[-2:]):
-        wanted = ", ".join(map(repr, sides)) if len(sides) == 2 else "'y', 'x'"
+    if any(side not in last for side in sides) or any(may_be_time(array, name) for name in last):
+        wanted = ", ".join(map(repr, sides)) if len(sides) == 2 else "ROWS, COLUMNS"
         raise ArgumentError(
             f"the last two dimensions are those of a field, got {shown(tuple(names))}; "
             f"use .transpose(..., {wanted}), or give .values if those are meant"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..datasets import FieldSource
 from ..datasets.sources.predictions import predictions_of
 from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
 from ..emulators.differentiable import Trainable
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, FieldError
 from ..foundation.arguments import as_count, as_share
 from ..foundation.bars import Bar, counted
 from ..foundation.threads import usable_cores
@@ -33,7 +34,7 @@ _OBSERVED = 1024
 """Observed fields that a network begins with, at most; as many as it learns on, if those are fewer,"""
 _FEWEST = 64
 """but so many tell how far values reach."""
-_LABELLED = 64
+_LABELLED = 16
 """Fields that are labelled between two looks at the bar."""
 _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
@@ -97,7 +98,9 @@ def live(
     source, roles = opened(Data(fields=fields), seed)
     teacher = metric_of(Teacher(metric=metric), source, roles, progress=progress)
     arch = arch or _with_weights(default_architecture(teacher))
-    observed = _observed(source, roles, min(_OBSERVED, max(budget, _FEWEST)))
+    observed = _observed(source, roles)
+    number = min(len(observed), max(budget, _FEWEST))
+    observed = observed[np.linspace(0, len(observed) - 1, number).astype(int)]
     batch = _asked_about(teacher, observed, seed)
     curves = _labelled(teacher, batch, progress)
     teacher = teacher.with_found_scales(lambda: found_scales(curves))
@@ -120,7 +123,7 @@ def _with_weights(arch: str) -> str:
     return arch if "intensities" in ARCHITECTURES[arch].takes else "hybrid"
 
 
-def _observed(source: FieldSource, roles: list[str], number: int) -> np.ndarray:
+def _observed(source: FieldSource, roles: list[str]) -> np.ndarray:
     """Fields (N, H, W) of training chunks, spread over all of them, of which something was measured.
 
     Raises:
@@ -132,9 +135,9 @@ def _observed(source: FieldSource, roles: list[str], number: int) -> np.ndarray:
     for k in order:
         fields = source.read(int(k), "train")
         found.append(fields[~np.isnan(fields).all((1, 2))])
-        if sum(map(len, found)) >= number:
+        if sum(map(len, found)) >= _OBSERVED:
             break
-    fields = np.concatenate(found)[:number].astype(np.float32)
+    fields = np.concatenate(found)[:_OBSERVED].astype(np.float32)
     if not len(fields):
         raise DataError("no field holds a value that was measured: there is nothing to learn on")
     return fields
@@ -149,18 +152,22 @@ def _asked_about(metric: Metric, observed: np.ndarray, seed: int) -> np.ndarray:
 
 def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> np.ndarray:
     """Exact curves (N, C, Q); in processes where the metric is plain Python. Warns if all are the same."""
-    parts = counted(
-        np.array_split(batch, math.ceil(len(batch) / _LABELLED)), "first labels", "batch", bool(progress)
-    )
-    if metric.parallel == "processes":
-        with Workers(metric, usable_cores(), f"metric {metric.title!r}") as workers:
-            curves = np.concatenate([workers(*metric.parts(part)) for part in parts])
-    else:
-        curves = np.concatenate([metric(*metric.parts(part)) for part in parts])
+    apart = metric.parallel == "processes"
+    labelling = Workers(metric, usable_cores(), f"metric {metric.title!r}") if apart else nullcontext(metric)
+    parts = np.array_split(batch, math.ceil(len(batch) / _LABELLED))
+    found: list[np.ndarray] = []
+    with labelling as label:
+        for part in counted(parts, "first labels", "batch", progress):
+            try:
+                found.append(label(*metric.parts(part)))
+            except FieldError as error:
+                raise FieldError(sum(map(len, found)) + error.index, error.reason) from error
+    curves = np.concatenate(found)
     if len(curves) > 1 and (curves == curves[0]).all():
         warnings.warn(
-            f"{metric.title} is the same for all {len(curves)} observed fields: a network learns of it only "
-            "where predictions differ; are thresholds and outputs those that were meant?",
+            f"{metric.title} is the same for all {len(curves)} {'fields' if metric.arity == 1 else 'pairs'} "
+            "of the first lessons: a network learns of it only where its values differ; "
+            "are thresholds and outputs those that were meant?",
             stacklevel=3,
         )
     return curves

@@ -56,7 +56,8 @@ def measured(metric: Metric, fields: Fields, budget: int, ways: Collection[str] 
         for name, share in lessons.items()
     }
     for name, network in networks.items():
-        row[f"R2: {name}"] = r_squared(*_held_out(network, fields.tested))
+        if name in ways:
+            row[f"R2: {name}"] = r_squared(*_held_out(network, fields.tested))
     plain, scale = networks["frozen"], Values.of(fields.observed).scale
     losses = {name: network.as_loss(**_exact(network)) for name, network in networks.items()} | {
         "perturbations": Perturbations(_distances(plain.metric), scale, pairs=_PAIRS),

@@ -111,13 +111,23 @@ def as_source(fields: Any, *, seed: int | None = None, **options: Any) -> FieldS
     if is_xarray(fields):
         return _built(InMemory.name, of_xarray, [fields], options)
     if is_tensor(fields):
-        fields = fields.numpy(force=True)
+        fields = _of_tensor(fields)
     if is_array(fields):
         return _built(InMemory.name, InMemory, [fields], options)
     raise ArgumentError(
         "fields must be a source, a specification like 'rain' or 'array:FILE', a NumPy array, one of dask "
         f"or torch, or an xarray DataArray or Dataset, got {type(fields).__name__}"
     )
+
+
+def _of_tensor(tensor: Any) -> Any:
+    """The array of a tensor."""
+    try:
+        if tensor.dtype.itemsize == 2 and tensor.is_floating_point():
+            tensor = tensor.float()  # NumPy knows no bfloat16
+        return tensor.numpy(force=True)
+    except (TypeError, RuntimeError) as error:
+        raise ArgumentError(f"fields must be a dense tensor: {one_line(error)}") from error
 
 
 def _read_spec(spec: str) -> tuple[str, str]:

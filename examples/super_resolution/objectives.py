@@ -91,7 +91,9 @@ _LIVE = (("live", True),)
 """Values are exact, the metric checks where the gradient leads, and the surrogate goes on learning."""
 _RARELY = (("live", Live(steps=0.25)),)
 """It learns in one step of four, which is cheaper."""
-_OWN, _MEASURED = ((*_LIVE, ("slopes", slopes)) for slopes in ("surrogate", "measured"))
+_OWN = (*_LIVE, ("forward", "surrogate"), ("reference", "exact"))
+"""Values and slopes are the surrogate's: the metric labels what it learns from, and nothing else."""
+_MEASURED = (*_LIVE, ("slopes", "measured"))
 _SHARES = (0.5, 0.7, 0.85)
 """Of the gradient's norm: slopes of different kinds differ in length."""
 _SHARE = 0.25

@@ -50,9 +50,9 @@ class LiveLoss(SurrogateLoss):
         network: what of it learns.
         facts: where it is noted, under "live", what was learnt.
         live: how it learns.
-        **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), which tell the
-            gradient where it is to lead, and slopes are "checked". Where labels would have to be waited for,
-            both are the surrogate's, unless `slopes` are asked for, which are made at once.
+        **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), the gradient leads to
+            the surrogate's own goal, and slopes are "checked". Where labels would have to be waited for,
+            values and slopes are the surrogate's, unless `slopes` are asked for, which are made at once.
 
     Attributes:
         surrogate: what learns; frozen between two steps. Of a surrogate's `as_loss` it is a copy, which can

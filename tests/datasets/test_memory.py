@@ -215,7 +215,11 @@ class TestAsSource:
 
     def test_tensors(self, frames):
         torch = pytest.importorskip("torch")
-        assert as_source(torch.from_numpy(frames)).config() == as_source(frames).config()
+        tensor = torch.from_numpy(frames)
+        assert as_source(tensor).config() == as_source(frames).config()
+        as_source(tensor.float().bfloat16().requires_grad_())
+        with pytest.raises(ArgumentError, match="a dense tensor"):
+            as_source(tensor.to_sparse())
 
     @pytest.mark.parametrize("thing", [None, 3, [[1.0, 2.0]], Rain])
     def test_anything_else(self, thing):

@@ -94,6 +94,10 @@ def test_predictions_that_are_scaled_are_told():
     messages = told(loss, batches)
     assert len(messages) == 1
     assert messages[0].startswith("predictions from 0.0")
+    assert messages[0].endswith("undo it before the loss")
+    growing = [(torch.sigmoid(normal(k)) * 10 ** (k / 8), target) for k in range(20)]
+    assert not told(loss_at([20000.0, 30000.0]), growing)
+    assert not told(loss_at([-5.0, 5.0]), [(1e-3 * normal(k), 4 * normal(k)) for k in range(20)])
     assert not told(loss_at([20000.0, 30000.0]), [*batches[:10], (target, target), *batches])
     assert not told(loss_at([0.0, 1.0]), [(1e-3 * normal(k), rain(2, k)) for k in range(20)])
 

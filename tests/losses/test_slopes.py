@@ -429,9 +429,14 @@ def test_what_cannot_be():
     with pytest.raises(ArgumentError, match="slopes must be"):
         frozen.as_loss(slopes="steep")
     prediction, target = rain()
-    loss = frozen.as_loss(slopes="measured")
-    with pytest.raises(ArgumentError, match="leave slopes out"):
-        torch.func.grad(loss)(prediction, target)
+    for forward in ("surrogate", "exact"):
+        loss = frozen.as_loss(forward=forward, slopes="measured")
+        with pytest.raises(ArgumentError, match="leave slopes out"):
+            torch.func.grad(loss)(prediction, target)
+        by_output = torch.func.grad(lambda fields, of=loss: of.by_output(fields, target).sum())(prediction)
+        plain = frozen.as_loss(forward=forward)
+        own = torch.func.grad(lambda fields, of=plain: of.by_output(fields, target).sum())(prediction)
+        torch.testing.assert_close(by_output, own)
     trainable = SurrogateLoss(frozen, slopes="checked")
     frozen.module.requires_grad_(True)
     with pytest.raises(ArgumentError, match="freeze"):

@@ -43,6 +43,10 @@ def test_dimensions_of_any_name_and_order() -> None:
     fields = rain()
     for given in (fields.rename(y="a", x="b"), fields.rename(time="number", x="b"), fields.drop_vars("time")):
         np.testing.assert_array_equal(Minkowski(THRESHOLDS)(given), Minkowski(THRESHOLDS)(fields))
+    tiles = (
+        fields.isel(time=0, drop=True).expand_dims(rows=2).isel(member=0, drop=True).expand_dims(columns=1)
+    )
+    assert Minkowski(THRESHOLDS)(tiles).dims == ("columns", "rows", "output", "threshold")
     turned = Minkowski(THRESHOLDS)(fields.transpose("member", "time", "x", "y"))
     np.testing.assert_array_equal(turned.transpose("time", ...), Minkowski(THRESHOLDS)(fields))
 
@@ -94,6 +98,10 @@ def test_a_function_of_ones_own() -> None:
         ([rain().to_dataset()], r"a Dataset of rain; choose one, such as data\['rain'\]"),
         ([rain().transpose("member", "y", "x", "time")], r"got \('member', 'y', 'x', 'time'\); .*'y', 'x'\)"),
         ([rain()[:, 0, 0]], "the last two dimensions are those of a field"),
+        (
+            [rain()[0].rename(x="lng").transpose("y", "lng", "member")],
+            r"use .transpose\(..., ROWS, COLUMNS\)",
+        ),
         ([rain().transpose("time", "y", "x", "member")], "the last two dimensions"),
         (
             [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import rain_array
-from emuloss.errors import ArgumentError, DataError
+from emuloss.errors import ArgumentError, DataError, FieldError
 from emuloss.losses import Live, LiveLoss
 from emuloss.pipeline import living
 
@@ -126,7 +126,7 @@ def test_what_is_refused(observed, arguments, told):
 
 
 def test_what_teaches_nothing_is_told(observed):
-    with pytest.warns(UserWarning, match="is the same for all 4. observed fields"):
+    with pytest.warns(UserWarning, match="is the same for all 4. fields of the first lessons"):
         emuloss.live(lambda field: float((field < 0).sum()), np.nan_to_num(observed), **QUICK)
     with pytest.raises(DataError, match="no field holds a value that was measured"):
         emuloss.live(wettest, np.full((20, 24, 24), np.nan, np.float32), **QUICK)
@@ -150,4 +150,24 @@ def test_small_budgets_ask_little(observed):
 def test_fields_without_any_value_are_left_out(observed):
     gaps = observed.copy()
     gaps[5:40] = np.nan
-    step(emuloss.live(wettest, gaps, live=Live(background=False), **QUICK), observed)
+    loss = emuloss.live(wettest, gaps, live=Live(background=False), **QUICK)
+    step(loss, observed)
+    whole = emuloss.live(wettest, observed, live=Live(background=False), **QUICK)
+    numbers = [each.surrogate.trained_on["fields"]["train"] for each in (loss, whole)]
+    assert 0 < numbers[0] < numbers[1]
+
+
+def test_a_function_that_fails_tells_of_which_field(observed):
+    """Its number is that among all fields, though they are labelled in parts."""
+
+    def fails(field):
+        if fails.calls == 30:
+            raise ValueError("too dry")
+        fails.calls += fails.counts
+        return wettest(field)
+
+    fails.calls, fails.counts = 0, 0
+    metric = emuloss.metric(fails)
+    metric.parallel, fails.counts = "threads", 1
+    with pytest.raises(FieldError, match=r"^field 3\d: "):
+        emuloss.live(metric, observed, **QUICK)

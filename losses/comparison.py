@@ -99,10 +99,10 @@ class Comparison(Embedded):
         """Whether exact curves of predictions have to be found beside the surrogate's."""
         return self.exact_forward and not self.surrogate.exact
 
-    def _curves(self, fields: Tensor) -> Tensor:
-        """Curves of what the surrogate takes: the surrogate's, or exact ones with its gradient."""
+    def _both(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Curves of what the surrogate takes: the surrogate's, and exact ones where these are what counts."""
         curves = self.surrogate(fields)
-        return straight_through(curves, self.teacher(fields)) if self._counts_predictions else curves
+        return curves, self.teacher(fields).to(curves) if self._counts_predictions else None
 
     def _weighed(self, distances: Tensor) -> Tensor:
         """Distances (N,) of distances by output (N, C)."""
@@ -123,6 +123,11 @@ class Comparison(Embedded):
     def extra_repr(self) -> str:
         """What it measures, in a few lines."""
         return "\n".join(f"{name}: {value}" for name, value in self._told().items())
+
+
+def through(curves: Tensor, exact: Tensor | None) -> Tensor:
+    """Exact curves with the gradient of a surrogate's; the surrogate's where those do not count."""
+    return curves if exact is None else straight_through(curves, exact)
 
 
 def as_reference(target_curves: Tensor, curves: Tensor) -> Tensor:

@@ -13,11 +13,10 @@ from ..emulators.curves import full_precision
 from ..emulators.differentiable import Differentiable, joined
 from ..emulators.distances import Distance
 from ..emulators.fields import stacked
-from ..emulators.straight_through import straight_through
 from ..emulators.transforms import traced, transformed
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice
-from .comparison import Comparison, as_reference, check_single, is_weight, reduced
+from .comparison import Comparison, as_reference, check_single, is_weight, reduced, through
 from .inputs import broken, check_inputs, unmeasured
 from .shapes import Channels, Layout
 from .slopes import Exact, checked_gradient, measured_gradient, values_of, with_gradient
@@ -247,8 +246,7 @@ class SurrogateLoss(Comparison):
         self.watch.look(prediction, target)
         sides = self._curves_of(prediction, target, target_curves)
         with full_precision(sides.curves):
-            curves = sides.curves if sides.exact is None else straight_through(sides.curves, sides.exact)
-            distances = self.distance(curves, sides.reference)
+            distances = self.distance(through(sides.curves, sides.exact), sides.reference)
             distances = distances if told is None else distances + told
         return Compared(distances, prediction, target, sides)
 
@@ -300,11 +298,6 @@ class SurrogateLoss(Comparison):
             assert target_curves is not None  # likewise
             return self._against_curves(prediction, target_curves)
         return self._against_target(prediction, target)
-
-    def _both(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Curves by the surrogate, and exact ones where these are what counts."""
-        curves = self.surrogate(fields)
-        return curves, self.teacher(fields).to(curves) if self._counts_predictions else None
 
     def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> Sides:
         """Curves of predictions beside those that were given."""

@@ -17,7 +17,7 @@ from ..emulators.fields import check_tensor, stacked
 from ..emulators.scores import ALMOST, fairness_of, kernel_score, pairs_of
 from ..errors import ArgumentError
 from ..foundation.arguments import as_flag
-from .comparison import Comparison, as_reference, reduced
+from .comparison import Comparison, as_reference, reduced, through
 from .inputs import broken, check_inputs, unmeasured
 from .shapes import Channels, Layout
 
@@ -219,7 +219,9 @@ class SurrogateScore(Comparison):
             assert target is not None  # `check_inputs` has seen to it
             scores = self._of_pairs(members, _repeated(target.detach(), count))
         else:
-            scores = self._scores(self._curves(fields).unflatten(0, (number, count)), target, target_curves)
+            scores = self._scores(
+                through(*self._both(fields)).unflatten(0, (number, count)), target, target_curves
+            )
         return scores if told is None else scores + told
 
     def _of_pairs(self, members: Tensor, targets: Tensor) -> Tensor:
@@ -227,7 +229,7 @@ class SurrogateScore(Comparison):
         number, count = members.shape[:2]
 
         def between(first: Tensor, second: Tensor) -> Tensor:
-            curves = self._curves(stacked(first, second.detach()))
+            curves = through(*self._both(stacked(first, second.detach())))
             with full_precision(curves):
                 return self.distance(curves, None).unflatten(0, (number, -1))
 

@@ -30,7 +30,7 @@ def import_xarray(what: str) -> ModuleType:
     return xarray
 
 
-def check_chosen(value: object) -> None:
+def refuse_dataset(value: object) -> None:
     """Raise ArgumentError for an `xarray.Dataset`, of which one variable is to be chosen."""
     xarray = sys.modules.get("xarray")
     if xarray is not None and isinstance(value, xarray.Dataset):

@@ -43,7 +43,7 @@ class RangeWatch:
         self.marks, self.unit = tuple(marks), surrogate.unit
         self.left = _LAST if marks else 0
         self.varied = 0
-        self.began: float | None = None
+        self.began = 0.0
         self.seen = {"predictions": (math.inf, -math.inf), "targets": (math.inf, -math.inf)}
 
     def look(self, prediction: Tensor, target: Tensor | None) -> None:
@@ -58,6 +58,9 @@ class RangeWatch:
         self.left -= 1
         for name, (low, high) in zip(given, batch, strict=True):
             self.seen[name] = (min(self.seen[name][0], low), max(self.seen[name][1], high))
+        low, high = self.seen["predictions"]
+        if not self.began and low < high:
+            self.began = max(abs(low), abs(high))
         low, high = batch[-1]
         self.varied += low < high
         self._judge(target is not None)
@@ -95,10 +98,8 @@ class RangeWatch:
         """
         low, high = self.seen[name]
         size, least = max(abs(low), abs(high)), min(map(abs, self.marks))
-        if not (low < high and size < _NOTHING * least and self.marks[0] * self.marks[-1] > 0):
-            return False
-        self.began = size if self.began is None else self.began
-        return size < 2 * self.began
+        one_sign = self.marks[0] * self.marks[-1] > 0
+        return low < high and one_sign and size < min(_NOTHING * least, 2 * self.began)
 
     def _tell(self, name: str, what: str = _NO_GRADIENT) -> None:
         self.left = 0

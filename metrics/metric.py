@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError
 from ..foundation.arguments import as_array, as_shape, known_names
 from ..foundation.rules import Rule, increasing_numbers
-from ..foundation.xarrays import check_chosen, is_data_array
+from ..foundation.xarrays import is_data_array, refuse_dataset
 from .constraints import FRAME, AtIdentity, Constraint, PairConstraint, Symmetric
 from .fields import as_arrays
 from .found import CLASSES, class_at, digest_of
@@ -195,7 +195,7 @@ class Metric(abc.ABC):
                 H, W >= 1, or of different ones.
         """
         for each in fields:
-            check_chosen(each)
+            refuse_dataset(each)
         if any(is_data_array(each) for each in fields):
             unit = next(each.attrs.get("units", "") for each in fields if is_data_array(each))
             return labelled(self.title, self.arity, fields, self, self._axes(unit), self.units)

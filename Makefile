@@ -100,7 +100,7 @@ clean:  ## Remove .venv, build products and caches; keep runs/
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo 'emuloss needs Python 3.10 or newer: make PYTHON=/path/to/python3'; exit 1; }
-	@echo 'Installing emuloss into $(VENV) (the first time several GB, some minutes)'
+	@echo 'Installing emuloss into $(VENV) (the first time 7 GB, some minutes)'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

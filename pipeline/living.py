@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +22,9 @@ from ..foundation.bars import Bar, counted
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Workers
 from ..losses import Live, LiveLoss, Provenance
-from ..metrics import Metric
+from ..losses.live.labels import SHORT
+from ..losses.live.options import as_live
+from ..metrics import Metric, takes
 from ..training import Learner, Training
 from ..training.batches import Batches, loaders, prefetched
 from ..training.descents import Descents
@@ -36,6 +40,8 @@ _FEWEST = 64
 """but so many tell how far values reach."""
 _LABELLED = 16
 """Fields that are labelled between two looks at the bar."""
+_AT_ONCE = 32
+"""Fields that a step of learning has labelled, of some fourteen predictions."""
 _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
@@ -55,7 +61,8 @@ def live(
     """A live loss of any metric, without a trained emulator: `loss(prediction, target)`, then `loss.learn()`.
 
         loss = emuloss.live("clusters", rain)           # rain: an array (T, H, W), or a source of fields
-        loss = emuloss.live(my_function, rain)
+        loss = emuloss.live(my_function, rain)          # of a field, or of a prediction and an observation:
+        loss = emuloss.live(my_score, rain, arity=2, lower_better=False)
         value = mse(prediction, target) + weight * loss(prediction, target)
         value.backward()
         optimizer.step()
@@ -66,19 +73,22 @@ def live(
 
     Args:
         metric: its name, a Python function of a field (or of a prediction and an observation), the place of
-            one, or a `Metric`. Thresholds that it needs lie at quantiles of the fields, unless a `Metric` has
-            them.
+            one, or a `Metric`. Thresholds that it needs lie at quantiles of the fields, unless they are
+            given.
         fields: observed, such as the targets of the training: an array (T, H, W) or an xarray DataArray in
             order of time, a `FieldSource`, or text for `emuloss.datasets.open_source`. NaN marks pixels that
             were not measured.
         budget: fields of its first lessons.
         arch: architecture of the network; default: hybrid.
-        live: how it learns beside the model.
+        live: how it learns beside the model. Where it does not say whether labels are made in the
+            `background`, the time that first labels took decides: those of functions in plain Python are,
+            unless they take next to no time.
         descents: share of its first lessons that it meets on descents of its own, exactly labelled; they
             make it a better guide where it is frozen afterwards, see `emuloss.training.Training`.
         seed: of the network and of its first lessons.
         progress: whether to show a progress bar on standard error.
-        **arguments: of `as_loss`.
+        **arguments: of the metric, such as thresholds, bounds or arity, unless it is a `Metric`; and of
+            `as_loss`.
 
     Returns:
         The loss, on the CPU; `loss.to(device)` moves it.
@@ -89,20 +99,24 @@ def live(
     """
     as_count("budget", budget)
     as_share("descents", descents)
-    if live is False:
+    how = as_live(live)
+    if how is None:
         raise ArgumentError(
             "live must be True or an emuloss.losses.Live; of a frozen one, call emuloss.train"
         )
     if arch is not None:
         ARCHITECTURES[arch]  # an unknown one is refused before any field is read
     source, roles = opened(Data(fields=fields), seed)
-    teacher = metric_of(Teacher(metric=metric), source, roles, progress=progress)
+    known = () if isinstance(metric, Metric) else takes(metric)
+    of_metric = {name: arguments.pop(name) for name in known if name in arguments}
+    asked = Teacher(metric=metric, metric_options=of_metric or None)
+    teacher = metric_of(asked, source, roles, progress=progress)
     arch = arch or _with_weights(default_architecture(teacher))
     observed = _observed(source, roles)
     number = min(len(observed), max(budget, _FEWEST))
     observed = observed[np.linspace(0, len(observed) - 1, number).astype(int)]
     batch = _asked_about(teacher, observed, seed)
-    curves = _labelled(teacher, batch, progress)
+    curves, seconds = _labelled(teacher, batch, progress)
     teacher = teacher.with_found_scales(lambda: found_scales(curves))
     told = of_the_data(teacher, observed, source.quantum, arch)
     emulator = built(arch, teacher, Network(), seed, told)
@@ -115,7 +129,9 @@ def live(
     options = Training(minutes=None, fields=budget, seed=seed, precision="float32", descents=descents)
     _taught(emulator, batch, curves, options, source.quantum, progress)
     provenance.training = {"source": source.config(), "fields": {"train": len(batch)}, "fields_seen": budget}
-    return Surrogate(emulator, arch, provenance).as_loss(live=live, **arguments)
+    if how.background is None and teacher.parallel == "processes" and seconds * _AT_ONCE < SHORT:
+        how = replace(how, background=False)
+    return Surrogate(emulator, arch, provenance).as_loss(live=how, **arguments)
 
 
 def _with_weights(arch: str) -> str:
@@ -150,18 +166,24 @@ def _asked_about(metric: Metric, observed: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([predictions_of(observed, np.random.default_rng(seed)), observed], 1)
 
 
-def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> np.ndarray:
-    """Exact curves (N, C, Q); in processes where the metric is plain Python. Warns if all are the same."""
-    apart = metric.parallel == "processes"
-    labelling = Workers(metric, usable_cores(), f"metric {metric.title!r}") if apart else nullcontext(metric)
+def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> tuple[np.ndarray, float]:
+    """Exact curves (N, C, Q), and the seconds that a field takes one process, when it is quickest.
+
+    They are made in processes where the metric is plain Python. Warns if all are the same.
+    """
+    apart, cores = metric.parallel == "processes", usable_cores()
+    labelling = Workers(metric, cores, f"metric {metric.title!r}") if apart else nullcontext(metric)
     parts = np.array_split(batch, math.ceil(len(batch) / _LABELLED))
     found: list[np.ndarray] = []
+    seconds = math.inf
     with labelling as label:
         for part in counted(parts, "first labels", "batch", progress):
+            began = time.monotonic()
             try:
                 found.append(label(*metric.parts(part)))
             except FieldError as error:
                 raise FieldError(sum(map(len, found)) + error.index, error.reason) from error
+            seconds = min(seconds, (time.monotonic() - began) * cores / len(part))
     curves = np.concatenate(found)
     if len(curves) > 1 and (curves == curves[0]).all():
         warnings.warn(
@@ -170,7 +192,7 @@ def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> np.ndarray:
             "are thresholds and outputs those that were meant?",
             stacklevel=3,
         )
-    return curves
+    return curves, seconds
 
 
 def _taught(

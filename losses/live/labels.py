@@ -26,12 +26,14 @@ _WAITING = 4
 """Batches that may wait for labels; what comes beyond is not labelled."""
 _LATE = 60.0
 """Seconds without any label, while batches find no place, after which that is worth a warning."""
-_SHORT, _ENOUGH = 0.05, 3
-"""Seconds that labels of a batch may take to be made at once, and how many batches tell it."""
+SHORT = 0.05
+"""Seconds that labels of a batch may take to be made at once,"""
+_ENOUGH = 3
+"""and how many batches tell it."""
 
 
 class LabelWarning(UserWarning):
-    """Predictions that a live surrogate was asked about get no exact labels."""
+    """Predictions that a live surrogate was asked about get no exact labels, or get them in another way."""
 
 
 class Labels(Protocol):
@@ -108,7 +110,7 @@ class Behind:
     @property
     def short(self) -> bool:
         """See above."""
-        return len(self._seconds) >= _ENOUGH and sorted(self._seconds)[1] < _SHORT
+        return len(self._seconds) >= _ENOUGH and sorted(self._seconds)[1] < SHORT
 
     def put(self, asked: Asked) -> None:
         """Have a batch labelled, if there is a place for it."""

@@ -15,7 +15,7 @@ from ...errors import ArgumentError
 from ...training.reservoir import Reservoir
 from ..loss import Compared, Sides, SurrogateLoss
 from .gauge import Gauge, GaugeWarning
-from .labels import AtOnce, Behind, Labels
+from .labels import AtOnce, Behind, Labels, LabelWarning
 from .lessons import Heard, Lesson, as_asked, lesson_of, together
 from .options import Live
 from .student import Student, rank
@@ -192,7 +192,16 @@ class LiveLoss(SurrogateLoss):
         """Label at once from now on, where labels are known to take next to no time."""
         if self.live.background is None and isinstance(self._labels, Behind) and self._labels.short:
             self._left_out += self._labels.left_out
+            before = self.exact_forward, self.slopes
             self._label_at_once()
+            if before != (self.exact_forward, self.slopes):
+                warnings.warn(
+                    f"exact values of {self.metric.title} take next to no time: from now on the loss waits "
+                    "for them, its value is exact, which may change its size, and its slopes are checked; "
+                    "Live(background=False) has it so from the first step, Live(background=True) never",
+                    LabelWarning,
+                    stacklevel=3,
+                )
 
     def _label_at_once(self) -> None:
         """Go over to labels at once, and to what they allow where nothing else was asked for."""

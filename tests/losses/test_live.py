@@ -468,10 +468,15 @@ def test_functions_that_take_no_time_are_labelled_at_once(function, asked):
     loss = surrogate(function("mean")).as_loss(live=True, **asked)
     assert isinstance(loss._labels, Behind)
     (prediction,), (target,) = batches(1)
-    end = time.monotonic() + 60
-    while isinstance(loss._labels, Behind) and time.monotonic() < end:
-        taught(loss, [prediction], [target])
-        time.sleep(0.02)
+
+    def learn_until_labels_are_at_once():
+        end = time.monotonic() + 60
+        while isinstance(loss._labels, Behind) and time.monotonic() < end:
+            taught(loss, [prediction], [target])
+            time.sleep(0.02)
+
+    with pytest.warns(LabelWarning, match="from now on the loss waits for them"):
+        learn_until_labels_are_at_once()
     assert isinstance(loss._labels, AtOnce)
     assert loss.exact_reference
     assert loss.exact_forward

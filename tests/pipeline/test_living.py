@@ -1,6 +1,7 @@
 """Live losses of any metric, which begin with a network that knows nothing."""
 
 import math
+import time
 
 import emuloss
 import numpy as np
@@ -59,6 +60,28 @@ def test_of_functions(observed):
     pairs = emuloss.metric(miss, arity=2, lower_better=True)
     loss = emuloss.live(pairs, observed, live=Live(background=False), **QUICK)
     assert step(loss, observed)["exact"] >= 0
+
+
+def slow(field):
+    """The mean, after a while."""
+    time.sleep(0.005)
+    return float(np.nan_to_num(field).mean())
+
+
+@pytest.mark.parametrize(("metric", "at_once"), [(wettest, True), (slow, False)])
+def test_first_labels_tell_whether_to_wait_for_them(metric, at_once, observed):
+    """A loss that turned from the network's values to exact ones would change its size in mid-training."""
+    loss = emuloss.live(metric, observed, **QUICK)
+    assert loss.exact_forward == loss.exact_reference == at_once
+    assert loss.slopes == ("checked" if at_once else "surrogate")
+    assert emuloss.live(metric, observed, live=Live(background=True), **QUICK).slopes == "surrogate"
+
+
+def test_arguments_of_the_metric(observed):
+    loss = emuloss.live(miss, observed, arity=2, lower_better=True, reduction="sum", **QUICK)
+    assert (loss.metric.arity, loss.reduction) == (2, "sum")
+    assert step(loss, observed)["loss"] > 0
+    assert emuloss.live("clusters", observed, thresholds=[1.0, 4.0], **QUICK).metric.thresholds == (1.0, 4.0)
 
 
 def test_the_first_lessons_teach_something(observed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from torch import Tensor, distributed, nn
 
 from ..emulators.fields import check_tensor
 from ..emulators.relaxations.relaxation import COLD, HOT
-from ..emulators.transforms import transformed
+from ..emulators.transforms import traced, transformed
 from ..errors import ArgumentError
 from ..foundation.arguments import as_count, as_positive, as_real, as_share, known_names
 from ..foundation.limits import shown
@@ -20,6 +21,8 @@ from .comparison import Comparison, is_weight
 from .live import LiveLoss
 
 Term = Callable[..., Tensor]
+_LOOKED_AT = 16
+"""Batches in which gaps are looked for: a look waits for the device."""
 _OPTIONS = ("losses", "temperatures", "settle", "smoothing", "every", "self")
 
 
@@ -159,7 +162,7 @@ class Combined(nn.Module):
         given = [w.share if isinstance(w, Share) else 0.0 for w in self.asked.values()]
         self.register_buffer("fixed", torch.tensor(fixed), persistent=False)
         self.register_buffer("given_shares", torch.tensor(given), persistent=False)
-        self._steps = 0
+        self._steps, self._looks = 0, _LOOKED_AT
 
     def step(self, progress: float) -> None:
         """Set shares that rise, and temperatures that fall, for a moment of the training.
@@ -246,6 +249,7 @@ class Combined(nn.Module):
             for name, loss in self.losses.items()
         ]
         self.values = {name: value.detach() for name, value in zip(self.names, values, strict=True)}
+        self._look(prediction, target)
         if self._measures(prediction):
             self._measure(values, prediction)
         weighed = [value * weight for value, weight in zip(values, self._weights().unbind(), strict=True)]
@@ -253,6 +257,22 @@ class Combined(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward  # which torch gives no type
+
+    def _look(self, prediction: Tensor, target: Any) -> None:
+        """Tell once, of the first batches, of losses that gaps in the target leave without a value."""
+        if not self._looks or not isinstance(target, Tensor) or traced(prediction) or transformed(prediction):
+            return
+        self._looks -= 1
+        if not (target.isnan().any() and prediction.isfinite().all()):
+            return
+        lost = [name for name, value in self.values.items() if not value.isfinite()]
+        if lost:
+            self._looks = 0
+            warnings.warn(
+                f"losses[{lost[0]!r}] is not finite, since targets are NaN where nothing was measured; leave "
+                "these pixels out, as lambda p, t: (p - t)[~t.isnan()].square().mean() does",
+                stacklevel=5,
+            )
 
     def _measures(self, prediction: Tensor) -> bool:
         """Whether the norms of gradients are found in this step."""

@@ -171,6 +171,20 @@ def live(gated: bool = True) -> emuloss.losses.LiveLoss:
     return FrozenSurrogate(network, "constrained").as_loss(live=live, slopes="surrogate")
 
 
+def test_gaps_that_an_error_of_pixels_does_not_leave_out_are_told():
+    """A plain mean over pixels that were not measured is NaN, and so is the whole sum."""
+    prediction, target = torch.zeros(2, 8, 8, requires_grad=True), torch.ones(2, 8, 8)
+    combined = Combined({"mse": nn.MSELoss(), "other": lambda p, t: p.square().mean()})
+    combined(prediction, target)
+    target[0, 0] = torch.nan
+    with pytest.warns(UserWarning, match=r"losses\['mse'\] is not finite, since targets are NaN"):
+        assert combined(prediction, target).isnan()
+    combined(prediction, target)  # told once
+    masked = Combined({"mse": lambda p, t: (p - t)[~t.isnan()].square().mean()})
+    assert masked(prediction, target) == 1
+    Combined({"mse": nn.MSELoss()})(prediction * torch.nan, target)  # of a network that broke
+
+
 def test_learn_reaches_the_losses_that_are_live():
     prediction, target = batch()
     own, within = live(), live()

@@ -5,6 +5,11 @@ loss = emuloss.relax(metric).as_loss()          # analytical
 loss = emuloss.load("minkowski-opera").as_loss()  # bundled; or a directory, or "org/repo" on the Hub
 loss(prediction, target).backward()
 surrogate = emuloss.train(fields="rain", metric="clusters", out="runs/mine")  # a trained one
+loss = emuloss.live(my_function, fields)  # goes on learning beside your model
+
+Beside the loss that you have: `Combined`, with a `Share` of the gradient. For ensembles:
+`surrogate.as_score()`. Of segmentations: `SegmentationLoss`. Of generators: `Guidance`. To look at data
+first: `look`. `help(emuloss.live)` and the like tell of one of them; `help(emuloss)` of all.
 """
 
 from __future__ import annotations

@@ -37,9 +37,10 @@ class SurrogateLoss(Comparison):
     Args:
         surrogate: maps fields (N, H, W), or pairs (N, 2, H, W), to curves (N, C, Q), differentiable.
         distance: between curves: a name out of `emuloss.emulators.DISTANCES`, or a `Distance` of one's own,
-            class or instance. Default: the one above.
+            class or instance. Default: that of signed-log curves, of a pairwise metric its shortfall.
         forward: curves of the prediction: "surrogate", or "exact": exact values, with the gradient
-            of the surrogate (straight through), so that the loss is the true distance. Default: "surrogate".
+            of the surrogate (straight through), so that the loss is the true distance. Default:
+            "surrogate"; of a live loss see `LiveLoss`, as for `reference` and `slopes`.
         reference: curves of the target: "surrogate", so that loss(x, x) = 0, or "exact". Default:
             as `forward`. A pairwise metric has none.
         reduction: "mean" or "sum" over fields, or "none".
@@ -49,10 +50,11 @@ class SurrogateLoss(Comparison):
             pairwise metric. It may be set anew between steps.
         slopes: what the gradient is: the "surrogate"'s own; "checked": without those parts of it along which
             exact values get worse, for training models; "measured": exact slopes along them, and towards
-            smoother fields, for changing fields themselves. Beside exact values (`forward`) they take six and
-            eight more calls of the metric a field. They can be neither compiled nor transformed. Values stay
-            as they are, and so does the gradient of `by_output`. At exact values what is asked about goes to
-            the goal that the surrogate sees. See `emuloss.losses.slopes`. Default: "surrogate".
+            smoother fields, for changing fields themselves. Beside exact values (`forward`) of prediction and
+            target they take six and eight more calls of the metric a field. They can be neither compiled nor
+            transformed. Values stay as they are, and so does the gradient of `by_output`. At exact values
+            what is asked about goes to the goal that the surrogate sees: see `emuloss.losses.slopes`.
+            Default: "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
             not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,
@@ -60,7 +62,7 @@ class SurrogateLoss(Comparison):
             Default: single fields, of which there are no channels.
         in_state_dict: whether a state dict of this loss, or of a module that holds it, has the
             surrogate's frozen weights. Without, they stay what the surrogate was made with; a state
-            dict that has them can be loaded all the same.
+            dict that has them can be loaded all the same. That of a live loss always has them.
 
     Casts of a parent module to half precision (`half()`, `bfloat16()`) leave a loss in single precision.
     Fields in another unit than the surrogate's have no gradient: the first batches that look so are told by a

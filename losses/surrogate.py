@@ -282,7 +282,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         live: bool | Live = False,
     ) -> SurrogateLoss: ...
 
-    @takes_those_of(SurrogateLoss)
+    @takes_those_of(SurrogateLoss, LiveLoss)
     def as_loss(
         self,
         *,
@@ -303,8 +303,10 @@ class FrozenSurrogate(Embedded, Differentiable):
 
         Of a metric of one field it is the distance between the curves of both; of a pairwise metric the
         metric itself, turned so that smaller is better, which has neither `reference` nor `trust`. A live one
-        goes on learning beside the model that it judges, on the predictions that it is asked about: see
-        `LiveLoss`, and `Live` for what decides how. Where its evaluation found it unfit, and nothing of the
+        goes on learning beside the model that it judges, on the predictions that it is asked about, once
+        `loss.learn()` is called after each step: by default its values are exact and its slopes "checked", or
+        both the surrogate's where labels have to be waited for. See `LiveLoss`, and `Live` for what decides
+        how. Where its evaluation found it unfit, and nothing of the
         exact metric is asked for (`forward`, `slopes`, `live`), it warns (`UnfitWarning`).
 
         Raises:

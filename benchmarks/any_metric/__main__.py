@@ -1,7 +1,7 @@
 """Losses of metrics that have no relaxation: what gradient steps remove, by several ways to a gradient.
 
     python benchmarks/any_metric [--only NAME ...] [--ways WAY ...] [--budget FIELDS] [--out FOLDER]
-                                 [--page docs/live.md]
+                                 [--page docs/live_figures.md]
 
 The metrics are plain functions of rain and of pictures, and some of the package's; see functions.py. Of each,
 spoilt fields are changed by 200 gradient steps on their pixels, as `emuloss.evaluation.descent` has it, and

@@ -32,8 +32,8 @@ def peaks(field):
 """
 _MOVING = 'reduction="none", slopes="measured"'
 """What losses are told that move fields themselves."""
-WEIGHTS = {"minkowski": 0.002, "relaxed": 0.002, "trained": 0.01}
-"""Where to begin, of losses; those measured: docs/super_resolution.md and docs/live.md."""
+WEIGHTS = {"minkowski": 0.002, "relaxed": 0.03, "trained": 0.01}
+"""Where to begin, of losses; those measured: docs/super_resolution.md and docs/live_figures.md."""
 SHARE = 0.5
 """Of the gradient, where to begin with live losses: slopes differ much from metric to metric."""
 
@@ -96,6 +96,7 @@ def _used(model: str, metric: str, fields: str) -> str:
         return (
             f'combined = emuloss.Combined({{"mse": mse, "metric": loss}}, metric=emuloss.Share({SHARE}))\n\n'
             "# in your training step\n"
+            "combined.step(step / steps)  # the share rises\n"
             "combined(prediction, target).backward()\n"
             "combined.learn()  # after optimizer.step()"
         )

@@ -69,7 +69,7 @@ class AtOnce:
         put, self._put = self._put, []
         for asked in put:
             try:
-                curves = exact_curves(self.metric, asked.fields)
+                curves = asked.all(exact_curves(self.metric, asked.unknown))
             except EmulossError as error:  # of a function of the user's own
                 self.left_out += asked.predictions
                 if not self._warned:
@@ -177,11 +177,11 @@ def _serve(
     while (asked := todo.get()) is not None:
         began = time.monotonic()
         try:
-            reply: Any = worker.reply(_parts(asked.fields))
+            reply: Any = worker.reply(_parts(asked.unknown))
         except (OSError, ValueError, EOFError):
             done.put((asked, "the process died", 0.0))
             break
-        found = str(reply) if isinstance(reply, EmulossError) else torch.from_numpy(reply)
+        found = str(reply) if isinstance(reply, EmulossError) else asked.all(torch.from_numpy(reply))
         done.put((asked, found, time.monotonic() - began))
     worker.close()
 

@@ -49,7 +49,7 @@ class LiveLoss(SurrogateLoss):
             slopes are lost as it learns.
         network: what of it learns.
         facts: where it is noted, under "live", what was learnt.
-        live: how it learns.
+        live: how it learns beside the model: a `Live`; of `as_loss` also True, for its defaults.
         **arguments: those of `SurrogateLoss`. By default values are exact (`forward`), the gradient leads to
             the surrogate's own goal, and slopes are "checked". Where labels would have to be waited for,
             values and slopes are the surrogate's, unless `slopes` are asked for, which are made at once.
@@ -119,9 +119,14 @@ class LiveLoss(SurrogateLoss):
         """As of a frozen surrogate; what is asked in training is kept, to be learnt."""
         if not (self.training and torch.is_grad_enabled() and prediction.requires_grad):
             return super()._curves_of(prediction, target, target_curves)
-        self._hear(Heard.of(prediction, target, target_curves))
         with self._student.autocast(prediction.device):
-            return super()._curves_of(prediction, target, target_curves)
+            sides = super()._curves_of(prediction, target, target_curves)
+        # Curves of doubles are not to the bit those of the single precision that is kept.
+        known = prediction.dtype != torch.float64
+        counted = known and self.exact_reference and target is not None
+        found = sides.exact if known else None, sides.reference if counted else None
+        self._hear(Heard.of(prediction, target, target_curves, *found))
+        return sides
 
     def _believed(self, emulated: Tensor, exact: Tensor, agree: Tensor) -> Tensor:
         """One that learns what it was asked goes to its own goal, which moves to the exact one."""

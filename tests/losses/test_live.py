@@ -345,6 +345,37 @@ def test_what_is_only_remembered_is_labelled_alone(metric):
     assert torch.equal(asked.fields, expected)
 
 
+class Counted(Minkowski):
+    """Counts the fields that it is asked about."""
+
+    asked = 0
+
+    def _compute(self, fields):
+        Counted.asked += len(fields)
+        return super()._compute(fields)
+
+
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [({"slopes": "surrogate"}, 4 + 4 + 1), ({"forward": "surrogate", "reference": "exact"}, 4 + 3 + 1)],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_the_loss_has_found_is_not_asked_again(asked, number, dtype):
+    """Of four predictions, one of them broken, four targets, and an anchor; what it learns is the same."""
+    loss = surrogate(Counted([0.2, 1.0, 3.0])).as_loss(live=Live(**EXACTLY), **asked)
+    (prediction,), (target,) = batches(1)
+    prediction[0, 0, 0] = math.nan  # left out
+    Counted.asked = 0
+    taught(loss, [prediction.to(dtype)], [target.to(dtype)])
+    if dtype == torch.float32:
+        assert Counted.asked == number
+    held = loss._memory.state_dict()
+    assert torch.equal(held["fields"], prediction[1:])
+    assert torch.equal(
+        held["curves"], torch.from_numpy(Minkowski([0.2, 1.0, 3.0])(prediction[1:].numpy())).float()
+    )
+
+
 # Memory
 
 

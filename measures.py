@@ -26,7 +26,7 @@ from .emulators.fields import stacked
 from .errors import ArgumentError
 from .foundation.arguments import as_choice
 from .foundation.limits import shown
-from .losses.inputs import check_inputs, unmeasured
+from .losses.inputs import broken, check_inputs, countable, unmeasured
 from .losses.shapes import Channels, Layout
 from .metrics import Metric
 from .metrics.pairwise import constant_range, identity_values
@@ -61,6 +61,8 @@ class _Exact(torchmetrics.Metric):
     def update(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Take a batch in. A field of which no pixel was measured tells nothing, and is left out.
 
+        A prediction that is not finite where something was measured makes the mean NaN, as it does a loss.
+
         Args:
             preds: (N, H, W), (N, 1, H, W) or (H, W), with `channels` (N, C, H, W).
             target: of the same shape, NaN where nothing was measured.
@@ -70,10 +72,13 @@ class _Exact(torchmetrics.Metric):
         check_inputs(self.metric, preds, found, None, mask, preds.device)
         assert found is not None  # `check_inputs` has seen to it
         missing = unmeasured(preds, found, mask, "target")
+        told = broken(preds.detach(), missing)[:, 0]
+        preds = countable(preds, found, missing)
         if missing is not None:
             some = ~missing.flatten(1).all(1)
             preds, found = (each.masked_fill(missing, torch.nan)[some] for each in (preds, found))
-        values = self._values(preds.detach(), found.detach())
+            told = told[some]
+        values = self._values(preds, found.detach()) + told.cpu()
         self.total += values.sum().to(self.total.device)
         self.fields += len(values)
 

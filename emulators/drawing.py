@@ -1,11 +1,29 @@
-"""Random numbers that leave those of the caller as they are."""
+"""What is built leaves the caller's random numbers and settings as they are, and has nothing of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@contextmanager
+def neutral(seed: int = 0) -> Iterator[None]:
+    """What is built within has nothing of the caller's settings, nor do these change.
+
+    Args:
+        seed: of random weights, which come from no generator of the caller's.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # in which weights are, and what is computed beside them
+    try:
+        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"), DrawnFrom(seed):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 class DrawnFrom(TorchDispatchMode):

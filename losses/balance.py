@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 
+from ..emulators.embedded import Embedded
 from ..emulators.fields import check_tensor
 from ..emulators.relaxations.relaxation import COLD, HOT
 from ..emulators.transforms import traced, transformed
@@ -53,7 +54,7 @@ class Share:
         as_share("rise", self.rise)
 
 
-class Combined(nn.Module):
+class Combined(Embedded):
     r"""A weighted sum of losses whose weights need no sweep.
 
         combined = emuloss.Combined(
@@ -155,13 +156,14 @@ class Combined(nn.Module):
         self.every = as_count("every", every)
         self.losses = nn.ModuleDict({name: _as_module(loss) for name, loss in losses.items()})
         self.values: dict[str, Tensor] = {}
-        self.register_buffer("norms", torch.zeros(len(losses)))
-        self.register_buffer("counts", torch.zeros(len(losses)))
-        self.register_buffer("risen", torch.ones(len(losses)))
+        single = torch.float32  # whatever the default is
+        self.register_buffer("norms", torch.zeros(len(losses), dtype=single))
+        self.register_buffer("counts", torch.zeros(len(losses), dtype=single))
+        self.register_buffer("risen", torch.ones(len(losses), dtype=single))
         fixed = [0.0 if isinstance(w, Share) else float(w) for w in self.asked.values()]
         given = [w.share if isinstance(w, Share) else 0.0 for w in self.asked.values()]
-        self.register_buffer("fixed", torch.tensor(fixed), persistent=False)
-        self.register_buffer("given_shares", torch.tensor(given), persistent=False)
+        self.register_buffer("fixed", torch.tensor(fixed, dtype=single), persistent=False)
+        self.register_buffer("given_shares", torch.tensor(given, dtype=single), persistent=False)
         self._steps, self._looks = 0, _LOOKED_AT
 
     def step(self, progress: float) -> None:
@@ -244,6 +246,8 @@ class Combined(nn.Module):
                 )
         if prediction.dtype in (torch.float16, torch.bfloat16):
             prediction = prediction.float()  # in which small gradients have a norm
+        # Not the caller's own tensor, whose hooks, such as those of FSDP, an inner gradient would call.
+        prediction = prediction.view_as(prediction)
         values = [
             _number(name, loss(prediction, target, **given.get(name, {})))
             for name, loss in self.losses.items()

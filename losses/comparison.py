@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..emulators.differentiable import Differentiable, device_of
 from ..emulators.distances import DISTANCES, Distance, default_distance
@@ -21,15 +21,19 @@ from ..foundation.arguments import as_choice, as_flag
 from ..metrics import Metric
 from .inputs import MISSING
 from .ranges import RangeWatch
+from .shapes import Layout
 
 _SIDES = ("surrogate", "exact")
 _REDUCTIONS = ("mean", "sum", "none")
+_EXTRA = "_extra_state"
+"""As torch names in a state dict what is no tensor."""
 
 
 class Comparison(Embedded):
     """Compares predictions with targets by a frozen surrogate; arguments as in `SurrogateLoss`."""
 
     output_weights: Tensor
+    layout: Layout
 
     @torch.inference_mode(False)
     def __init__(
@@ -99,10 +103,10 @@ class Comparison(Embedded):
         """Whether exact curves of predictions have to be found beside the surrogate's."""
         return self.exact_forward and not self.surrogate.exact
 
-    def _both(self, fields: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _both(self, fields: Tensor, counted: Tensor) -> tuple[Tensor, Tensor | None]:
         """Curves of what the surrogate takes: the surrogate's, and exact ones where these are what counts."""
         curves = self.surrogate(fields)
-        return curves, self.teacher(fields).to(curves) if self._counts_predictions else None
+        return curves, self.teacher(counted).to(curves) if self._counts_predictions else None
 
     def _weighed(self, distances: Tensor) -> Tensor:
         """Distances (N,) of distances by output (N, C)."""
@@ -189,17 +193,20 @@ def reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if reduction == "mean" and losses.shape[0] else losses.sum()
 
 
-def _leave_out(comparison: Comparison, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    """Drop the surrogate's weights from a state dict."""
-    for name in [name for name in state if name.startswith(f"{prefix}surrogate.")]:
+def _leave_out(comparison: Comparison, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Drop the surrogate's weights from a state dict, and what a live loss goes on from."""
+    for name in [name for name in state if name.startswith((f"{prefix}surrogate.", f"{prefix}{_EXTRA}"))]:
         del state[name]
 
 
-def _fill_in(comparison: Comparison, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Put the surrogate's own weights into a state dict that has none."""
-    prefix = f"{prefix}surrogate."
-    if not any(name.startswith(prefix) for name in state):
-        state.update(comparison.surrogate.state_dict(prefix=prefix))
+def _fill_in(comparison: Comparison, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put into a state dict that has none the surrogate's own weights, and what a live loss goes on from."""
+    weights = f"{prefix}surrogate."
+    if any(name.startswith(weights) for name in state):
+        return
+    state.update(comparison.surrogate.state_dict(prefix=weights))
+    if type(comparison).get_extra_state is not nn.Module.get_extra_state:
+        state[f"{prefix}{_EXTRA}"] = comparison.get_extra_state()
 
 
 def is_weight(value: object) -> bool:

@@ -48,8 +48,10 @@ class Guidance:
             any function of physical fields that gives values (N,), or one of all samples together. A live
             loss learns on the estimates as it goes, which is the way to metrics without a relaxation;
             see `best` for one without gradients.
-        target: of a loss, score or surrogate: what it compares with, (N, H, W), or one field (H, W) for all.
-        target_curves: instead of it, its curves (N, C, Q), or (C, Q) for all samples.
+        target: of a loss, score or surrogate: what it compares with, (N, H, W), or one field (H, W) for all;
+            of a loss with `channels` (N, C, H, W) or (C, H, W), whose channels then count alike.
+        target_curves: instead of it, its curves (N, C, Q), or (C, Q) for all samples; of K channels one
+            dimension more.
         strength: at least 0, or a function of the share of the sampling that is done.
         to_physical: differentiable, from the model's fields to those of the objective, such as
             `lambda x: x.expm1()`. Default: as they are.
@@ -162,17 +164,20 @@ class Guidance:
         fields = estimate if self.to_physical is None else self.to_physical(estimate)
         if not isinstance(self.objective, Comparison):
             return self.objective(fields)
-        if fields.ndim == 4:
-            fields = fields[:, 0]
-        count = len(fields)
-        if isinstance(self.objective, SurrogateScore):
-            count, fields = 1, fields[None]
-        target, curves = (
-            None if given is None else given.expand(count, *given.shape[-2:])
-            for given in (self.target, self.target_curves)
-        )
-        found = self.objective(fields, target, target_curves=curves)
-        return found.sum() if isinstance(self.objective, SurrogateScore) else found
+        target, curves = self.target, self.target_curves
+        if self.objective.layout.channels is None:  # several channels are the objective's to refuse
+            fields, target = _single(fields), None if target is None else _single(target)
+        shape = fields.shape[1:]
+        of_all = isinstance(self.objective, SurrogateScore)
+        count = 1 if of_all else len(fields)
+        if target is not None and target.shape[-len(shape) :] == shape:
+            target = target.expand(count, *shape)
+        if curves is not None:
+            curves = curves.expand(count, *curves.shape[-len(shape) :])
+        found = self.objective(fields[None] if of_all else fields, target, target_curves=curves)
+        if of_all:
+            return found.sum()
+        return found.mean(1) if found.ndim == 2 else found  # of channels
 
     @torch.no_grad()
     def best(self, estimates: Tensor, keep: int | None = None) -> Tensor:
@@ -311,6 +316,11 @@ def guided_output(
     of_sample, of_output = of_estimate[kind]
     estimate = of_sample * sample + of_output * model_output
     return model_output.detach() + guidance(sample, estimate, progress) / of_output
+
+
+def _single(fields: Tensor) -> Tensor:
+    """Fields (N, 1, H, W) as (N, H, W); others as they are."""
+    return fields[:, 0] if fields.ndim == 4 and fields.shape[1] == 1 else fields
 
 
 def _as_strength(value: Any) -> float:

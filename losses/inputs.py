@@ -78,6 +78,19 @@ def unmeasured(prediction: Tensor, target: Tensor | None, mask: Tensor | None, m
     return found
 
 
+def countable(prediction: Tensor, target: Tensor | None, missing: Tensor | None) -> Tensor:
+    """A prediction as an exact metric takes it, without gradient.
+
+    Where it is not finite though the pixel was measured, its loss is not finite either, whatever else: there
+    it is the target, or 0, for functions that bear no such values.
+    """
+    prediction = prediction.detach()
+    sound = prediction.isfinite()
+    if missing is not None:
+        sound = sound | missing
+    return prediction.where(sound, prediction.new_zeros(()) if target is None else target.to(prediction))
+
+
 def broken(prediction: Tensor, missing: Tensor | None) -> Tensor:
     """(N, 1), NaN for the fields of a prediction that are not finite where they should be, 0 for others.
 

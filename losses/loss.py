@@ -17,7 +17,7 @@ from ..emulators.transforms import traced, transformed
 from ..errors import ArgumentError
 from ..foundation.arguments import as_choice
 from .comparison import Comparison, as_reference, check_single, is_weight, reduced, through
-from .inputs import broken, check_inputs, unmeasured
+from .inputs import broken, check_inputs, countable, unmeasured
 from .shapes import Channels, Layout
 from .slopes import Exact, checked_gradient, measured_gradient, values_of, with_gradient
 
@@ -56,13 +56,15 @@ class SurrogateLoss(Comparison):
             what is asked about goes to the goal that the surrogate sees: see `emuloss.losses.slopes`.
             Default: "surrogate".
         missing: what says that a pixel was not measured: the "target" alone, so that a prediction that is
-            not finite there gives a loss that is not finite, or "either": NaN in prediction or target.
+            not finite there gives a loss that is not finite, or "either": NaN in prediction or target, and
+            infinite predictions count as very large ones.
         channels: of fields (N, C, H, W) a name for each channel that is measured, each as a field by itself,
             and None for each that is not: ("rain", None). "each" measures all, such as times (N, T, H, W).
             Default: single fields, of which there are no channels.
         in_state_dict: whether a state dict of this loss, or of a module that holds it, has the
             surrogate's frozen weights. Without, they stay what the surrogate was made with; a state
-            dict that has them can be loaded all the same. That of a live loss always has them.
+            dict that has them can be loaded all the same. Of a live loss it also decides about what it has
+            learnt.
 
     Casts of a parent module to half precision (`half()`, `bfloat16()`) leave a loss in single precision.
     Fields in another unit than the surrogate's have no gradient: the first batches that look so are told by a
@@ -170,8 +172,11 @@ class SurrogateLoss(Comparison):
         self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None, mask: Tensor | None
     ) -> Tensor:
         """The loss of each field, (N,), or of each channel of it, (N, K)."""
-        if self.asks_slopes and getattr(prediction, "dtype", None) in (torch.float16, torch.bfloat16):
-            prediction = prediction.float()  # a scaled loss would have slopes beyond its range
+        if self.asks_slopes and isinstance(prediction, Tensor):
+            # Not the caller's own tensor, whose hooks, such as those of FSDP, an inner gradient would call.
+            prediction = prediction.view_as(prediction)
+            if prediction.dtype in (torch.float16, torch.bfloat16):
+                prediction = prediction.float()  # a scaled loss would have slopes beyond its range
         given = self.layout.flat(prediction, target, target_curves, mask)
         compared = self._compared(*given)
         loss, gate = self._weighed(compared.distances), compared.sides.gate
@@ -206,7 +211,7 @@ class SurrogateLoss(Comparison):
 
     def _exact(self, compared: Compared, target_curves: Tensor | None) -> Exact:
         """What the exact metric says of predictions; what the loss has found is not asked for again."""
-        fields = _flat(compared.prediction.detach()).float()
+        fields = _flat(compared.counted).float()
         observed = None if compared.target is None else _flat(compared.target).float()
         sides = compared.sides
         reference = sides.reference
@@ -246,11 +251,14 @@ class SurrogateLoss(Comparison):
         prediction, target, missing = self._masked(prediction, target, mask)
         told = broken(given, missing) if self.missing == "target" else None
         self.watch.look(prediction, target)
-        sides = self._curves_of(prediction, target, target_curves)
+        counted = prediction.detach()
+        if told is not None and (self._counts_predictions or self.asks_slopes):
+            counted = countable(counted, target, missing)
+        sides = self._curves_of(prediction, counted, target, target_curves)
         with full_precision(sides.curves):
             distances = self.distance(through(sides.curves, sides.exact), sides.reference)
             distances = distances if told is None else distances + told
-        return Compared(distances, prediction, target, sides)
+        return Compared(distances, counted, target, sides)
 
     def _turned(self, sides: Sides) -> Tensor:
         """What the gradient that the metric is asked about has beyond that of exact distances, by curves.
@@ -291,32 +299,34 @@ class SurrogateLoss(Comparison):
                 target = target.masked_fill(missing, math.nan)
         return prediction, target, missing
 
-    def _curves_of(self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Sides:
-        """Curves of predictions, and those to reach."""
+    def _curves_of(
+        self, prediction: Tensor, counted: Tensor, target: Tensor | None, target_curves: Tensor | None
+    ) -> Sides:
+        """Curves of predictions, exact ones of what of them can be counted, and those to reach."""
         if self.metric.arity == 2:
             assert target is not None  # `check_inputs` has seen to it
-            return Sides(*self._both(stacked(prediction, target)))
+            return Sides(*self._both(stacked(prediction, target), stacked(counted, target)))
         if target is None:
             assert target_curves is not None  # likewise
-            return self._against_curves(prediction, target_curves)
-        return self._against_target(prediction, target)
+            return self._against_curves(prediction, counted, target_curves)
+        return self._against_target(prediction, counted, target)
 
-    def _against_curves(self, prediction: Tensor, target_curves: Tensor) -> Sides:
+    def _against_curves(self, prediction: Tensor, counted: Tensor, target_curves: Tensor) -> Sides:
         """Curves of predictions beside those that were given."""
         if self.trusting:
             raise ArgumentError("trust needs the target itself, to compare surrogate and exact curves")
-        curves, exact = self._both(prediction)
+        curves, exact = self._both(prediction, counted)
         return Sides(curves, exact, as_reference(target_curves, curves))
 
-    def _against_target(self, prediction: Tensor, target: Tensor) -> Sides:
+    def _against_target(self, prediction: Tensor, counted: Tensor, target: Tensor) -> Sides:
         """Curves of predictions beside those of targets."""
         counts_targets = (self.exact_reference or self.trusting) and not self.surrogate.exact
-        counted = [prediction] * self._counts_predictions + [target] * counts_targets
-        if not counted:
+        asked = [counted] * self._counts_predictions + [target] * counts_targets
+        if not asked:
             curves, reference = self._emulated(prediction, target)
             return Sides(curves, None, reference)
         # What crosses to the host crosses once.
-        exact = self.teacher(joined(counted)).split(target.shape[0])
+        exact = self.teacher(joined(asked)).split(target.shape[0])
         if counts_targets and not self.trusting:
             curves, reference = self.surrogate(prediction), exact[-1]
         else:
@@ -382,13 +392,13 @@ class Compared(NamedTuple):
 
     Attributes:
         distances: (N, C).
-        prediction: (N, H, W) or (N, 1, H, W), NaN where nothing was measured.
+        counted: what exact values are of, (N, H, W) or (N, 1, H, W), NaN where nothing was measured.
         target: likewise; None where its curves were given.
         sides: their curves.
     """
 
     distances: Tensor
-    prediction: Tensor
+    counted: Tensor
     target: Tensor | None
     sides: Sides
 

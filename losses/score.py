@@ -18,7 +18,7 @@ from ..emulators.scores import ALMOST, fairness_of, kernel_score, pairs_of
 from ..errors import ArgumentError
 from ..foundation.arguments import as_flag
 from .comparison import Comparison, as_reference, reduced, through
-from .inputs import broken, check_inputs, unmeasured
+from .inputs import broken, check_inputs, countable, unmeasured
 from .shapes import Channels, Layout
 
 
@@ -205,9 +205,9 @@ class SurrogateScore(Comparison):
         check_inputs(self.metric, each, target, target_curves, mask, self.output_weights.device)
         missing = unmeasured(self._lacked(members), target, mask, self.missing)
         number, count = members.shape[:2]
+        lacking = None if missing is None else _repeated(missing, count)
         told: Tensor | None = None
         if self.missing == "target":
-            lacking = None if missing is None else _repeated(missing, count)
             told = broken(members.flatten(0, 1), lacking).view(number, count)
             told = self._of_all(told).sum(1, keepdim=True)
         if missing is not None:
@@ -215,31 +215,34 @@ class SurrogateScore(Comparison):
             target = None if target is None else target.detach().masked_fill(missing, math.nan)
         fields = members.flatten(0, 1)
         self.watch.look(fields, target)
-        if self.metric.arity == 2:
-            assert target is not None  # `check_inputs` has seen to it
-            scores = self._of_pairs(members, _repeated(target.detach(), count))
+        targets = None if target is None else _repeated(target.detach(), count)
+        counted = fields.detach()
+        if told is not None and self._counts_predictions:
+            counted = countable(counted, targets, lacking)
+        if targets is not None and self.metric.arity == 2:
+            scores = self._of_pairs(members, counted.view_as(members), targets)
         else:
-            scores = self._scores(
-                through(*self._both(fields)).unflatten(0, (number, count)), target, target_curves
-            )
+            curves = through(*self._both(fields, counted)).unflatten(0, (number, count))
+            scores = self._scores(curves, target, target_curves)
         return scores if told is None else scores + told
 
-    def _of_pairs(self, members: Tensor, targets: Tensor) -> Tensor:
+    def _of_pairs(self, members: Tensor, counted: Tensor, targets: Tensor) -> Tensor:
         """Scores (N, C) of members (N, M, ...), each given its target (N M, ...), by a pairwise metric."""
         number, count = members.shape[:2]
 
-        def between(first: Tensor, second: Tensor) -> Tensor:
-            curves = through(*self._both(stacked(first, second.detach())))
+        def between(first: Tensor, second: Tensor, exactly: tuple[Tensor, Tensor], each: int) -> Tensor:
+            curves = through(*self._both(stacked(first, second.detach()), stacked(*exactly)))
             with full_precision(curves):
-                return self.distance(curves, None).unflatten(0, (number, -1))
+                return self.distance(curves, None).unflatten(0, (number, each))
 
-        to_target = between(members.flatten(0, 1), targets)
+        to_target = between(members.flatten(0, 1), targets, (counted.flatten(0, 1), targets), count)
         if not self._compares_members:
             return self._of_all(to_target).mean(1)
         i, j = pairs_of(count, members.device)
         one, other = (members[:, k].flatten(0, 1) for k in (i, j))
+        first, second = (counted[:, k].flatten(0, 1) for k in (i, j))
         # Second fields get no gradient: each is the first one once, and the value is the mean of both.
-        both = between(one, other) + between(other, one)
+        both = between(one, other, (first, second), len(i)) + between(other, one, (second, first), len(i))
         pairs = both - both.detach() / 2
         return kernel_score(to_target.movedim(1, 2), pairs.movedim(1, 2), count, self.fairness)
 

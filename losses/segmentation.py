@@ -45,6 +45,7 @@ class SegmentationLoss(nn.Module):
         ArgumentError: an argument out of range, or thresholds beyond (0, 1).
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         metric: Metric | None = None,
@@ -108,13 +109,14 @@ class SegmentationLoss(nn.Module):
                 f"got {tuple(prediction.shape)}"
             )
         first = self._first_class(prediction.shape[1])
-        labels = self._labels(prediction, target)
+        if mask is not None:
+            mask = self._mask(prediction, mask)
+        labels = self._labels(prediction, target, mask)
         probabilities = self._probabilities(prediction)
         if not self._looked and not traced(prediction):
             self._look(probabilities, labels)
-        if mask is not None:
-            mask = self._mask(prediction, mask)[:, first:]
-        found: Tensor = self.loss(probabilities[:, first:], labels[:, first:], mask=mask)
+        counted = None if mask is None else mask[:, first:]
+        found: Tensor = self.loss(probabilities[:, first:], labels[:, first:], mask=counted)
         return found
 
     if TYPE_CHECKING:
@@ -144,11 +146,15 @@ class SegmentationLoss(nn.Module):
         prediction = prediction if prediction.dtype == torch.float64 else prediction.float()
         return prediction.sigmoid() if self.activation == "sigmoid" else prediction.softmax(1)
 
-    def _labels(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Targets as 0 and 1 for each class, in the prediction's shape."""
+    def _labels(self, prediction: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Targets as 0 and 1 for each class, in the prediction's shape; 0 where a mask leaves them out."""
         shape = tuple(prediction.shape)
         if not isinstance(target, Tensor):
             raise ArgumentError(f"target must be a torch tensor, got {type(target).__name__}")
+        if mask is not None:
+            there = mask if tuple(target.shape) == shape else mask[:, :1] if target.ndim == 4 else mask[:, 0]
+            if target.shape == there.shape:  # of another shape it is refused below
+                target = target.where(there, target.new_zeros(()))
         whole = not target.is_floating_point() and not target.is_complex()
         flat = target[:, 0] if target.ndim == 4 and target.shape[1] == 1 else target
         single = flat.ndim == 3 and flat.shape == (shape[0], *shape[2:])

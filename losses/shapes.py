@@ -140,7 +140,9 @@ class PerChannel(nn.Module):
         self.reduction = as_choice("reduction", reduction, ("mean", "sum"))
 
     def forward(self, prediction: Tensor, target: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """The mean or sum over channels of (N, C, H, W); the mask, of the same shape, goes to each loss.
+        """The mean or sum over channels of (N, C, H, W); of a mask each loss gets that of its channel.
+
+        A mask has the same shape, or is one for all channels, (N, 1, H, W), or for all fields, (H, W).
 
         Raises:
             ArgumentError: another shape.
@@ -157,6 +159,7 @@ class PerChannel(nn.Module):
     ) -> dict[str, Tensor]:
         """What is averaged or added up, by the channel's name; arguments as in `forward`."""
         self.layout.flat(prediction, target, None, mask)  # checks shapes
+        mask = _spread(mask, prediction)
         found = {}
         for k, name, loss in zip(self.layout.kept, self.layout.names(prediction), self.losses, strict=True):
             given: dict[str, Any] = {} if mask is None else {"mask": mask[:, k]}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
+import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
@@ -183,6 +184,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         Raises:
             ArgumentError: fields of another type, shape or dtype, or observations where none belong.
         """
+        self._stay_frozen()
         if observations is None:
             return self.module(fields)
         if self.metric.arity != 2:
@@ -191,6 +193,13 @@ class FrozenSurrogate(Embedded, Differentiable):
 
     if TYPE_CHECKING:
         __call__ = forward  # which torch gives no type
+
+    def _stay_frozen(self) -> None:
+        """Undo what a parent does that thaws all of its weights, before an optimizer gets any gradient."""
+        if torch.compiler.is_compiling():
+            return
+        if any(weight.requires_grad for weight in self.module.parameters()):
+            self.module.requires_grad_(False)
 
     @property
     def temperature(self) -> float | tuple[float, ...]:
@@ -339,6 +348,7 @@ class FrozenSurrogate(Embedded, Differentiable):
                 stacklevel=3,
             )
 
+    @torch.inference_mode(False)
     def _learning(self, how: Live) -> Callable[..., LiveLoss]:
         """Builds a live loss of a copy, of which the evaluation does not hold any more."""
         copied = copy.deepcopy(self)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from ..datasets import FieldSource
 from ..datasets.sources.predictions import predictions_of
@@ -46,6 +47,8 @@ _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()  # whatever the caller does without gradients
 def live(
     metric: str | Metric | Callable[..., Any],
     fields: Any,

@@ -19,7 +19,7 @@ from ..emulators import (
     spreads_in,
 )
 from ..emulators.differentiable import Differentiable, Trainable
-from ..emulators.drawing import DrawnFrom
+from ..emulators.drawing import neutral
 from ..errors import ArgumentError, EmulossError, one_line
 from ..foundation.files import sweep
 from ..foundation.interrupts import ENDED, interrupts_deferred, interrupts_ignored, terminations_raised
@@ -138,7 +138,7 @@ def built(
     for name in architecture.told_by_metric:
         options.setdefault(name, getattr(metric, name))
     try:
-        with DrawnFrom(seed):  # the caller's random numbers stay as they are
+        with neutral(seed):
             return architecture(metric, **options)
     except EmulossError:
         raise

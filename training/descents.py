@@ -35,9 +35,7 @@ SHARE = 0.25
 EVERY = 16
 """Batches between two rounds of descents."""
 _CAPACITY = 512
-"""Fields that are held at most,"""
-_PIXELS = 2**24
-"""and pixels, all together: 64 MiB, in memory and in the state."""
+"""Fields that are held at most."""
 _AFFORDABLE = 0.1
 """Share of the machine's time that labels may take where nobody has asked for descents."""
 _DRAWN = 3
@@ -86,7 +84,7 @@ class Descents:
         self.metric = learner.emulator.metric
         self._shape = fields.shape[1:]
         self.share = _share(options, self.metric)
-        self.reservoir = Reservoir(max(KEPT, min(_CAPACITY, _PIXELS // math.prod(self._shape))))
+        self.reservoir = Reservoir(_CAPACITY)
         self._starts = None if self.share == 0 else Starts(self.metric, fields, curves, options.seed)
         self._labels = Labels(self.metric, learner.team.world_size)
         self._waiting: _Met | None = None

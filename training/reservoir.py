@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..foundation.arguments import as_count
 
+_PIXELS = 2**24
+"""Pixels that are held at most, 64 MiB, in memory and in the state;"""
+_FEWEST = 4
+"""but so many fields, however large."""
 _ALONE = -1
 """Way of fields that are on none."""
 
@@ -42,7 +47,8 @@ class Reservoir:
     goes on from a state draws as the other one would have.
 
     Args:
-        capacity: number of fields that it holds at most; of more, the newest stay.
+        capacity: number of fields that it holds at most; of more, the newest stay. Of large ones it holds
+            fewer, 16.8 million pixels in all.
 
     Raises:
         ArgumentError: a capacity below 1.
@@ -53,11 +59,12 @@ class Reservoir:
         self._fields = torch.empty(0)
         self._curves = torch.empty(0)
         self._ways = torch.empty(0, dtype=torch.int64)
+        self._room = capacity
         self._added = 0
         self._begun = 0
 
     def __len__(self) -> int:
-        return min(self._added, self.capacity)
+        return min(self._added, self._room)
 
     def add(
         self, fields: ArrayLike | Tensor, curves: ArrayLike | Tensor, ways: ArrayLike | None = None
@@ -81,12 +88,14 @@ class Reservoir:
         marks = torch.from_numpy(np.where(numbers < 0, _ALONE, numbers + self._begun))
         self._begun += int(numbers.max(initial=_ALONE)) + 1
         if (taken.shape[1:], labels.shape[1:]) != (self._fields.shape[1:], self._curves.shape[1:]):
-            self._fields = taken.new_empty((self.capacity, *taken.shape[1:]))
-            self._curves = labels.new_empty((self.capacity, *labels.shape[1:]))
-            self._ways = torch.full((self.capacity,), _ALONE)
+            pixels = max(1, math.prod(taken.shape[1:]))
+            self._room = min(self.capacity, max(_FEWEST, _PIXELS // pixels))
+            self._fields = taken.new_empty((self._room, *taken.shape[1:]))
+            self._curves = labels.new_empty((self._room, *labels.shape[1:]))
+            self._ways = torch.full((self._room,), _ALONE)
             self._added = 0
-        kept = slice(max(0, number - self.capacity), None)
-        slots = torch.arange(self._added, self._added + number)[kept] % self.capacity
+        kept = slice(max(0, number - self._room), None)
+        slots = torch.arange(self._added, self._added + number)[kept] % self._room
         self._fields[slots], self._curves[slots], self._ways[slots] = taken[kept], labels[kept], marks[kept]
         self._added += number
 
@@ -143,7 +152,7 @@ class Reservoir:
 
     def _by_age(self) -> NDArray[np.int64]:
         """The places of what it holds, the oldest first."""
-        return np.arange(self._added - len(self), self._added) % self.capacity
+        return np.arange(self._added - len(self), self._added) % self._room
 
 
 def _check(fields: Tensor, curves: Tensor, ways: NDArray[np.int64]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..emulators import ARCHITECTURES
 from ..emulators.differentiable import Differentiable
-from ..emulators.drawing import DrawnFrom
+from ..emulators.drawing import neutral
 from ..errors import ArgumentError, CheckpointError, IncompatibleError, plain, printable
 from ..foundation.files import write_together
 from ..losses.surrogate import Provenance, frozen
@@ -169,7 +168,7 @@ def load(directory: str | Path, *, device: str | torch.device | None = None) -> 
 def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiable:
     """The frozen module of a manifest and its weights; subject: what they are, for messages."""
     try:
-        with _neutral():
+        with neutral():
             module = _build(manifest, len(weights))
             _fill(module, load_tensors(weights))
     except Exception as error:  # whatever a constructor stumbles over in a foreign configuration
@@ -178,21 +177,6 @@ def _assembled(manifest: Manifest, weights: bytes, subject: str) -> Differentiab
             "install the version that wrote it, or take another checkpoint"
         ) from error
     return module
-
-
-@contextmanager
-def _neutral() -> Iterator[None]:
-    """What is built within has nothing of the caller's settings, nor do these change.
-
-    Random weights, which are built before the right ones are there, come from no generator of the caller's.
-    """
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)  # in which the weights are, and what is computed beside them
-    try:
-        with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"), DrawnFrom(0):
-            yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:

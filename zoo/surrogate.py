@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from numpy.typing import ArrayLike
 
 from ..emulators import RELAXATIONS, lesser_spreads, relaxation
@@ -73,6 +74,7 @@ class Surrogate(FrozenSurrogate):
             return publish(folder, repo, **options)
 
 
+@torch.inference_mode(False)  # it may be built where nothing is trained
 def relax(
     metric: Metric,
     *,

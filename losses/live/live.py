@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ...emulators.differentiable import Differentiable
-from ...errors import ArgumentError
 from ...training.reservoir import Reservoir
 from ..loss import Compared, Sides, SurrogateLoss
 from .gauge import Gauge, GaugeWarning
@@ -42,7 +41,8 @@ class LiveLoss(SurrogateLoss):
     Of several processes, each of which calls it and `learn` as often, surrogates stay equal to the bit. The
     state dict holds what it goes on from: weights, moments of its optimizer, and what it remembers. A
     training that is resumed ends as it would have, to the bit, but for metrics in plain Python, whose labels
-    come some steps late.
+    come some steps late. With `in_state_dict=False`, for formats that hold tensors alone and averages over
+    state dicts, a resumed one begins to learn from the surrogate that it is made of.
 
     Args:
         surrogate: an emulator with weights, which belongs to this loss alone. Bounds that it had on its
@@ -63,6 +63,7 @@ class LiveLoss(SurrogateLoss):
         ArgumentError: an argument out of range, or a surrogate without weights.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         surrogate: Differentiable,
@@ -73,7 +74,6 @@ class LiveLoss(SurrogateLoss):
         forward: str | None = None,
         reference: str | None = None,
         slopes: str | None = None,
-        in_state_dict: bool = True,
         **arguments: Any,
     ) -> None:
         metric = surrogate.metric
@@ -82,8 +82,6 @@ class LiveLoss(SurrogateLoss):
         open_values, open_slopes = forward is None and reference is None, slopes is None
         forward = forward or ("surrogate" if behind else "exact")
         slopes = slopes or ("surrogate" if behind or forward == "surrogate" else "checked")
-        if in_state_dict is False:
-            raise ArgumentError("a live loss learns, and its state dict says what; leave out in_state_dict")
         super().__init__(surrogate, forward=forward, reference=reference, slopes=slopes, **arguments)
         self.live, self.gauge, self._facts = live, Gauge(), facts
         self._student = Student(network, live)
@@ -115,16 +113,18 @@ class LiveLoss(SurrogateLoss):
         """
         return self.gauge.weight if self.live.gated and self.training and not self.asks_slopes else 1.0
 
-    def _curves_of(self, prediction: Tensor, target: Tensor | None, target_curves: Tensor | None) -> Sides:
+    def _curves_of(
+        self, prediction: Tensor, counted: Tensor, target: Tensor | None, target_curves: Tensor | None
+    ) -> Sides:
         """As of a frozen surrogate; what is asked in training is kept, to be learnt."""
         if not (self.training and torch.is_grad_enabled() and prediction.requires_grad):
-            return super()._curves_of(prediction, target, target_curves)
+            return super()._curves_of(prediction, counted, target, target_curves)
         with self._student.autocast(prediction.device):
-            sides = super()._curves_of(prediction, target, target_curves)
+            sides = super()._curves_of(prediction, counted, target, target_curves)
         # Curves of doubles are not to the bit those of the single precision that is kept.
         known = prediction.dtype != torch.float64
-        counted = known and self.exact_reference and target is not None
-        found = sides.exact if known else None, sides.reference if counted else None
+        reached = known and self.exact_reference and target is not None
+        found = sides.exact if known else None, sides.reference if reached else None
         self._hear(Heard.of(prediction, target, target_curves, *found))
         return sides
 
@@ -147,6 +147,7 @@ class LiveLoss(SurrogateLoss):
                 stacklevel=7,
             )
 
+    @torch.inference_mode(False)
     def learn(self) -> dict[str, float]:
         """Learn on what the loss was asked since the last call; call it after each step of the model.
 

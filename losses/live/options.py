@@ -21,7 +21,8 @@ class Live:
         anchors: observed fields in each step, as a share of the predictions; half of them are mixed with
             their blurred, noisy selves. They keep what was known of fields as they are.
         remembered: earlier predictions in each step, likewise.
-        memory: earlier predictions that are kept, at most.
+        memory: earlier predictions that are kept, at most; of large fields fewer, 16.8 million pixels in all
+            (64 MiB, in memory and in the state dict).
         gated: whether the loss heeds itself less in training where it errs, see `Gauge`; not where its slopes
             are checked or measured.
         precision: of the network as it learns, and of the values and gradients that it gives a model in

@@ -33,16 +33,20 @@ class Student:
     """
 
     def __init__(self, network: Differentiable, options: Live) -> None:
-        self.weights = list(network.parameters())
+        self.network, self.options = network, options
         if not self.weights:
             raise ArgumentError(
                 f"{type(network).__name__} has no weights to learn with; take it as it is, without live, or "
                 "begin with a network: emuloss.live(metric, fields)"
             )
-        self.network, self.options = network, options
         self.distance = CurveDistance.of(network.metric)
         self.optimizer = torch.optim.AdamW(self.weights, lr=options.learning_rate, weight_decay=0.0)
         self.steps = 0
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """What learns; other tensors than before where a state was assigned."""
+        return list(self.network.parameters())
 
     def learn(self, fields: Tensor, curves: Tensor) -> float:
         """Take one step.
@@ -121,11 +125,19 @@ class Student:
                 distributed.broadcast(tensor.data, 0)
 
     def _follow(self) -> None:
-        """Bring the optimizer's moments to where the weights have been moved, in their precision."""
-        for weight, moments in self.optimizer.state.items():
+        """Bring the optimizer's moments to where the weights have been moved, in their precision.
+
+        Weights that others took the place of, as `load_state_dict(..., assign=True)` has it, leave theirs.
+        """
+        (group,), weights = self.optimizer.param_groups, self.weights
+        for before, weight in zip(group["params"], weights, strict=True):
+            if before is not weight and before in self.optimizer.state:
+                self.optimizer.state[weight] = self.optimizer.state.pop(before)
+        group["params"] = weights
+        for moved, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if name != "step" and isinstance(value, Tensor):
-                    moments[name] = value.to(weight)
+                    moments[name] = value.to(moved)
 
     def state_dict(self) -> dict[str, Any]:
         """What it goes on from, beside the weights."""
@@ -133,6 +145,7 @@ class Student:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` gave."""
+        self._follow()
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = int(state["steps"])
 

@@ -185,6 +185,32 @@ def test_gaps_that_an_error_of_pixels_does_not_leave_out_are_told():
     Combined({"mse": nn.MSELoss()})(prediction * torch.nan, target)  # of a network that broke
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_casts_of_a_model_leave_weights_as_they_are(dtype):
+    """Smoothed norms would stall in half precision, and small weights be 0."""
+    combined = Combined(
+        {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "tiny": nn.L1Loss()}, l1=Share(0.5), tiny=1e-8
+    )
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.loss = combined
+    model.to(dtype)
+    assert {value.dtype for value in combined.buffers()} == {torch.float32}
+    assert float(combined.weights["tiny"]) == pytest.approx(1e-8)
+
+
+def test_hooks_on_a_prediction_are_called_once():
+    """The norms are asked for by gradients of their own, which are not the caller's: FSDP resets on these."""
+    weight = torch.tensor(2.0, requires_grad=True)
+    prediction = weight * torch.ones(2, 4, 4)
+    prediction.retain_grad()
+    called = []
+    prediction.register_hook(lambda gradient: called.append(None))
+    combined = Combined({"mse": nn.MSELoss(), "l1": nn.L1Loss()}, l1=Share(0.5))
+    combined(prediction, torch.zeros(2, 4, 4)).backward()
+    assert len(called) == 1
+    assert prediction.grad.sum() == weight.grad
+
+
 def test_learn_reaches_the_losses_that_are_live():
     prediction, target = batch()
     own, within = live(), live()
@@ -284,3 +310,45 @@ def test_processes_have_the_same_weights(tmp_path):
     assert first == second
     # The gradient of the mean of 32 squares x^2 has the norm 2 x / sqrt(32).
     assert float(first[0]) == pytest.approx(2 * 3.5 / math.sqrt(32), rel=1e-5)
+
+
+_SHARDED = """
+import copy, sys, torch, emuloss
+from torch import nn, distributed
+from torch.distributed.fsdp import FullyShardedDataParallel
+distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+metric = emuloss.metric("minkowski", thresholds=[0.1, 0.5, 1.0])
+both = {"mse": nn.MSELoss(), "geometry": emuloss.relax(metric).as_loss()}
+losses = {"share": emuloss.Combined(both, geometry=emuloss.Share(0.5))}
+losses["checked"] = emuloss.relax(metric).as_loss(forward="exact", slopes="checked")
+x, y = torch.rand(2, 4, 1, 16, 16, generator=torch.Generator().manual_seed(0)).unbind()
+for name, fresh in losses.items():
+    for wrap in (lambda m: m, lambda m: FullyShardedDataParallel(m, use_orig_params=True, device_id="cpu")):
+        torch.manual_seed(0)
+        loss = copy.deepcopy(fresh)
+        model = wrap(nn.Conv2d(1, 1, 3, padding=1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        values = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            value = loss(model(x), y)
+            value.backward()
+            optimizer.step()
+            values.append(f"{float(value.detach()):.4f}")
+        print(name, *values)
+distributed.destroy_process_group()
+"""
+
+
+def test_sharded_models_learn_as_whole_ones(tmp_path):
+    """FSDP puts its parameters back when a gradient reaches the model's output."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _SHARDED, str(tmp_path / "store")],
+        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, text=True, timeout=120,
+    )  # fmt: skip
+    lines = said(run.stdout).splitlines()
+    assert len(lines) == 4
+    for whole, sharded in zip(lines[::2], lines[1::2], strict=True):
+        assert whole == sharded
+        assert len(set(whole.split()[1:])) == 3

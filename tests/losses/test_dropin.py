@@ -325,6 +325,22 @@ def test_deepcopy(model):
     assert not own & {tensor.data_ptr() for tensor in twin.state_dict().values()}
 
 
+def test_thawing_a_model_leaves_its_loss_frozen():
+    """Fine-tuning and GANs freeze and thaw all parameters of a model: its loss must not learn to give in."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))
+    model.loss = tiny("constrained").as_loss()
+    before = copy.deepcopy(model.loss.surrogate.state_dict())
+    model.requires_grad_(False)
+    model.requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.loss(model[0](rain()), rain(seed=1)).backward()
+        optimizer.step()
+    assert not any(weight.requires_grad for weight in model.loss.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.loss.surrogate.state_dict().items())
+
+
 def test_state_with_the_frozen_weights(model):
     state = model.state_dict()
     weights = model.loss.surrogate.state_dict()

@@ -30,6 +30,30 @@ def lengths(x):
     return x.flatten(1).norm(dim=1)
 
 
+def test_channels_are_those_of_the_loss():
+    """One that knows of none guides single fields, and no first channel alone."""
+    draw = torch.Generator().manual_seed(0)
+    estimate, x = torch.rand(2, 2, 3, 16, 16, generator=draw).unbind()
+    target = torch.rand(2, 3, 16, 16, generator=draw) * 2
+    surrogate = emuloss.relax(emuloss.metric("minkowski", thresholds=[0.3, 0.6]))
+    with pytest.raises(ArgumentError, match="3 channels or times"):
+        Guidance(surrogate.as_loss(reduction="none"), target=target[:, 0])(x, estimate, 0.5)
+    each = surrogate.as_loss(channels="each", reduction="none")
+    expected = Guidance(lambda fields: each(fields, target).mean(1))(x, estimate, 0.5)
+    assert (expected.abs().sum((-2, -1)) > 0).all()
+    assert torch.equal(Guidance(each, target=target)(x, estimate, 0.5), expected)
+    curves = surrogate(target.flatten(0, 1)).unflatten(0, (2, 3))
+    torch.testing.assert_close(Guidance(each, target_curves=curves)(x, estimate, 0.5), expected)
+    alike = target[0], target[:1].expand(2, 3, 16, 16)
+    assert torch.equal(*(Guidance(each, target=given)(x, estimate, 0.5) for given in alike))
+    single = surrogate.as_loss(reduction="none")
+    found = [
+        Guidance(single, target=given)(x[:, :1], estimate[:, :1], 0.5)
+        for given in (target[:, :1], target[:, 0])
+    ]
+    assert torch.equal(*found)
+
+
 def test_way_through_the_model_is_that_of_finite_differences(linear):
     """Along each pixel of x, the objective of the estimate grows as the shift says, in double precision."""
     x, model = linear

@@ -376,6 +376,39 @@ def test_what_the_loss_has_found_is_not_asked_again(asked, number, dtype):
     )
 
 
+def test_a_state_that_is_assigned_goes_on_learning():
+    """`load_state_dict(assign=True)` puts other tensors in the place of those that the optimizer has."""
+    predictions, targets = batches(3)
+    losses = [surrogate().as_loss(live=Live(**EXACTLY)) for _ in range(2)]
+    for loss in losses:
+        taught(loss, predictions[:2], targets[:2])
+    state = copy.deepcopy(losses[0].state_dict())
+    losses[0].load_state_dict(state, assign=True)
+    for loss in losses:
+        taught(loss, predictions[2:], targets[2:])
+    assert same(*map(weights, losses))
+
+
+def test_a_model_may_be_saved_without_what_its_loss_has_learnt():
+    """For formats that hold tensors alone, such as safetensors, and averages over state dicts."""
+    predictions, targets = batches(2)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))
+    model.loss = surrogate().as_loss(live=Live(**EXACTLY), in_state_dict=False)
+    taught(model.loss, predictions, targets)
+    learnt = weights(model.loss)
+    state = model.state_dict()
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    assert set(state) == {"0.weight", "0.bias"}
+    model.load_state_dict(state)
+    assert same(weights(model.loss), learnt)
+    assert model.loss._learnt == 8
+    whole = surrogate().as_loss(live=Live(**EXACTLY))
+    taught(whole, predictions[:1], targets[:1])
+    model.loss.load_state_dict(whole.state_dict())  # one that has it may be loaded all the same
+    assert same(weights(model.loss), weights(whole))
+    assert model.loss._learnt == 4
+
+
 # Memory
 
 
@@ -492,6 +525,24 @@ def test_functions_are_labelled_behind(function):
     assert not loss.exact_forward
     exact, aim = (torch.from_numpy(loss.metric(x.numpy())).float() for x in (prediction, target))
     assert told["exact"] == pytest.approx(float(loss.distance(exact, aim).mean()), rel=1e-5)
+
+
+def test_predictions_that_a_function_cannot_bear_make_the_loss_nan(tmp_path):
+    """An exact value that fails would end the training, where the loss is to tell scalers of its step."""
+    (tmp_path / "mine.py").write_text(FUNCTIONS + "\n\ndef largest(field):\n    return float(field.max())\n")
+    metric = emuloss.metric(f"{tmp_path / 'mine.py'}:largest", outputs=["value"])
+    loss = surrogate(metric).as_loss(live=Live(background=False), reduction="none")
+    for value in (math.nan, math.inf, -math.inf):
+        (prediction,), (target,) = batches(1)
+        prediction[0, 0, 0] = value
+        prediction.requires_grad_()
+        found = loss(prediction, target)
+        found.sum().backward()
+        assert found.isfinite().tolist() == [False, True, True, True]
+        assert prediction.grad.isfinite().flatten(1).all(1).tolist() == [False, True, True, True]
+        loss.learn()
+    assert loss._left_out == 3
+    assert loss._learnt == 9
 
 
 @pytest.mark.parametrize("asked", [{}, {"forward": "exact", "reference": "exact"}])
@@ -620,7 +671,6 @@ def test_parts_of_a_batch_teach_what_the_whole_does():
     ("arguments", "told"),
     [
         ({"live": "yes"}, "live must be True, False or an emuloss.losses.Live, got str"),
-        ({"live": True, "in_state_dict": False}, "leave out in_state_dict"),
     ],
 )
 def test_arguments_that_cannot_be_meant(arguments, told):

@@ -35,6 +35,23 @@ def test_batches_add_up_to_the_mean_over_fields():
     assert float(score.compute()) == pytest.approx(float(exact.mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_that_broke_has_no_score(value):
+    """NaN counts for what was not measured, which must not make a perfect score of it."""
+    prediction, target = drawn(3, 16, 16)
+    target[0, :4] = torch.nan
+    for exact, metric in ((measures.ExactDistance, MINKOWSKI), (measures.ExactScore, FSS)):
+        sound = exact(metric)
+        spoilt = prediction.clone()
+        spoilt[0, :2] = value  # where nothing was measured it may be anything
+        sound.update(spoilt, target)
+        assert sound.compute().isfinite()
+        spoilt[1, 3, 3] = value
+        broken = exact(metric)
+        broken.update(spoilt, target)
+        assert broken.compute().isnan()
+
+
 def test_collections_know_which_way_is_better():
     csi = emuloss.metric("csi", thresholds=[1.0], outputs=("csi", "far"))
     collection = torchmetrics.MetricCollection(

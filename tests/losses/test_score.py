@@ -111,6 +111,12 @@ def test_members_are_alike_in_any_order():
     torch.testing.assert_close(score(members[:, [2, 0, 3, 1]], target), score(members, target))
 
 
+@pytest.mark.parametrize("name", ["fss", "csi"])
+def test_no_ensembles_at_all_score_nothing(name):
+    score = emuloss.relax(emuloss.metric(name, thresholds=[0.5, 2.0])).as_score()
+    assert score(torch.zeros(0, 3, 24, 24), torch.zeros(0, 24, 24)) == 0
+
+
 def test_an_ensemble_of_the_truth_scores_zero():
     score = KINDS["relaxed"]().as_score(estimator="fair")
     _, target = ensembles(2, 2)

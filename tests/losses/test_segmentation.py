@@ -93,6 +93,24 @@ def test_other_metrics():
         SegmentationLoss(emuloss.metric("csi", thresholds=[0.5, 2]))
 
 
+@pytest.mark.parametrize("shape", [(N, SIDE, SIDE), (N, 1, SIDE, SIDE)])
+def test_labels_that_a_mask_leaves_out_may_be_anything(shape):
+    """Such as 255 for what is to be ignored, in the first batch as in later ones."""
+    labels = torch.zeros(shape, dtype=torch.long)
+    labels[..., 3:5, 3:5] = 1
+    mask = torch.ones(shape, dtype=torch.bool)
+    mask[..., :2] = False
+    ignored = labels.masked_fill(~mask, 255)
+    for loss, classes in (
+        (SegmentationLoss(activation="softmax"), 3),
+        (SegmentationLoss(activation="sigmoid"), 1),
+    ):
+        for _ in range(2):
+            assert loss(drawn(classes), ignored, mask=mask) == loss(drawn(classes), labels, mask=mask)
+    with pytest.raises(emuloss.ArgumentError, match="classes from 0 to 255"):
+        SegmentationLoss(activation="softmax")(drawn(3), ignored)
+
+
 def drawn(classes: int) -> torch.Tensor:
     return torch.rand(N, classes, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 

@@ -146,7 +146,12 @@ def test_a_loss_for_each_channel(surrogate):
     torch.testing.assert_close(PerChannel(losses, reduction="sum")(prediction, target), sum(expected))
     assert list(PerChannel(losses).by_channel(prediction, target)) == ["rain", "wind"]
     mask = torch.zeros_like(target, dtype=torch.bool)
-    assert PerChannel({"rain": rain, "a": None, "b": None})(prediction, target, mask=mask) == 0
+    first = PerChannel({"rain": rain, "a": None, "b": None})
+    assert first(prediction, target, mask=mask) == 0
+    mask[:, :, 3:] = True
+    expected = rain(prediction[:, 0], target[:, 0], mask=mask[:, 0])
+    for of_all in (mask, mask[:, :1], mask[0, 0]):
+        torch.testing.assert_close(first(prediction, target, mask=of_all), expected)
     with pytest.raises(emuloss.ArgumentError, match=r"\(N, 3, H, W\)"):
         PerChannel(losses)(prediction[:, :2], target[:, :2])
     with pytest.raises(emuloss.ArgumentError, match="a loss or None by channel"):

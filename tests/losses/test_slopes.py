@@ -81,6 +81,23 @@ def along(gradient, direction):
     return (gradient * direction).sum((-2, -1))
 
 
+@pytest.mark.parametrize("slopes", ["checked", "measured"])
+def test_hooks_on_a_prediction_see_the_gradient_that_it_gets(slopes):
+    """The inner gradient, by which the metric is asked, is not the caller's; FSDP resets on hooks."""
+    prediction, target = rain()
+    found = []
+    for scale in (None, 0.1):
+        weight = torch.tensor(1.0, requires_grad=True)
+        given = weight * prediction
+        given.retain_grad()
+        if scale:
+            given.register_hook(lambda gradient: 0.1 * gradient)
+        surrogate().as_loss(forward="exact", slopes=slopes)(given, target).backward()
+        torch.testing.assert_close((given.grad * prediction).sum(), weight.grad)
+        found.append(weight.grad)
+    torch.testing.assert_close(found[1], 0.1 * found[0])
+
+
 @DATA
 def test_a_true_gradient_stays_as_it_is(data):
     fields, goal = data()
@@ -437,7 +454,6 @@ def test_what_cannot_be():
         plain = frozen.as_loss(forward=forward)
         own = torch.func.grad(lambda fields, of=plain: of.by_output(fields, target).sum())(prediction)
         torch.testing.assert_close(by_output, own)
-    trainable = SurrogateLoss(frozen, slopes="checked")
-    frozen.module.requires_grad_(True)
+    trainable = SurrogateLoss(frozen.module.requires_grad_(True), slopes="checked")
     with pytest.raises(ArgumentError, match="freeze"):
         trainable(prediction.requires_grad_(), target)

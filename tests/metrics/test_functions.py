@@ -290,6 +290,22 @@ def test_a_file_that_imports_its_neighbour(tmp_path, fields):
     assert emuloss.metric(f"{tmp_path}/uses.py:count")(fields).shape == (6, 1, 1)
 
 
+def test_what_a_function_holds_tells_it_from_others():
+    """Two closures have one text; labels of one are not those of the other."""
+
+    def above(limit, unpicklable=None):
+        def share(field):
+            return (field > limit).mean() + 0 * (unpicklable is None)
+
+        return share
+
+    first, again, other = (emuloss.metric(above(limit)).code for limit in (1.0, 1.0, 3.0))
+    assert first == again != other
+    strange = emuloss.metric(above(1.0, lambda: None))
+    assert strange.code == strange.code
+    assert strange.code != emuloss.metric(above(1.0, lambda: None)).code
+
+
 def test_a_file_that_changes(mine, place, fields):
     before, digest = mine("peaks")(fields), mine("peaks").code
     assert digest == mine("peaks").code

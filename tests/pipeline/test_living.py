@@ -84,6 +84,23 @@ def test_arguments_of_the_metric(observed):
     assert emuloss.live("clusters", observed, thresholds=[1.0, 4.0], **QUICK).metric.thresholds == (1.0, 4.0)
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_whatever_the_caller_has_set(default, observed):
+    """Scientific scripts compute in double precision by default, and validations without gradients."""
+    expected = emuloss.live("clusters", observed, **QUICK).surrogate.state_dict()
+    torch.set_default_dtype(default)
+    try:
+        with torch.no_grad():
+            loss = emuloss.live("clusters", observed, **QUICK)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        other = emuloss.live("clusters", observed, **QUICK)
+    for each in (loss, other):
+        torch.testing.assert_close(each.surrogate.state_dict(), expected, rtol=1e-4, atol=1e-6)
+        assert step(each, observed)["loss"] > 0
+
+
 def test_the_first_lessons_teach_something(observed):
     metric = emuloss.metric("minkowski", thresholds=[0.2, 1.0, 3.0], outputs=["area"])
     exact = torch.from_numpy(metric(observed[:20])).float()

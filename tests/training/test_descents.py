@@ -15,7 +15,7 @@ from emuloss.emulators.spoilt import blurred
 from emuloss.errors import ArgumentError, DataError, FieldError
 from emuloss.foundation import workers
 from emuloss.metrics import CSI, Minkowski
-from emuloss.training import Trainer, Training, descents, labels
+from emuloss.training import Trainer, Training, descents, labels, reservoir
 from emuloss.training import learner as learning
 from emuloss.training import trainer as training
 from emuloss.training.labels import Labels
@@ -260,10 +260,10 @@ def test_labels_are_exact_and_the_share_is_kept(tmp_path, at_once, monkeypatch, 
 
 
 def test_the_reservoir_is_bounded(tmp_path, at_once, monkeypatch):
-    monkeypatch.setattr(descents, "_PIXELS", 20 * 144)
+    monkeypatch.setattr(reservoir, "_PIXELS", 20 * 144)
     run = trainer(tmp_path / "run")
     run.run()
-    assert len(run.descents.reservoir) == run.descents.reservoir.capacity == 20
+    assert len(run.descents.reservoir) == 20
 
 
 def test_without_descents_batches_and_log_are_plain(tmp_path, at_once):
@@ -412,7 +412,7 @@ def assert_same_end(ours: Trainer, theirs: Trainer) -> None:
 @pytest.mark.parametrize("metric", [METRIC, CSI([0.5, 1.0]), Wetness()], ids=lambda m: m.name)
 def test_a_state_of_any_step_resumes_to_the_last_bit(tmp_path, at_once, monkeypatch, metric):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(descents, "_PIXELS", 20 * 144)
+    monkeypatch.setattr(reservoir, "_PIXELS", 20 * 144)
     states = []
     original = Trainer.save
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from emuloss.errors import ArgumentError
+from emuloss.training import reservoir as module
 from emuloss.training.reservoir import Reservoir
 
 
@@ -33,6 +34,16 @@ def test_holds_the_newest_and_no_more(capacity):
         held = reservoir.state_dict()["fields"][:, 0, 0]
         assert len(reservoir) == len(held) == min(capacity, 5 * k + 5)
         assert held.tolist() == list(range(5 * k + 5 - len(held), 5 * k + 5))
+
+
+def test_of_large_fields_it_holds_fewer(monkeypatch):
+    monkeypatch.setattr(module, "_PIXELS", 6 * 4 * 5)
+    made = Reservoir(100)
+    made.add(*some(0, 5))
+    made.add(*some(5, 5))
+    assert made.state_dict()["fields"][:, 0, 0].tolist() == [4, 5, 6, 7, 8, 9]
+    made.add(np.zeros((9, 40, 40)), np.zeros((9, 1, 1)))
+    assert len(made) == 4  # however large they are
 
 
 @pytest.mark.parametrize("capacity", [4, 7, 100])

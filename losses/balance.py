@@ -273,8 +273,8 @@ class Combined(Embedded):
         if lost:
             self._looks = 0
             warnings.warn(
-                f"losses[{lost[0]!r}] is not finite, since targets are NaN where nothing was measured; leave "
-                "these pixels out, as lambda p, t: (p - t)[~t.isnan()].square().mean() does",
+                f"losses[{lost[0]!r}] is not finite, and targets are NaN where nothing was measured; if that "
+                "is why, leave these pixels out, as lambda p, t: (p - t)[~t.isnan()].square().mean() does",
                 stacklevel=5,
             )
 

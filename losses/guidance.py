@@ -164,20 +164,19 @@ class Guidance:
         fields = estimate if self.to_physical is None else self.to_physical(estimate)
         if not isinstance(self.objective, Comparison):
             return self.objective(fields)
-        target, curves = self.target, self.target_curves
-        if self.objective.layout.channels is None:  # several channels are the objective's to refuse
+        layout, target, curves = self.objective.layout, self.target, self.target_curves
+        if layout.channels is None:  # several channels are the objective's to refuse
             fields, target = _single(fields), None if target is None else _single(target)
-        shape = fields.shape[1:]
+        own = 2 if layout.channels is None else 3
         of_all = isinstance(self.objective, SurrogateScore)
-        count = 1 if of_all else len(fields)
-        if target is not None and target.shape[-len(shape) :] == shape:
-            target = target.expand(count, *shape)
-        if curves is not None:
-            curves = curves.expand(count, *curves.shape[-len(shape) :])
-        found = self.objective(fields[None] if of_all else fields, target, target_curves=curves)
-        if of_all:
-            return found.sum()
-        return found.mean(1) if found.ndim == 2 else found  # of channels
+        given = fields[None] if of_all else fields
+        found = self.objective(
+            given,
+            None if target is None else _for_each("target", target, own, len(given)),
+            target_curves=None if curves is None else _for_each("target_curves", curves, own, len(given)),
+        )
+        found = found.mean(1) if found.ndim == 2 else found  # of channels
+        return found.sum() if of_all else found
 
     @torch.no_grad()
     def best(self, estimates: Tensor, keep: int | None = None) -> Tensor:
@@ -321,6 +320,18 @@ def guided_output(
 def _single(fields: Tensor) -> Tensor:
     """Fields (N, 1, H, W) as (N, H, W); others as they are."""
     return fields[:, 0] if fields.ndim == 4 and fields.shape[1] == 1 else fields
+
+
+def _for_each(name: str, value: Tensor, own: int, count: int) -> Tensor:
+    """What has `own` dimensions for one sample, for each of a number of them."""
+    if value.ndim == own:
+        value = value[None]
+    if value.ndim != own + 1 or len(value) not in (1, count):
+        raise ArgumentError(
+            f"{name} must be for one sample or for each of {count}, with {own} dimensions of a sample, "
+            f"got {tuple(value.shape)}"
+        )
+    return value.expand(count, *value.shape[1:])
 
 
 def _as_strength(value: Any) -> float:

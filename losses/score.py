@@ -205,9 +205,9 @@ class SurrogateScore(Comparison):
         check_inputs(self.metric, each, target, target_curves, mask, self.output_weights.device)
         missing = unmeasured(self._lacked(members), target, mask, self.missing)
         number, count = members.shape[:2]
-        lacking = None if missing is None else _repeated(missing, count)
-        told: Tensor | None = None
+        told, lacking = None, None
         if self.missing == "target":
+            lacking = None if missing is None else _repeated(missing, count)
             told = broken(members.flatten(0, 1), lacking).view(number, count)
             told = self._of_all(told).sum(1, keepdim=True)
         if missing is not None:
@@ -215,12 +215,12 @@ class SurrogateScore(Comparison):
             target = None if target is None else target.detach().masked_fill(missing, math.nan)
         fields = members.flatten(0, 1)
         self.watch.look(fields, target)
-        targets = None if target is None else _repeated(target.detach(), count)
         counted = fields.detach()
         if told is not None and self._counts_predictions:
-            counted = countable(counted, targets, lacking)
-        if targets is not None and self.metric.arity == 2:
-            scores = self._of_pairs(members, counted.view_as(members), targets)
+            counted = countable(counted, None if target is None else _repeated(target, count), lacking)
+        if self.metric.arity == 2:
+            assert target is not None  # `check_inputs` has seen to it
+            scores = self._of_pairs(members, counted.view_as(members), _repeated(target.detach(), count))
         else:
             curves = through(*self._both(fields, counted)).unflatten(0, (number, count))
             scores = self._scores(curves, target, target_curves)

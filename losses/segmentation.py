@@ -197,6 +197,8 @@ class SegmentationLoss(nn.Module):
         if not isinstance(mask, Tensor) or tuple(mask.shape) not in ((n, *size), (n, 1, *size)):
             got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
             raise ArgumentError(f"mask must have shape {(n, *size)} or {(n, 1, *size)}, got {got}")
+        if mask.dtype != torch.bool:
+            raise ArgumentError(f"mask must be a boolean tensor, True where labelled, got {mask.dtype}")
         return mask.reshape(n, 1, *size).expand(prediction.shape)
 
     def extra_repr(self) -> str:

@@ -20,6 +20,7 @@ from ..emulators.differentiable import Differentiable, Relaxation
 from ..emulators.distances import Distance
 from ..emulators.embedded import Embedded
 from ..emulators.fields import stacked
+from ..emulators.transforms import transformed
 from ..errors import ArgumentError
 from ..foundation.arguments import known_names
 from ..foundation.docs import takes_those_of
@@ -63,7 +64,8 @@ class FrozenSurrogate(Embedded, Differentiable):
     """A frozen, differentiable stand-in for a metric: physical fields in, physical curves out.
 
     Its weights take no gradient and it stays in evaluation mode, whatever its parent does;
-    gradients flow to the fields alone.
+    gradients flow to the fields alone. Thawed with all of a parent's weights, it is frozen again by its next
+    call, but not in compiled code.
 
     Args:
         module: the stand-in. It is frozen in place, its spectral norms made plain weights.
@@ -198,8 +200,9 @@ class FrozenSurrogate(Embedded, Differentiable):
         """Undo what a parent does that thaws all of its weights, before an optimizer gets any gradient."""
         if torch.compiler.is_compiling():
             return
-        if any(weight.requires_grad for weight in self.module.parameters()):
-            self.module.requires_grad_(False)
+        for weight in self.module.parameters():
+            if weight.requires_grad and weight.is_leaf and not transformed(weight):
+                weight.requires_grad_(False)
 
     @property
     def temperature(self) -> float | tuple[float, ...]:
@@ -271,6 +274,7 @@ class FrozenSurrogate(Embedded, Differentiable):
         slopes: str | None = None,
         missing: str = "target",
         channels: Channels = None,
+        in_state_dict: bool = True,
         live: Literal[True] | Live,
     ) -> LiveLoss: ...
 

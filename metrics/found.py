@@ -6,19 +6,17 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import pickle
 import re
 import sys
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..errors import ArgumentError, one_line
+from ..foundation.digests import digest_of_function
 from ..foundation.near import did_you_mean
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -141,41 +139,13 @@ def _location(module: str, name: str) -> str:
 
 
 def digest_of(found: Found) -> str:
-    """Digest of the file in which a function stands; where no other process finds it, of what it is made of.
-
-    That is its own text, its defaults, and what it has from the function that made it.
-    """
+    """Digest of the file in which a function stands; of itself where no other process finds it."""
     file = getattr(inspect.getmodule(found.function), "__file__", None)
     if found.location and file and Path(file).is_file():
         content = Path(file).read_bytes()
     else:
-        content = _text_of(found.function) + _held_by(found.function)
+        content = digest_of_function(found.function)
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _text_of(function: Callable[..., Any]) -> bytes:
-    """The text of a function, or what is known of it where it was typed into a prompt, or written in C."""
-    try:
-        return inspect.getsource(function).encode()
-    except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        return b"" if code is None else code.co_code + repr((code.co_consts, code.co_names)).encode()
-
-
-_TOKENS: WeakKeyDictionary[Callable[..., Any], bytes] = WeakKeyDictionary()
-"""What stands in this process for functions of which nobody can tell what they hold."""
-
-
-def _held_by(function: Callable[..., Any]) -> bytes:
-    """What a function holds beside its text; where nobody can tell, something that is never the same."""
-    cells = getattr(function, "__closure__", None) or ()
-    held = [getattr(function, name, None) for name in ("__defaults__", "__kwdefaults__")]
-    if not cells and not any(held):
-        return b""
-    try:
-        return pickle.dumps([*held, *(cell.cell_contents for cell in cells)])
-    except Exception:  # whatever an object makes of being pickled; an empty cell
-        return _TOKENS.setdefault(function, uuid.uuid4().bytes)
 
 
 def _import(name: str, function: str) -> tuple[ModuleType, str]:

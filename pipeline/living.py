@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import warnings
@@ -18,11 +19,11 @@ from ..datasets.sources.predictions import predictions_of
 from ..emulators import ARCHITECTURES, check_shape, default_architecture, found_scales
 from ..emulators.differentiable import Trainable
 from ..errors import ArgumentError, DataError, FieldError
-from ..foundation.arguments import as_count, as_share
+from ..foundation.arguments import as_count, as_share, known_names
 from ..foundation.bars import Bar, counted
 from ..foundation.threads import usable_cores
 from ..foundation.workers import Workers
-from ..losses import Live, LiveLoss, Provenance
+from ..losses import Live, LiveLoss, Provenance, SurrogateLoss
 from ..losses.live.labels import SHORT
 from ..losses.live.options import as_live
 from ..metrics import Metric, takes
@@ -41,8 +42,8 @@ _FEWEST = 64
 """but so many tell how far values reach."""
 _LABELLED = 16
 """Fields that are labelled between two looks at the bar."""
-_AT_ONCE = 32
-"""Fields that a step of learning has labelled, of some fourteen predictions."""
+_TIMED, _AT_ONCE = 3, 32
+"""Fields by which a function is timed, and fields that a step of learning has labelled."""
 _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
@@ -109,9 +110,13 @@ def live(
         )
     if arch is not None:
         ARCHITECTURES[arch]  # an unknown one is refused before any field is read
+    of_the_metric = () if isinstance(metric, Metric) else takes(metric)
+    known = [*of_the_metric, *list(inspect.signature(SurrogateLoss).parameters)[1:]]
+    for name in arguments:
+        if name not in known:
+            raise ArgumentError(f"live has no argument {name!r}; it takes {known_names(name, known)}")
     source, roles = opened(Data(fields=fields), seed)
-    known = () if isinstance(metric, Metric) else takes(metric)
-    of_metric = {name: arguments.pop(name) for name in known if name in arguments}
+    of_metric = {name: arguments.pop(name) for name in of_the_metric if name in arguments}
     asked = Teacher(metric=metric, metric_options=of_metric or None)
     teacher = metric_of(asked, source, roles, progress=progress)
     arch = arch or _with_weights(default_architecture(teacher))
@@ -119,7 +124,7 @@ def live(
     number = min(len(observed), max(budget, _FEWEST))
     observed = observed[np.linspace(0, len(observed) - 1, number).astype(int)]
     batch = _asked_about(teacher, observed, seed)
-    curves, seconds = _labelled(teacher, batch, progress)
+    curves = _labelled(teacher, batch, progress)
     teacher = teacher.with_found_scales(lambda: found_scales(curves))
     told = of_the_data(teacher, observed, source.quantum, arch)
     emulator = built(arch, teacher, Network(), seed, told)
@@ -132,8 +137,8 @@ def live(
     options = Training(minutes=None, fields=budget, seed=seed, precision="float32", descents=descents)
     _taught(emulator, batch, curves, options, source.quantum, progress)
     provenance.training = {"source": source.config(), "fields": {"train": len(batch)}, "fields_seen": budget}
-    if how.background is None and teacher.parallel == "processes" and seconds * _AT_ONCE < SHORT:
-        how = replace(how, background=False)
+    if how.background is None and arguments.get("slopes", "surrogate") == "surrogate":
+        how = replace(how, background=_is_slow(teacher, batch))
     return Surrogate(emulator, arch, provenance).as_loss(live=how, **arguments)
 
 
@@ -169,33 +174,39 @@ def _asked_about(metric: Metric, observed: np.ndarray, seed: int) -> np.ndarray:
     return np.stack([predictions_of(observed, np.random.default_rng(seed)), observed], 1)
 
 
-def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> tuple[np.ndarray, float]:
-    """Exact curves (N, C, Q), and the seconds that a field takes one process, when it is quickest.
+def _is_slow(metric: Metric, batch: np.ndarray) -> bool:
+    """Whether a metric can be called in other processes, and should be, since it takes long."""
+    if metric.parallel != "processes":
+        return False
+    quickest = math.inf
+    for field in batch[:_TIMED]:
+        began = time.monotonic()
+        metric(*metric.parts(field[None]))
+        quickest = min(quickest, time.monotonic() - began)
+    return quickest * _AT_ONCE >= SHORT
 
-    They are made in processes where the metric is plain Python. Warns if all are the same.
-    """
-    apart, cores = metric.parallel == "processes", usable_cores()
-    labelling = Workers(metric, cores, f"metric {metric.title!r}") if apart else nullcontext(metric)
+
+def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> np.ndarray:
+    """Exact curves (N, C, Q); in processes where the metric is plain Python. Warns if all are the same."""
+    apart = metric.parallel == "processes"
+    labelling = Workers(metric, usable_cores(), f"metric {metric.title!r}") if apart else nullcontext(metric)
     parts = np.array_split(batch, math.ceil(len(batch) / _LABELLED))
     found: list[np.ndarray] = []
-    seconds = math.inf
     with labelling as label:
         for part in counted(parts, "first labels", "batch", progress):
-            began = time.monotonic()
             try:
                 found.append(label(*metric.parts(part)))
             except FieldError as error:
                 raise FieldError(sum(map(len, found)) + error.index, error.reason) from error
-            seconds = min(seconds, (time.monotonic() - began) * cores / len(part))
     curves = np.concatenate(found)
     if len(curves) > 1 and (curves == curves[0]).all():
         warnings.warn(
             f"{metric.title} is the same for all {len(curves)} {'fields' if metric.arity == 1 else 'pairs'} "
             "of the first lessons: a network learns of it only where its values differ; "
             "are thresholds and outputs those that were meant?",
-            stacklevel=3,
+            stacklevel=5,
         )
-    return curves, seconds
+    return curves
 
 
 def _taught(

@@ -48,7 +48,7 @@ class Reservoir:
 
     Args:
         capacity: number of fields that it holds at most; of more, the newest stay. Of large ones it holds
-            fewer, 16.8 million pixels in all.
+            fewer, 16.8 million pixels in all, but at least four.
 
     Raises:
         ArgumentError: a capacity below 1.

@@ -24,9 +24,10 @@ from . import checkpoint
 class Surrogate(FrozenSurrogate):
     """A frozen, differentiable stand-in for a metric: physical fields in, physical curves out.
 
-    Its weights take no gradient and it stays in evaluation mode, whatever its parent does;
-    gradients flow to the fields alone. Build one with `emuloss.load`, `emuloss.relax` or `emuloss.train`, or
-    wrap a trained emulator.
+    Its weights take no gradient and it stays in evaluation mode, whatever its parent does; gradients flow to
+    the fields alone. Thawed with all of a parent's weights, it is frozen again by its next call, but not in
+    compiled code. Build one with `emuloss.load`, `emuloss.relax` or `emuloss.train`, or wrap a trained
+    emulator.
 
     Args:
         module: the stand-in. It is frozen in place, its spectral norms made plain weights.

@@ -21,7 +21,7 @@ class Heard(NamedTuple):
         prediction: (N, H, W), NaN where nothing was measured.
         target: (N, H, W), likewise; None where its curves were given.
         curves: of the target, (N, C, Q), where they were given.
-        exact: curves of the prediction, (N, C, Q), where the loss found them.
+        exact: curves of the prediction, (N, C, Q), where the loss found them; NaN where it did not.
         reference: likewise of the target.
     """
 

@@ -121,11 +121,15 @@ class LiveLoss(SurrogateLoss):
             return super()._curves_of(prediction, counted, target, target_curves)
         with self._student.autocast(prediction.device):
             sides = super()._curves_of(prediction, counted, target, target_curves)
-        # Curves of doubles are not to the bit those of the single precision that is kept.
-        known = prediction.dtype != torch.float64
-        reached = known and self.exact_reference and target is not None
-        found = sides.exact if known else None, sides.reference if reached else None
-        self._hear(Heard.of(prediction, target, target_curves, *found))
+        exact, reference = sides.exact, sides.reference
+        if target is None or not self.exact_reference or prediction.dtype == torch.float64:
+            reference = None
+        if prediction.dtype == torch.float64:
+            exact = None  # of numbers that are not to the bit those of the single precision that is kept
+        elif exact is not None:
+            filled = (prediction.detach().isfinite() != counted.isfinite()).flatten(1).any(1)
+            exact = exact.masked_fill(filled[:, None, None], math.nan)  # not of the field as it is kept
+        self._hear(Heard.of(prediction, target, target_curves, exact, reference))
         return sides
 
     def _believed(self, emulated: Tensor, exact: Tensor, agree: Tensor) -> Tensor:
@@ -206,7 +210,7 @@ class LiveLoss(SurrogateLoss):
                     "for them, its value is exact, which may change its size, and its slopes are checked; "
                     "Live(background=False) has it so from the first step, Live(background=True) never",
                     LabelWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
 
     def _label_at_once(self) -> None:

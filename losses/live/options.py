@@ -22,14 +22,16 @@ class Live:
             their blurred, noisy selves. They keep what was known of fields as they are.
         remembered: earlier predictions in each step, likewise.
         memory: earlier predictions that are kept, at most; of large fields fewer, 16.8 million pixels in all
-            (64 MiB, in memory and in the state dict).
+            (64 MiB, in memory and in the state dict), but at least four.
         gated: whether the loss heeds itself less in training where it errs, see `Gauge`; not where its slopes
             are checked or measured.
         precision: of the network as it learns, and of the values and gradients that it gives a model in
             training: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the device has instructions
             for it. In evaluation it is the caller's.
         background: whether exact labels are made in other processes, while the model goes on: they come some
-            steps late. Default: of metrics in plain Python, until labels turn out to take next to no time.
+            steps late. Only of functions that other processes can import. Default: of those, unless labels
+            take next to no time: `emuloss.live` measures it, other live losses find it out in their first
+            steps.
         seed: of what is drawn from the memory, and how anchors are mixed.
 
     Raises:

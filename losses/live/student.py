@@ -130,14 +130,14 @@ class Student:
         Weights that others took the place of, as `load_state_dict(..., assign=True)` has it, leave theirs.
         """
         (group,), weights = self.optimizer.param_groups, self.weights
-        for before, weight in zip(group["params"], weights, strict=True):
-            if before is not weight and before in self.optimizer.state:
-                self.optimizer.state[weight] = self.optimizer.state.pop(before)
+        for before, now in zip(group["params"], weights, strict=True):
+            if before is not now and before in self.optimizer.state:
+                self.optimizer.state[now] = self.optimizer.state.pop(before)
         group["params"] = weights
-        for moved, moments in self.optimizer.state.items():
+        for weight, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if name != "step" and isinstance(value, Tensor):
-                    moments[name] = value.to(moved)
+                    moments[name] = value.to(weight)
 
     def state_dict(self) -> dict[str, Any]:
         """What it goes on from, beside the weights."""

@@ -177,7 +177,7 @@ def test_gaps_that_an_error_of_pixels_does_not_leave_out_are_told():
     combined = Combined({"mse": nn.MSELoss(), "other": lambda p, t: p.square().mean()})
     combined(prediction, target)
     target[0, 0] = torch.nan
-    with pytest.warns(UserWarning, match=r"losses\['mse'\] is not finite, since targets are NaN"):
+    with pytest.warns(UserWarning, match=r"losses\['mse'\] is not finite, and targets are NaN"):
         assert combined(prediction, target).isnan()
     combined(prediction, target)  # told once
     masked = Combined({"mse": lambda p, t: (p - t)[~t.isnan()].square().mean()})

@@ -409,6 +409,20 @@ def test_a_model_may_be_saved_without_what_its_loss_has_learnt():
     assert model.loss._learnt == 4
 
 
+def test_labels_are_of_fields_as_they_are_kept():
+    """Beside curves of targets nothing tells a broken pixel from one that was not measured."""
+    loss = surrogate().as_loss(live=Live(**EXACTLY))
+    (prediction,), (target,) = batches(1)
+    prediction[1, :10] = math.nan
+    curves = torch.from_numpy(loss.metric(target.numpy()))
+    given = prediction.clone().requires_grad_()
+    assert loss(given, target_curves=curves.float()).isnan()
+    loss.learn()
+    held = loss._memory.state_dict()
+    assert torch.equal(held["fields"].nan_to_num(), prediction.nan_to_num())
+    assert torch.equal(held["curves"], torch.from_numpy(loss.metric(prediction.numpy())).float())
+
+
 # Memory
 
 

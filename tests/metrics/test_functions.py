@@ -3,9 +3,11 @@
 import copy
 import importlib
 import json
+import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import emuloss
@@ -290,20 +292,76 @@ def test_a_file_that_imports_its_neighbour(tmp_path, fields):
     assert emuloss.metric(f"{tmp_path}/uses.py:count")(fields).shape == (6, 1, 1)
 
 
+_MAKERS = """
+def above(limit, names=()):
+    def share(field, _=frozenset(names)):
+        return (field > limit).mean()
+    return share
+
+def nested(limit):
+    helper = lambda field: field > limit
+    def share(field, depth=0):
+        return share(field, 1) if depth == 0 else helper(field).mean()
+    return share
+
+class Limit:
+    def __init__(self, limit):
+        self.limit = limit
+    def share(self, field):
+        return (field > self.limit).mean()
+"""
+
+
+def made_of(limit):
+    """Functions that no other process finds, by what they hold."""
+    names = {}
+    exec(_MAKERS, names)
+    table = np.array([limit])
+    return [
+        names["above"](limit),
+        names["above"](1.0, ["a", "b", str(limit)]),
+        names["nested"](limit),
+        names["Limit"](limit).share,
+        lambda field: (field > table).mean(),
+    ]
+
+
 def test_what_a_function_holds_tells_it_from_others():
-    """Two closures have one text; labels of one are not those of the other."""
+    """Two closures have one text; labels of one are not those of the other, but those of its like."""
+    first, again, other = (
+        [emuloss.metric(each).code for each in made_of(limit)] for limit in (1.0, 1.0, 3.0)
+    )
+    assert first == again
+    assert all(one != another for one, another in zip(first, other, strict=True))
 
-    def above(limit, unpicklable=None):
-        def share(field):
-            return (field > limit).mean() + 0 * (unpicklable is None)
 
-        return share
+def test_what_a_function_holds_is_told_alike_in_every_process(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"exec({_MAKERS!r})\nimport emuloss\n"
+        "for each in (above(1.0, ['a', 'b', 'c', 'd']), nested(1.0), Limit(1.0).share):\n"
+        "    print(emuloss.metric(each, outputs=['share']).code)\n"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, str(script)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
+    assert len(set(told.pop().split())) == 3
 
-    first, again, other = (emuloss.metric(above(limit)).code for limit in (1.0, 1.0, 3.0))
-    assert first == again != other
-    strange = emuloss.metric(above(1.0, lambda: None))
-    assert strange.code == strange.code
-    assert strange.code != emuloss.metric(above(1.0, lambda: None)).code
+
+def test_what_nobody_can_tell_is_the_same_in_one_process_alone():
+    lock = threading.Lock()
+    codes = [emuloss.metric(lambda field: 0.0 * lock.locked()).code for _ in range(2)]
+    assert codes[0] != codes[1]
+    metric = emuloss.metric(lambda field: 0.0 * lock.locked())
+    assert metric.code == metric.code
 
 
 def test_a_file_that_changes(mine, place, fields):

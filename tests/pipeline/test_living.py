@@ -74,6 +74,10 @@ def test_first_labels_tell_whether_to_wait_for_them(metric, at_once, observed):
     loss = emuloss.live(metric, observed, **QUICK)
     assert loss.exact_forward == loss.exact_reference == at_once
     assert loss.slopes == ("checked" if at_once else "surrogate")
+    for _ in range(6):
+        step(loss, observed)
+        time.sleep(0.05)
+    assert loss.exact_forward == at_once
     assert emuloss.live(metric, observed, live=Live(background=True), **QUICK).slopes == "surrogate"
 
 
@@ -157,7 +161,8 @@ def test_arguments_of_the_loss(observed):
         ({"descents": 1.5}, "descents must"),
         ({"arch": "relaxed"}, "architecture 'relaxed' has no weights to learn with; take hybrid"),
         ({"arch": "nothing"}, "nothing"),
-        ({"reduce": "sum"}, "as_loss has no argument 'reduce'"),
+        ({"reduce": "sum"}, "live has no argument 'reduce'"),
+        ({"threshold": [1.0]}, "did you mean 'thresholds'"),
     ],
 )
 def test_what_is_refused(observed, arguments, told):

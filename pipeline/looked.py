@@ -180,7 +180,7 @@ class Look:
 
     def _splits(self) -> str:
         """Chunks in each role, in words."""
-        told = ", ".join(f"{number} {role}" for role, number in self.splits.items() if number)
+        told = "chunks: " + ", ".join(f"{number} {role}" for role, number in self.splits.items() if number)
         return told if self.tested_from is None else f"{told}; test from {minute(self.tested_from)} UTC"
 
     def _with_unit(self, text: str) -> str:

@@ -73,7 +73,7 @@ def test_a_table_says_all_of_it():
         "times      2024-07-01 18:00 to 2024-07-02 17:00 UTC, every 1 h, no gap",
         "unit       mm/h",
         "steps      none, continuous",
-        "splits     16 train, 2 validation, 4 test, 2 unused; test from 2024-07-02 14:00 UTC",
+        "splits     chunks: 16 train, 2 validation, 4 test, 2 unused; test from 2024-07-02 14:00 UTC",
         "left out   1 file, first odd.h5: it holds DBZH, most of the others RATE",
     ):
         assert row in text.splitlines()

@@ -88,7 +88,7 @@ class Gauge:
             "exact curves of predictions as their targets are; let it take more steps, "
             "Live(steps=2), or start from one that was trained",
             GaugeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class LiveLoss(SurrogateLoss):
                 f"a live loss was asked {_UNLEARNT} times and has learnt nothing of it; call loss.learn() "
                 "after each step of the model's optimizer",
                 GaugeWarning,
-                stacklevel=7,
+                stacklevel=9,
             )
 
     @torch.inference_mode(False)

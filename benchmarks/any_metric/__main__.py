@@ -3,7 +3,8 @@
     python benchmarks/any_metric [--only NAME ...] [--ways WAY ...] [--budget FIELDS] [--out FOLDER]
                                  [--page docs/live_figures.md]
 
-The metrics are plain functions of rain and of pictures, and some of the package's; see functions.py. Of each,
+The metrics are plain functions of rain and of pictures, and some of the package's; see functions.py. Those of
+later.py are measured where they are named (`--only skeleton gini ...`), for a table of their own. Of each,
 spoilt fields are changed by 200 gradient steps on their pixels, as `emuloss.evaluation.descent` has it, and
 the exact metric tells how much of the distance is gone. The gradient comes from perturbations and as many
 calls of the metric; from a network that learnt on fields as they are, and was frozen, by its own slopes and
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from fields import Fields, pictures, rain
-from functions import CASES
+from functions import CASES, LATER
 from measured import WAYS, Row, measured
 
 _NETWORKS = ("frozen", "with descents", "live")
@@ -43,7 +44,8 @@ def main() -> None:
         description="Measure ways to a gradient of metrics without relaxation.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="metrics")
+    known = CASES | LATER
+    parser.add_argument("--only", nargs="+", choices=known, default=list(CASES), help="metrics")
     parser.add_argument("--ways", nargs="+", choices=WAYS, help="ways to measure again; default: none")
     parser.add_argument("--budget", type=int, default=12800, help="fields that each network learns on")
     parser.add_argument("--out", type=Path, default=Path("docs/live"), help="folder of the figures")
@@ -56,7 +58,7 @@ def main() -> None:
         path = arguments.out / f"{name.replace(': ', '-')}.json"
         kept = json.loads(path.read_text()) if path.exists() else {}
         if arguments.ways or not kept:
-            case = CASES[name]
+            case = known[name]
             if case.fields not in data:
                 data[case.fields] = {"rain": rain, "pictures": pictures}[case.fields]()
             ways = (arguments.ways if kept else None) or WAYS
@@ -67,10 +69,11 @@ def main() -> None:
     text = "\n\n".join(f"**{title}**\n\n{table(rows, columns)}" for title, columns in _TABLES.items())
     print(text)
     if arguments.page:
-        marked = f"<!-- table -->\n{text}\n<!-- end -->"
+        marker = "later" if set(rows) <= set(LATER) else "table"
+        marked = f"<!-- {marker} -->\n{text}\n<!-- end -->"
         page = arguments.page.read_text()
         arguments.page.write_text(
-            re.sub(r"<!-- table -->.*?<!-- end -->", lambda _: marked, page, flags=re.S)
+            re.sub(rf"<!-- {marker} -->.*?<!-- end -->", lambda _: marked, page, flags=re.S)
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import emuloss
+import later
 import numpy as np
 from emuloss.metrics import Metric
 from PIL import Image
@@ -146,3 +147,8 @@ CASES: dict[str, Case] = {
     "pictures: greys": _of(greys, "pictures"),
 }
 """The battery, by name."""
+LATER = {
+    name: _of(getattr(later, name))
+    for name in ("skeleton", "gini", "variogram", "hull", "moran", "reach", "runs")
+} | {"hausdorff": _of(later.hausdorff, arity=2, symmetric=True, identity=0, lower_better=True)}
+"""What was tried on it when it was done."""

@@ -44,6 +44,8 @@ _LABELLED = 16
 """Fields that are labelled between two looks at the bar."""
 _TIMED, _AT_ONCE = 3, 32
 """Fields by which a function is timed, and fields that a step of learning has labelled."""
+_LONG = 1.0
+"""Seconds that no import takes."""
 _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
@@ -85,8 +87,8 @@ def live(
         budget: fields of its first lessons.
         arch: architecture of the network; default: hybrid.
         live: how it learns beside the model. Where it does not say whether labels are made in the
-            `background`, the time that first labels took decides: those of functions in plain Python are,
-            unless they take next to no time.
+            `background`, the time that a call takes decides: those of functions in plain Python are, unless
+            they take less than 1.5 ms a field.
         descents: share of its first lessons that it meets on descents of its own, exactly labelled; they
             make it a better guide where it is frozen afterwards, see `emuloss.training.Training`.
         seed: of the network and of its first lessons.
@@ -137,7 +139,7 @@ def live(
     options = Training(minutes=None, fields=budget, seed=seed, precision="float32", descents=descents)
     _taught(emulator, batch, curves, options, source.quantum, progress)
     provenance.training = {"source": source.config(), "fields": {"train": len(batch)}, "fields_seen": budget}
-    if how.background is None and arguments.get("slopes", "surrogate") == "surrogate":
+    if how.background is None and arguments.get("slopes") in (None, "surrogate"):
         how = replace(how, background=_is_slow(teacher, batch))
     return Surrogate(emulator, arch, provenance).as_loss(live=how, **arguments)
 
@@ -178,12 +180,15 @@ def _is_slow(metric: Metric, batch: np.ndarray) -> bool:
     """Whether a metric can be called in other processes, and should be, since it takes long."""
     if metric.parallel != "processes":
         return False
-    quickest = math.inf
-    for field in batch[:_TIMED]:
+    for field in batch[:_TIMED]:  # the first call may import something
         began = time.monotonic()
         metric(*metric.parts(field[None]))
-        quickest = min(quickest, time.monotonic() - began)
-    return quickest * _AT_ONCE >= SHORT
+        seconds = time.monotonic() - began
+        if seconds * _AT_ONCE < SHORT:
+            return False
+        if seconds > _LONG:
+            break
+    return True
 
 
 def _labelled(metric: Metric, batch: np.ndarray, progress: bool) -> np.ndarray:

@@ -42,10 +42,8 @@ _FEWEST = 64
 """but so many tell how far values reach."""
 _LABELLED = 16
 """Fields that are labelled between two looks at the bar."""
-_TIMED, _AT_ONCE = 3, 32
+_TIMED, _AT_ONCE = 2, 32
 """Fields by which a function is timed, and fields that a step of learning has labelled."""
-_LONG = 1.0
-"""Seconds that no import takes."""
 _SETTLED = 1 / 3
 """Share of the first lessons after which descents begin: before, a network knows next to nothing."""
 
@@ -183,11 +181,8 @@ def _is_slow(metric: Metric, batch: np.ndarray) -> bool:
     for field in batch[:_TIMED]:  # the first call may import something
         began = time.monotonic()
         metric(*metric.parts(field[None]))
-        seconds = time.monotonic() - began
-        if seconds * _AT_ONCE < SHORT:
+        if (time.monotonic() - began) * _AT_ONCE < SHORT:
             return False
-        if seconds > _LONG:
-            break
     return True
 
 

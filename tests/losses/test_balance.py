@@ -293,6 +293,7 @@ combined = emuloss.Combined({"mse": nn.MSELoss(), "l1": nn.L1Loss()}, l1=emuloss
 x = torch.full((2, 4, 4), 2.0 + 3 * rank, requires_grad=True)
 combined(x, torch.zeros(2, 4, 4))
 print(*combined.norms.tolist())
+distributed.barrier()  # none may end while another still listens to it
 distributed.destroy_process_group()
 """
 

@@ -94,6 +94,7 @@ for k in range(1 + rank):  # a process has one field, the other has two
     field = torch.eye(8)[None]
     score.update(field * rank, field)
 print(float(score.compute()))
+distributed.barrier()  # none may end while another still listens to it
 distributed.destroy_process_group()
 """
 

@@ -364,6 +364,7 @@ for missing in ("either", "target"):
     score = emuloss.relax(metric).as_score(across_processes=True, missing=missing, reduction="none")
     found += score(members[:, own], target).unbind()
 print(*map(float, found), flush=True)
+distributed.barrier()  # none may end while another still listens to it
 distributed.destroy_process_group()
 """
 

@@ -64,10 +64,8 @@ def _digest(value: Any, within: tuple[int, ...]) -> bytes:
         made = value.__reduce_ex__(4)
     except Exception as error:  # whatever an object makes of being taken apart
         raise _Untold from error
-    parts = (
-        [made] if isinstance(made, str) else [list(one) if isinstance(one, Iterator) else one for one in made]
-    )
-    return _hashed(kind, each(parts))
+    parts = (made,) if isinstance(made, str) else made
+    return _hashed(kind, each(list(one) if isinstance(one, Iterator) else one for one in parts))
 
 
 def _hashed(kind: str, parts: Iterable[bytes]) -> bytes:

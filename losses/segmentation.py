@@ -151,16 +151,14 @@ class SegmentationLoss(nn.Module):
         shape = tuple(prediction.shape)
         if not isinstance(target, Tensor):
             raise ArgumentError(f"target must be a torch tensor, got {type(target).__name__}")
-        if mask is not None:
-            there = mask if tuple(target.shape) == shape else mask[:, :1] if target.ndim == 4 else mask[:, 0]
-            if target.shape == there.shape:  # of another shape it is refused below
-                target = target.where(there, target.new_zeros(()))
         whole = not target.is_floating_point() and not target.is_complex()
         flat = target[:, 0] if target.ndim == 4 and target.shape[1] == 1 else target
         single = flat.ndim == 3 and flat.shape == (shape[0], *shape[2:])
         if tuple(target.shape) == shape or (single and shape[1] == 1):
             found = target.reshape(shape)
+            found = found if mask is None else found.where(mask, found.new_zeros(()))
         elif single and whole:
+            flat = flat if mask is None else flat.where(mask[:, 0], flat.new_zeros(()))
             if not self._looked and flat.numel() and not (flat.min() >= 0 and flat.max() < shape[1]):
                 raise ArgumentError(
                     f"target has classes from {int(flat.min())} to {int(flat.max())}, the prediction "

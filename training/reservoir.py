@@ -17,7 +17,7 @@ from ..foundation.arguments import as_count
 _PIXELS = 2**24
 """Pixels that are held at most, 64 MiB, in memory and in the state;"""
 _FEWEST = 4
-"""but so many fields, however large."""
+"""but so many fields, however large: what is kept of one way of a descent."""
 _ALONE = -1
 """Way of fields that are on none."""
 

@@ -121,14 +121,13 @@ class LiveLoss(SurrogateLoss):
             return super()._curves_of(prediction, counted, target, target_curves)
         with self._student.autocast(prediction.device):
             sides = super()._curves_of(prediction, counted, target, target_curves)
-        exact, reference = sides.exact, sides.reference
-        if target is None or not self.exact_reference or prediction.dtype == torch.float64:
-            reference = None
-        if prediction.dtype == torch.float64:
-            exact = None  # of numbers that are not to the bit those of the single precision that is kept
-        elif exact is not None:
+        # Curves of doubles are not to the bit those of the single precision that is kept.
+        kept = prediction.dtype != torch.float64
+        exact = sides.exact if kept else None
+        reference = sides.reference if kept and self.exact_reference and target is not None else None
+        if exact is not None:  # that of a field without what is broken is not that of the field
             filled = (prediction.detach().isfinite() != counted.isfinite()).flatten(1).any(1)
-            exact = exact.masked_fill(filled[:, None, None], math.nan)  # not of the field as it is kept
+            exact = exact.masked_fill(filled[:, None, None], math.nan)
         self._hear(Heard.of(prediction, target, target_curves, exact, reference))
         return sides
 
